@@ -1,0 +1,1 @@
+"""The physics, independent of the model: certified spectra, relaxation, gradient estimators."""

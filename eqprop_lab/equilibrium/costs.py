@@ -1,0 +1,60 @@
+"""Cost functions as what the estimators need: the derivative dC/dlogits of every sample.
+
+C is summed over samples; the mean over the batch is taken in the parameter gradient only, so beta never depends on
+the batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqprop_lab.validation import one_of
+
+CostGradient = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """C(z) of a batch. `grad`: logits (B, K) -> dC/dz (B, K); `value`: logits (B, K) -> C per sample (B,)."""
+
+    name: str
+    value: Callable[[Tensor], Tensor]
+    grad: CostGradient
+
+
+def _targets(logits_width: int, y: Tensor, like: Tensor) -> Tensor:
+    """Class indices (B,) -> one-hot (B, K); float targets (B, K) pass through."""
+    if y.is_floating_point():
+        if y.ndim != 2 or y.shape[1] != logits_width:
+            raise ValueError(f"y with float targets must have shape (B, {logits_width}), got {tuple(y.shape)}")
+        return y.to(like.dtype)
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= logits_width:
+        raise ValueError(f"y must hold class indices 0..{logits_width - 1}, got values from {low} to {high}")
+    return torch.nn.functional.one_hot(y.long(), logits_width).to(like.dtype)
+
+
+def make_cost(cost: str, y: Tensor, classes: int, like: Tensor) -> Cost:
+    """The named cost of one batch.
+
+        "cross_entropy":  C = -sum_k t_k log softmax(z)_k,   dC/dz = softmax(z) - t
+        "mse":            C = 1/2 ||z - t||^2,               dC/dz = z - t
+
+    Args: y class indices (B,) or float targets (B, classes); like: a tensor with the model's dtype.
+    Raises: TypeError or ValueError for targets that do not fit, ValueError for an unknown cost.
+    """
+    one_of("cost", cost, ("cross_entropy", "mse"))
+    if not isinstance(y, Tensor):
+        raise TypeError(f"y must be a torch.Tensor of class indices or float targets, got {type(y).__name__}")
+    if y.dtype == torch.bool or y.is_complex() or (not y.is_floating_point() and y.ndim != 1):
+        raise ValueError(
+            f"y must be class indices (B,) or float targets (B, {classes}), got {y.dtype} {tuple(y.shape)}"
+        )
+    t = _targets(classes, y, like)
+    if cost == "mse":
+        return Cost(cost, lambda z: 0.5 * (z - t).square().sum(1), lambda z: z - t)
+    return Cost(cost, lambda z: -(t * z.log_softmax(1)).sum(1), lambda z: z.softmax(1) - t)

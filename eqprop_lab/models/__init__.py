@@ -1,0 +1,9 @@
+"""The models, one file each; `base` holds the contract they keep."""
+
+from __future__ import annotations
+
+from eqprop_lab.models.backprop import BackpropMLP
+from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.models.looped_mlp import LoopedMLP
+
+__all__ = ["BackpropMLP", "EquilibriumModel", "LoopedMLP"]

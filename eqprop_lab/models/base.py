@@ -1,0 +1,140 @@
+"""The one contract of the project: what an equilibrium model is.
+
+    s*  solves  s_l = activate(force_l(s, drive)),      readout(s*) = logits
+
+Everything else (relaxation, gradient estimators, training, probes) is written against this class and nothing more.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.validation import positive_int
+
+State = tuple[Tensor, ...]
+Nudge = Callable[[State], tuple[Tensor | None, ...]]
+
+
+def as_vectors(x: Tensor, features: int) -> Tensor:
+    """Inputs of any image shape (B, ...) as rows (B, features). Raises ValueError when the sizes do not fit."""
+    rows = x.flatten(1) if x.ndim > 1 else x
+    if rows.ndim != 2 or rows.shape[1] != features:
+        raise ValueError(
+            f"x must hold a batch of {features} features each, as (B, {features}) or any image shape with that many "
+            f"pixels, got shape {tuple(x.shape)}"
+        )
+    return rows
+
+
+def check_input(x: Tensor, parameter: Tensor) -> None:
+    """Raise TypeError or ValueError unless x is a finite floating tensor of the parameters' dtype and device."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    if x.dtype != parameter.dtype:
+        raise TypeError(
+            f"x has dtype {x.dtype}, the model has {parameter.dtype}: convert one (x.to(...) or model.to(...))"
+        )
+    if x.device != parameter.device:
+        raise ValueError(f"x is on {x.device}, the model on {parameter.device}: move one of them")
+    if x.shape[0] == 0:
+        raise ValueError("x must hold at least one sample, got a batch of size 0")
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("x holds NaN or infinite values; every input must be finite")
+
+
+class EquilibriumModel(nn.Module, ABC):
+    """Base of all equilibrium models. A subclass gives drive, initial_state, force, readout and, where it has one,
+    energy.
+
+    Shapes: a state is a tuple of tensors, batch first; `drive` a tuple of tensors, batch first, that depend on the
+    input only. Attributes: `output_dim`, the width of the logits; `max_steps`, the default length of a free phase;
+    `groups`, the update order of the blocks (one group is a Picard step, two are red-black); `kappa`, the weight of
+    each block in the energy; `contraction_metric`, the norm in which `contraction_bound` holds.
+    """
+
+    groups: tuple[tuple[int, ...], ...] = ((0,),)
+    kappa: tuple[float, ...] = (1.0,)
+    contraction_metric: str = "l2"
+    output_dim: int
+
+    def __init__(self, max_steps: int = 30) -> None:
+        super().__init__()
+        self.max_steps = positive_int("max_steps", max_steps)
+        self._frozen: dict[str, Tensor] | None = None
+
+    @abstractmethod
+    def drive(self, x: Tensor) -> State:
+        """Everything that depends on the input only, computed once per batch: x (B, ...) -> tuple of (B, ...)."""
+
+    @abstractmethod
+    def initial_state(self, drive: State) -> State:
+        """Where a free phase starts: tuple of (B, ...)."""
+
+    @abstractmethod
+    def force(self, state: State, drive: State) -> State:
+        """Pre-activation a_l of every block, the gradient of the primitive function Phi where there is one."""
+
+    @abstractmethod
+    def readout(self, state: State) -> Tensor:
+        """Logits (B, classes) of a state."""
+
+    @abstractmethod
+    def activate(self, a: Tensor) -> Tensor:
+        """1-Lipschitz monotone activation, elementwise."""
+
+    def energy(self, state: State, drive: State) -> Tensor:
+        """Energy per sample (B,), for probes and plots only. Models without an energy raise TypeError."""
+        raise TypeError(f"{type(self).__name__} has no energy: its force is not the gradient of a primitive function")
+
+    def contraction_bound(self) -> float:
+        """Certified Lipschitz constant of one step in `contraction_metric`; inf where there is no certificate."""
+        return float("inf")
+
+    def effective_weights(self) -> dict[str, Tensor]:
+        """The parametrised weights a relaxation reads again and again, evaluated now. Empty: none."""
+        return {}
+
+    @contextmanager
+    def frozen_weights(self) -> Iterator[None]:
+        """Evaluate `effective_weights` once for the body, instead of at every step of a settle."""
+        outer = self._frozen
+        self._frozen = self.effective_weights() if outer is None else outer
+        try:
+            yield
+        finally:
+            self._frozen = outer
+
+    def step(self, state: State, drive: State, nudge: Nudge | None = None) -> State:
+        """s_l <- activate(force_l(s) - nudge_l(s)), group by group. The nudge acts inside the activation."""
+        current = list(state)
+        for group in self.groups:
+            snapshot = tuple(current)
+            force = self.force(snapshot, drive)
+            pull = nudge(snapshot) if nudge is not None else (None,) * len(current)
+            for block in group:
+                away = pull[block]
+                current[block] = self.activate(force[block] if away is None else force[block] - away)
+        return tuple(current)
+
+    def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        """(d readout / d state_l)^T cotangent for every block; None for a block the readout does not see."""
+        with torch.enable_grad():
+            leaves = tuple(block.detach().requires_grad_() for block in state)
+            logits = self.readout(leaves)
+        return torch.autograd.grad(logits, leaves, cotangent, allow_unused=True)
+
+    def check_batch(self, x: Tensor) -> None:
+        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN)."""
+        check_input(x, next(self.parameters()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the relaxed state: readout(s_T) after `max_steps` steps."""
+        self.check_batch(x)
+        drive = self.drive(x)
+        return self.readout(settle(self, self.initial_state(drive), drive, max_steps=self.max_steps).state)

@@ -71,8 +71,8 @@ format: $(STAMP)  ## format the code and mend what ruff can mend
 	$(PY) -m ruff check --fix .
 
 bench: $(STAMP)  ## measure speed and latencies (tests/benchmarks)
-	@set -e; for script in tests/benchmarks/bench_*.py; do \
-	  [ -e "$$script" ] || { echo "tests/benchmarks holds no bench_*.py yet"; exit 0; }; \
+	@set -e; for script in tests/benchmarks/[!_]*.py; do \
+	  [ -e "$$script" ] || { echo "tests/benchmarks holds no script"; exit 0; }; \
 	  echo "== $$script"; $(PY) "$$script"; done
 
 clean:  ## remove what runs and tools left behind; .venv and data stay

@@ -99,6 +99,13 @@ def test_environment_names_the_packages_of_the_card_as_pyproject_does() -> None:
     assert not cupy.marker.evaluate({"sys_platform": "darwin"})
 
 
+def test_environment_takes_torch_and_cupy_for_one_cuda() -> None:
+    """CuPy's CUDA libraries and those of torch are one package at two versions: a mix cannot be installed."""
+    lines = pip_section()
+    (index,) = [line for line in lines if line.startswith("--extra-index-url")]
+    assert re.findall(r"/cu(\d\d)\d$", index) == re.findall(r"cupy-cuda(\d\d)x", " ".join(lines))
+
+
 def test_python_range_is_one() -> None:
     (python,) = [d for d in environment()["dependencies"] if isinstance(d, str) and d.startswith("python")]
     lowest = project()["requires-python"]
@@ -118,9 +125,7 @@ def test_every_declared_package_is_pinned_within_its_range() -> None:
     assert known["torchvision"] == Version("0.28.0")
 
 
-@pytest.mark.parametrize(
-    "name", ["pyproject.toml", "environment.yml", "Makefile", ".github/workflows/ci.yml"]
-)
+@pytest.mark.parametrize("name", ["pyproject.toml", "environment.yml", "Makefile", ".github/workflows/ci.yml"])
 def test_versions_are_pinned_nowhere_else(name: str) -> None:
     assert not re.search(r"[A-Za-z\]]\s*==\s*\d", (ROOT / name).read_text(encoding="utf-8"))
 
@@ -149,9 +154,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_every_file_of_the_package(installed: Path) -> None:
     def files(folder: Path) -> set[str]:
-        found = (
-            f for f in (folder / "eqprop_lab").rglob("*") if f.is_file() and "__pycache__" not in f.parts
-        )
+        found = (f for f in (folder / "eqprop_lab").rglob("*") if f.is_file() and "__pycache__" not in f.parts)
         return {f.relative_to(folder).as_posix() for f in found}
 
     assert files(ROOT) == files(installed)

@@ -1,0 +1,135 @@
+"""Recorded numbers against `tests/regression/baseline.json`.
+
+    {notebook: {metric: {value, kind, tol, seeds, sd, source}}}
+
+| kind  | passes when                                                    |
+|-------|----------------------------------------------------------------|
+| exact | v = value                                                      |
+| abs   | abs(v - value) <= tol                                          |
+| rel   | abs(v - value) <= tol abs(value)                               |
+| min   | v >= value - tol                                               |
+| max   | v <= value + tol                                               |
+| order | abs(log10(v / value)) <= tol: the order of magnitude, tol = 1  |
+
+An entry with source "theory" (cosine 1, slope 2) is written by hand and never re-baselined;
+neither are the kinds exact, min, max and order.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eqprop_lab.regression.files import write_text
+
+KINDS = ("exact", "abs", "rel", "min", "max", "order")
+MEASURED_KINDS = ("abs", "rel")
+MIN_SEEDS = 5
+Entry = dict[str, Any]
+Baseline = dict[str, dict[str, Entry]]
+
+
+class BaselineError(ValueError):
+    """A baseline file that cannot be used: not JSON, or an entry with a wrong field."""
+
+
+def load_baseline(path: Path) -> Baseline:
+    """Read and validate a baseline file; a missing file is an empty baseline. Raises BaselineError."""
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise BaselineError(f"{path.name} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BaselineError(f"{path.name}: expected {{notebook: {{metric: entry}}}}, got {type(content).__name__}")
+    for notebook, entries in content.items():
+        for metric, entry in entries.items():
+            where = f"{path.name}: {notebook}.{metric}"
+            if entry.get("kind") not in KINDS:
+                raise BaselineError(f"{where}: kind must be one of {', '.join(KINDS)}, got {entry.get('kind')!r}")
+            for field in ("value", "tol"):
+                number = entry.get(field, 0.0 if field == "tol" else None)
+                if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+                    raise BaselineError(f"{where}: {field} must be a finite number, got {number!r}")
+            if entry["kind"] in MEASURED_KINDS and "tol" not in entry:
+                raise BaselineError(f"{where}: kind {entry['kind']!r} needs a tol")
+    return content
+
+
+def within(entry: Mapping[str, Any], number: float) -> bool:
+    """True when `number` passes the entry (table of this module). NaN never passes."""
+    value, kind = float(entry["value"]), entry["kind"]
+    tol = float(entry.get("tol", 1.0 if kind == "order" else 0.0))
+    if kind == "exact":
+        return number == value
+    if kind == "abs":
+        return abs(number - value) <= tol
+    if kind == "rel":
+        return abs(number - value) <= tol * abs(value)
+    if kind == "min":
+        return number >= value - tol
+    if kind == "max":
+        return number <= value + tol
+    return number * value > 0 and abs(math.log10(number / value)) <= tol
+
+
+def compare(metrics: Mapping[str, float], entries: Mapping[str, Entry], values: bool = True) -> list[str]:
+    """Problems of the metrics of one notebook: missing, extra, and (where `values`) out of tolerance."""
+    problems = [f"metric {name!r} is missing" for name in entries if name not in metrics]
+    problems += [f"metric {name!r} is not in the baseline" for name in metrics if name not in entries]
+    for name, entry in entries.items():
+        if values and name in metrics and not within(entry, metrics[name]):
+            problems.append(
+                f"metric {name!r} = {metrics[name]:.6g}, expected {entry['kind']} {entry['value']:.6g} "
+                f"(tol {entry.get('tol', 0):.3g}, source {entry.get('source', 'unknown')})"
+            )
+    return problems
+
+
+def measured_entry(numbers: Sequence[float], seeds: Sequence[int], old: Entry | None) -> Entry:
+    """The entry of a measured metric: value = mean, tol = max(4 sd, floor); for kind rel both are divided by |value|.
+
+    The floor is the entry's own `floor`, else 1e-3 |value| or 1e-9. A fixed entry (theory, exact, min, max, order)
+    comes back unchanged.
+    """
+    if old is not None and (old.get("source") == "theory" or old["kind"] not in MEASURED_KINDS):
+        return old
+    value = statistics.fmean(numbers)
+    sd = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
+    kind = old["kind"] if old is not None and value != 0 else "abs"
+    scale = abs(value) if kind == "rel" else 1.0
+    floor = float(old["floor"]) if old is not None and "floor" in old else max(1e-3 * abs(value), 1e-9) / scale
+    entry: Entry = {"value": value, "kind": kind, "tol": max(4 * sd / scale, floor), "seeds": list(seeds)}
+    entry |= {"sd": sd, "source": "seeds"}
+    return entry | ({"floor": floor} if old is not None and "floor" in old else {})
+
+
+def rebaseline(baseline: Baseline, runs: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> list[str]:
+    """Write measured entries from {notebook: {seed: metrics}} to `path`; returns one line per entry that changed.
+
+    Raises BaselineError for fewer than five seeds or when the seeds of a notebook record different names.
+    """
+    lines: list[str] = []
+    updated = dict(baseline)
+    for notebook, by_seed in runs.items():
+        if len(by_seed) < MIN_SEEDS:
+            raise BaselineError(f"{notebook}: tolerances need at least {MIN_SEEDS} seeds, got {len(by_seed)}")
+        names = {frozenset(metrics) for metrics in by_seed.values()}
+        if len(names) != 1:
+            raise BaselineError(f"{notebook}: the seeds record different metrics: {sorted(map(sorted, names))}")
+        old = baseline.get(notebook, {})
+        entries: dict[str, Entry] = {}
+        for metric in next(iter(by_seed.values())):
+            numbers = [metrics[metric] for metrics in by_seed.values()]
+            entries[metric] = measured_entry(numbers, list(by_seed), old.get(metric))
+            if entries[metric] != old.get(metric):
+                lines.append(f"{notebook}.{metric}: {entries[metric]['value']:.6g} +- {entries[metric]['tol']:.3g}")
+        lines += [f"{notebook}.{metric}: removed" for metric in old if metric not in entries]
+        updated[notebook] = entries
+    write_text(path, json.dumps(updated, indent=2, sort_keys=True) + "\n")
+    return lines

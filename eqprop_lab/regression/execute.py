@@ -1,0 +1,162 @@
+"""Notebooks in worker processes, a few at a time: start, watch, stop. Papermill does the executing (worker.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+POLL_SECONDS = 0.05
+START_ALLOWANCE = 75.0
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to execute: `key` names its files, `limit` is the time limit in seconds for all its cells."""
+
+    key: str
+    notebook: Path
+    output: Path
+    parameters: Mapping[str, Any]
+    limit: float
+    figures: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Execution:
+    """What became of a job: `error` is None when every cell ran; `thread_errors` are exceptions in threads."""
+
+    job: Job
+    error: str | None
+    seconds: float
+    thread_errors: list[str] = field(default_factory=list)
+
+
+class Running:
+    """A worker process at work on one job; its files lie in `scratch`."""
+
+    def __init__(self, job: Job, scratch: Path) -> None:
+        """Start the worker. Raises OSError when its files cannot be written."""
+        self.job, self.started = job, time.monotonic()
+        stem = scratch / job.key
+        self.result, self.progress = stem.with_suffix(".result.json"), stem.with_suffix(".progress")
+        self.threads, self.log = stem.with_suffix(".threads"), stem.with_suffix(".log")
+        for path in (self.result, self.progress, self.threads, job.output):
+            path.unlink(missing_ok=True)
+        env = dict.fromkeys(THREADS, "1") | {"EQPROP_RUN": "1", "EQPROP_NOTEBOOK": job.notebook.stem}
+        env |= {"EQPROP_THREAD_ERRORS": str(self.threads.resolve()), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        if job.figures is not None:
+            env["EQPROP_FIGURES_DIR"] = str(job.figures.resolve())
+        content = {
+            "input": str(job.notebook.resolve()),
+            "output": str(job.output.resolve()),
+            "parameters": dict(job.parameters),
+            "env": env | dict(job.env),
+            "cwd": str(job.notebook.resolve().parent),
+            "limit": job.limit,
+            "hook": str(HERE / "thread_hook.py"),
+            "progress": str(self.progress.resolve()),
+            "result": str(self.result.resolve()),
+        }
+        description = stem.with_suffix(".job.json")
+        description.write_text(json.dumps(content), encoding="utf-8")
+        command = [sys.executable, "-P", str(HERE / "worker.py"), str(description.resolve())]
+        with self.log.open("wb") as log:
+            # A session of its own: Ctrl-C reaches the runner only, which then stops its workers in order.
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def cells_done(self) -> int:
+        """Number of cells executed so far (the worker rewrites this file atomically)."""
+        return int(self.progress.read_text()) if self.progress.exists() else 0
+
+    def poll(self) -> Execution | None:
+        """The Execution once the worker has ended, else None. A worker far beyond its limit is stopped."""
+        seconds = time.monotonic() - self.started
+        if self.process.poll() is None:
+            if seconds < self.job.limit + START_ALLOWANCE:
+                return None
+            self.stop()
+            return Execution(self.job, f"time limit of {self.job.limit:g} s reached, worker stopped", seconds)
+        if not self.result.exists():
+            tail = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            reason = f": {tail[0]}" if tail else ""
+            return Execution(self.job, f"worker ended with code {self.process.returncode}{reason}", seconds)
+        content = json.loads(self.result.read_text(encoding="utf-8"))
+        return Execution(self.job, content["error"], content["seconds"], self.thread_errors())
+
+    def thread_errors(self) -> list[str]:
+        """Uncaught exceptions of the kernel's threads, one line each."""
+        if not self.threads.exists():
+            return []
+        records = [json.loads(line) for line in self.threads.read_text(encoding="utf-8").splitlines()]
+        return [f"exception in thread {record['thread']}: {record['error']}" for record in records]
+
+    def stop(self) -> None:
+        """End the worker; it takes its kernel with it. A worker that does not listen is killed after 10 s."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def stopping(running: list[Running]) -> Iterator[None]:
+    """Whatever happens inside (Ctrl-C included), no worker in `running` is left behind."""
+    try:
+        yield
+    finally:
+        for worker in running:
+            worker.process.terminate()
+        for worker in running:
+            worker.stop()
+
+
+def execute_all(
+    jobs: Sequence[Job],
+    scratch: Path,
+    at_once: int,
+    done: Callable[[Execution], None],
+    progress: Callable[[int], None] = lambda cells: None,
+) -> None:
+    """Run the jobs, `at_once` kernels at a time; `done` is called as each ends, `progress` with all cells run so far.
+
+    KeyboardInterrupt stops the workers and is raised again: what `done` has been told stays.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    waiting, finished_cells = list(jobs), 0
+    running: list[Running] = []
+    with stopping(running):
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                job = waiting.pop(0)
+                try:
+                    running.append(Running(job, scratch))
+                except OSError as error:
+                    done(Execution(job, f"cannot start: {error.strerror or error}", 0.0))
+            for worker in list(running):
+                execution = worker.poll()
+                if execution is not None:
+                    running.remove(worker)
+                    finished_cells += worker.cells_done()
+                    done(execution)
+            progress(finished_cells + sum(worker.cells_done() for worker in running))
+            time.sleep(POLL_SECONDS)
+
+
+def kernel_count(requested: int | None) -> int:
+    """How many kernels at once: as requested, else two (one on a single core). Raises ValueError below 1."""
+    if requested is not None and requested < 1:
+        raise ValueError(f"--jobs must be at least 1, got {requested}")
+    return requested if requested is not None else min(2, os.cpu_count() or 1)

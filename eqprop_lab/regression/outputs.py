@@ -1,0 +1,103 @@
+"""Reading an executed notebook: recorded metrics, provenance, and errors that hide where papermill does not look."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import Any
+
+from nbformat import NotebookNode
+
+METRICS_MIME = "application/vnd.eqprop.metrics+json"
+PROVENANCE_MIME = "application/vnd.eqprop.provenance+json"
+WIDGET_STATE_MIME = "application/vnd.jupyter.widget-state+json"
+WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
+ALERT = re.compile(r"<(\w+)[^>]*\brole\s*=\s*[\"']?alert\b[^>]*>(.*?)</\1\s*>", re.DOTALL | re.IGNORECASE)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+THREAD_ERROR = re.compile(r"^Exception in thread .*", re.MULTILINE)
+
+
+def code_outputs(nb: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
+    """(number of the code cell from 1, output) for every output of the notebook."""
+    number = 0
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            number += 1
+            for output in cell.get("outputs", []):
+                yield number, output
+
+
+def metrics_of(nb: NotebookNode) -> tuple[dict[str, float], list[str]]:
+    """Metrics recorded by `record(...)` and the problems with them: duplicates, NaN, infinities, non-numbers."""
+    metrics: dict[str, float] = {}
+    problems: list[str] = []
+    for number, output in code_outputs(nb):
+        payload = output.get("data", {}).get(METRICS_MIME)
+        if payload is None:
+            continue
+        for name, value in payload["metrics"].items():
+            if name in metrics:
+                problems.append(f"code cell {number}: metric {name!r} is recorded twice")
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                problems.append(f"code cell {number}: metric {name!r} is {value!r}, not a number")
+            elif not math.isfinite(value):
+                problems.append(f"code cell {number}: metric {name!r} is {value}")
+            else:
+                metrics[name] = float(value)
+    return metrics, problems
+
+
+def provenance_of(nb: NotebookNode) -> dict[str, Any]:
+    """The last provenance record of the notebook (versions, seed, device, seconds), empty when there is none."""
+    found: dict[str, Any] = {}
+    for _, output in code_outputs(nb):
+        payload = output.get("data", {}).get(PROVENANCE_MIME)
+        if payload is not None:
+            found = dict(payload)
+    return found
+
+
+def alert_text(html: str) -> str:
+    """The visible text of the elements with role="alert" in `html`; an empty placeholder gives ''."""
+    inner = " ".join(match.group(2) for match in ALERT.finditer(html))
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", inner)).split())
+
+
+def output_problems(output: NotebookNode) -> list[str]:
+    """Errors in one output: a traceback, an alert in HTML, an exception of a thread printed to a stream."""
+    problems: list[str] = []
+    if output.output_type == "error":
+        problems.append(f"error {output.get('ename')}: {ANSI.sub('', str(output.get('evalue')))}")
+    html = output.get("data", {}).get("text/html", "")
+    text = alert_text("".join(html))
+    if text:
+        problems.append(f"alert: {text}")
+    if output.output_type == "stream":
+        problems += [match.group(0) for match in THREAD_ERROR.finditer("".join(output.text))]
+    return problems
+
+
+def widget_problems(nb: NotebookNode) -> list[str]:
+    """Errors in the saved widget state: tracebacks inside Output widgets and HTML widgets that show an alert."""
+    state = nb.metadata.get("widgets", {}).get(WIDGET_STATE_MIME, {}).get("state", {})
+    problems: list[str] = []
+    for model in state.values():
+        values = model.get("state", {})
+        name = model.get("model_name", "widget")
+        for output in values.get("outputs", []):
+            problems += [f"{name}: {problem}" for problem in output_problems(NotebookNode(output))]
+        value = values.get("value")
+        text = alert_text(value) if isinstance(value, str) else ""
+        if text:
+            problems.append(f"{name}: alert: {text}")
+    return problems
+
+
+def hidden_errors(nb: NotebookNode) -> list[str]:
+    """Every error papermill does not stop at: in outputs, in widget state and in streams of threads."""
+    problems: list[str] = []
+    for number, output in code_outputs(nb):
+        problems += [f"code cell {number}: {problem}" for problem in output_problems(output)]
+    return problems + widget_problems(nb)

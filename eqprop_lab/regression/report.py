@@ -1,0 +1,121 @@
+"""The results of a run: one pass / fail table, an HTML page, JUnit XML and metrics.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from eqprop_lab.regression.files import write_text
+
+STYLE = """
+body {font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; color-scheme: light dark}
+table {border-collapse: collapse; width: 100%}
+th, td {text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8886; vertical-align: top}
+td.n {text-align: right; font-variant-numeric: tabular-nums}
+pre {white-space: pre-wrap; margin: 0}
+.passed::before {content: "\\2713 "} .failed::before {content: "\\2717 "} .failed {font-weight: 700}
+"""
+
+
+@dataclass
+class NotebookResult:
+    """Outcome of one notebook: status is "passed", "failed" or "not run"; problems say why, notes say what else."""
+
+    key: str
+    notebook: str
+    status: str
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    executed: str = ""
+    seed: int | None = None
+
+
+def table(results: Sequence[NotebookResult]) -> str:
+    """The pass / fail table printed at the end of a run, with one indented line per problem."""
+    width = max([len("notebook"), *(len(result.key) for result in results)])
+    lines = [f"{'notebook':<{width}}  {'result':<8}  {'seconds':>7}  metrics"]
+    for result in results:
+        lines.append(f"{result.key:<{width}}  {result.status:<8}  {result.seconds:>7.1f}  {len(result.metrics):>7}")
+        lines += [f"    {line}" for line in (*result.problems, *result.notes)]
+    passed = sum(result.status == "passed" for result in results)
+    return "\n".join([*lines, f"{passed} of {len(results)} passed"])
+
+
+def html(results: Sequence[NotebookResult], profile: str) -> str:
+    """A self-contained page: summary table, then metrics, parameters and provenance of every notebook."""
+    passed = sum(result.status == "passed" for result in results)
+    rows = "".join(_row(result) for result in results)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Notebook regression</title>'
+        f"<style>{STYLE}</style></head><body><h1>Notebook regression</h1>"
+        f"<p>Profile {escape(profile)}: {passed} of {len(results)} passed.</p><table><thead><tr><th>notebook</th>"
+        f"<th>result</th><th>seconds</th><th>problems</th></tr></thead><tbody>{rows}</tbody></table>"
+        + "".join(_section(result) for result in results)
+        + "</body></html>\n"
+    )
+
+
+def _row(result: NotebookResult) -> str:
+    key, status = escape(result.key), escape(result.status)
+    problems = escape("\n".join(result.problems))
+    return (
+        f'<tr><td><a href="#{key}">{key}</a></td><td class="{status.replace(" ", "-")}">{status}</td>'
+        f'<td class="n">{result.seconds:.1f}</td><td><pre>{problems}</pre></td></tr>'
+    )
+
+
+def _section(result: NotebookResult) -> str:
+    link = f'<p><a href="{escape(result.executed)}">executed notebook</a></p>' if result.executed else ""
+    notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
+    facts = {"parameters": result.parameters, **result.provenance}
+    described = "".join(f"<tr><td>{escape(str(k))}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
+    metrics = "".join(
+        f'<tr><td>{escape(name)}</td><td class="n">{value:.6g}</td></tr>' for name, value in result.metrics.items()
+    )
+    return (
+        f'<h2 id="{escape(result.key)}">{escape(result.key)}</h2>{link}{notes}'
+        f"<table><thead><tr><th>metric</th><th>value</th></tr></thead><tbody>{metrics}</tbody></table>"
+        f"<table><thead><tr><th>run</th><th>value</th></tr></thead><tbody>{described}</tbody></table>"
+    )
+
+
+def junit(results: Sequence[NotebookResult]) -> str:
+    """JUnit XML: one test case per notebook, a failure with all its problems, notebooks not run as skipped."""
+    suite = ElementTree.Element("testsuite", name="notebooks", tests=str(len(results)))
+    suite.set("failures", str(sum(result.status == "failed" for result in results)))
+    suite.set("skipped", str(sum(result.status == "not run" for result in results)))
+    suite.set("time", f"{sum(result.seconds for result in results):.3f}")
+    for result in results:
+        case = ElementTree.SubElement(suite, "testcase", classname="notebooks", name=result.key)
+        case.set("time", f"{result.seconds:.3f}")
+        if result.status == "failed":
+            message = result.problems[0] if result.problems else "failed"
+            ElementTree.SubElement(case, "failure", message=_xml_text(message)).text = _xml_text(
+                "\n".join(result.problems)
+            )
+        elif result.status == "not run":
+            ElementTree.SubElement(case, "skipped", message=_xml_text("; ".join(result.problems)))
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def _xml_text(text: str) -> str:
+    # XML 1.0 has no way to write most control characters; a terminal colour code would make the file unreadable.
+    return "".join(char for char in text if char in "\n\t" or ord(char) >= 32)
+
+
+def write_reports(results: Sequence[NotebookResult], folder: Path, profile: str) -> Path:
+    """Write report.html, junit.xml and metrics.json into `folder`; returns the path of the page."""
+    write_text(folder / "metrics.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    write_text(folder / "junit.xml", junit(results))
+    page = folder / "report.html"
+    write_text(page, html(results, profile))
+    return page

@@ -1,0 +1,173 @@
+"""The runner with real kernels on tiny notebooks: every way a notebook can go wrong without papermill noticing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from eqprop_lab.regression import worker
+from eqprop_lab.regression.anatomy_outputs import errors, metadata, stored, text
+from eqprop_lab.regression.anatomy_view import View
+from eqprop_lab.regression.execute import Job, Running, execute_all, kernel_count
+from eqprop_lab.regression.report import NotebookResult
+from eqprop_lab.regression.runner import run_notebooks
+from tests.regression.tiny import notebook, notebooks_of, options, project, recording
+
+pytestmark = pytest.mark.kernel
+
+SHOW_ENVIRONMENT = "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['EQPROP_NOTEBOOK'], profile, rate)"
+THREAD = "import threading\nt = threading.Thread(target=lambda: 1 / 0, name='learner')\nt.start()\nt.join()"
+SLIDER = """import ipywidgets
+@ipywidgets.interact(x=(0, 3))
+def draw(x=1):
+    raise ValueError("slider broke")"""
+ALERT = "import ipywidgets\nipywidgets.HTML('<div role=\"alert\">worker failed</div>')"
+SLOW = "import time\ntime.sleep(60)"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookResult]:
+    """One run of all tiny notebooks; the slow one brings its own limit of 3 s."""
+    good = recording(a="1.0")
+    slow = notebook(SLOW, good)
+    slow.metadata["eqprop"] = {"time_limit": {"smoke": 3}}
+    root = project(
+        tmp_path_factory.mktemp("tiny") / "p",
+        n00_ok=notebook(SHOW_ENVIRONMENT, recording(a="2 * rate")),
+        n01_raises=notebook("1 / 0", good),
+        n02_thread=notebook(THREAD, good),
+        n03_slider=notebook(SLIDER, good),
+        n04_alert=notebook(ALERT, good),
+        n05_slow=slow,
+        n06_dies=notebook("import os\nos._exit(1)", good),
+    )
+    run = run_notebooks(notebooks_of(root), options(root, jobs=kernel_count(None)))
+    assert run.report is not None
+    assert run.report.exists()
+    return {result.key: result for result in run.results}
+
+
+def test_a_sound_notebook_is_green(results: dict[str, NotebookResult]) -> None:
+    assert results["00_ok"].status == "passed", results["00_ok"].problems
+    assert results["00_ok"].metrics == {"a": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("01_raises", "cell [3] raised ZeroDivisionError: division by zero"),
+        ("02_thread", "exception in thread learner: ZeroDivisionError: division by zero"),
+        ("03_slider", "OutputModel: error ValueError: slider broke"),
+        ("04_alert", "HTMLModel: alert: worker failed"),
+        ("05_slow", "time limit of 3 s reached"),
+        ("06_dies", "DeadKernelError: Kernel died"),
+    ],
+)
+def test_a_broken_notebook_is_red_and_says_why(results: dict[str, NotebookResult], key: str, problem: str) -> None:
+    assert results[key].status == "failed"
+    assert results[key].problems == [problem]
+
+
+def test_update_writes_a_clean_copy_and_a_second_update_the_same(tmp_path: Path) -> None:
+    root = project(tmp_path / "p", n00_a=notebook(SHOW_ENVIRONMENT, recording(a="1.0")))
+    path = notebooks_of(root)[0]
+    assert run_notebooks([path], options(root, update=True)).green
+    view = View.read(path)
+    assert [problem for rule in (metadata, stored, errors, text) for problem in rule(view)] == []
+    assert view.cells[2].outputs[0].text == "1 00_a smoke 0.5\n"
+    assert view.cells[3].outputs == []
+    first = path.read_text()
+    assert run_notebooks([path], options(root, update=True)).green
+    assert path.read_text() == first
+
+
+def wait_for(path: Path, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} did not appear"
+        time.sleep(0.05)
+
+
+def gone(pid: int, seconds: float = 15.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_ctrl_c_keeps_finished_notebooks_and_leaves_no_kernel(tmp_path: Path) -> None:
+    mark = "import os, pathlib\npathlib.Path('pid.part').write_text(str(os.getpid()))\nos.rename('pid.part', 'pid')"
+    root = project(
+        tmp_path / "p", n00_ok=notebook(recording(a="1.0")), n01_slow=notebook(mark, SLOW, recording(a="1.0"))
+    )
+    command = [sys.executable, "-m", "eqprop_lab", "run", "--jobs", "1"]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(root / "notebooks" / "pid")
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert "1 of 2 passed" in printed
+    assert "01_slow   not run" in printed
+    assert "report.html" in printed
+    assert nbformat.read(root / "runs" / "notebooks" / "00_ok.ipynb", as_version=4).cells[-1].outputs
+    assert gone(int((root / "notebooks" / "pid").read_text()))
+
+
+def test_the_worker_carries_a_job_and_reports_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EQPROP_NOTEBOOK", "restored after the test")
+    handler = signal.getsignal(signal.SIGTERM)
+    root = project(tmp_path / "p", n00_a=notebook("print(rate)"))
+    job = {
+        "input": str(notebooks_of(root)[0]),
+        "output": str(tmp_path / "out.ipynb"),
+        "parameters": {"rate": 0.25},
+        "env": {"EQPROP_NOTEBOOK": "00_a"},
+        "cwd": str(root),
+        "limit": 60,
+        "hook": str(Path(worker.__file__).with_name("thread_hook.py")),
+        "progress": str(tmp_path / "progress"),
+        "result": str(tmp_path / "result"),
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    try:
+        assert worker.main(str(tmp_path / "job.json")) == 0
+        assert json.loads((tmp_path / "result").read_text())["error"] is None
+        executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+        assert executed.cells[-1].outputs[0].text == "0.25\n"
+        (tmp_path / "job.json").write_text(json.dumps(job | {"input": str(tmp_path / "absent.ipynb")}))
+        assert worker.main(str(tmp_path / "job.json")) == 0
+        assert "No such file" in json.loads((tmp_path / "result").read_text())["error"]
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def test_a_job_that_cannot_start_is_reported_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Running, job: Job, scratch: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Running, "__init__", full)
+    jobs = [Job(key, tmp_path / f"{key}.ipynb", tmp_path / "o.ipynb", {}, 1.0) for key in ("a", "b")]
+    seen: list[tuple[str, str | None]] = []
+    execute_all(jobs, tmp_path / "logs", 1, lambda execution: seen.append((execution.job.key, execution.error)))
+    assert seen == [(key, "cannot start: No space left on device") for key in ("a", "b")]
+
+
+def test_kernel_count() -> None:
+    assert kernel_count(3) == 3
+    assert 1 <= kernel_count(None) <= 2
+    with pytest.raises(ValueError, match="--jobs must be at least 1, got 0"):
+        kernel_count(0)

@@ -1,0 +1,109 @@
+"""Does the regression notice a wrong package? The probe notebook runs on mutated copies and has to turn red."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from eqprop_lab.regression.baseline import load_baseline
+from eqprop_lab.regression.execute import Execution, Job, execute_all, kernel_count
+from eqprop_lab.regression.plan import Options, Plan, jobs_of, plan_notebook
+from eqprop_lab.regression.report import NotebookResult
+from eqprop_lab.regression.runner import judge
+from tests.regression.tiny import options
+
+pytestmark = pytest.mark.kernel
+
+# name: (file of the package, text, its replacement, a metric or message that has to notice)
+MUTATIONS: dict[str, tuple[str, str, str, str]] = {
+    "none": ("__init__.py", "", "", ""),
+    "one_over_beta_dropped": (
+        "equilibrium/gradients.py",
+        "work / (beta * batch)",
+        "work / batch",
+        "gradient_error",
+    ),
+    "sign_flipped": ("equilibrium/gradients.py", "/ batch - work /", "/ batch + work /", "gradient_error"),
+    "phases_swapped": ("equilibrium/gradients.py", "(beta, -beta))", "(-beta, beta))", "gradient_error"),
+    "weight_transposed": (
+        "models/looped_mlp.py",
+        "(cotangent @ self.W_out.weight,)",
+        "(cotangent @ self.W_out.weight.T,)",
+        "gradient_error",
+    ),
+    "symmetry_lost": (
+        "equilibrium/spectral.py",
+        "return 0.5 * (matrix + matrix.mT)",
+        "return matrix",
+        "force_asymmetry",
+    ),
+    "explorer_raises": (
+        "notebook/explorer.py",
+        "data = self.compute(**values)",
+        "data = self.compute(values)",
+        "TypeError",
+    ),
+    "explorer_stuck": (
+        "notebook/explorer.py",
+        "self._controls.assign(self._controls.check(values))",
+        "self._controls.check(values)",
+        "explorer_moved",
+    ),
+}
+
+
+def mutated_copy(package: Path, folder: Path, mutation: tuple[str, str, str, str]) -> Path:
+    """A copy of the package in `folder` with one text replaced; fails when the text is not there exactly once."""
+    file, text, replacement, _ = mutation
+    shutil.copytree(package, folder / "eqprop_lab")
+    path = folder / "eqprop_lab" / file
+    source = path.read_text(encoding="utf-8")
+    if text:
+        count = source.count(text)
+        assert count == 1, f"{file} holds {text!r} {count} times: choose the text of this mutation anew"
+        path.write_text(source.replace(text, replacement), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[str, NotebookResult]:
+    """The probe on every mutated copy; the copies stand first on the path of their kernels."""
+    base = tmp_path_factory.mktemp("mutations")
+    probe = root / "tests" / "regression" / "probe.ipynb"
+    prepared: dict[str, tuple[Options, Plan]] = {}
+    jobs: list[Job] = []
+    for name, mutation in MUTATIONS.items():
+        copy = mutated_copy(root / "eqprop_lab", base / name, mutation)
+        chosen = options(root, output=base / name / "runs", env={"PYTHONPATH": str(copy)})
+        (chosen.output / "notebooks").mkdir(parents=True)
+        plan = plan_notebook(probe, chosen)
+        prepared[name] = (chosen, plan)
+        jobs += [replace(job, key=name) for job in jobs_of([plan], chosen)]
+    baseline = load_baseline(root / "tests" / "regression" / "baseline.json")
+    found: dict[str, NotebookResult] = {}
+
+    def done(execution: Execution) -> None:
+        chosen, plan = prepared[execution.job.key]
+        found[execution.job.key] = judge(execution, plan, baseline, chosen)
+
+    execute_all(jobs, base / "logs", kernel_count(None), done)
+    return found
+
+
+def test_the_probe_is_green_on_an_unchanged_copy(outcomes: dict[str, NotebookResult]) -> None:
+    assert outcomes["none"].status == "passed", outcomes["none"].problems
+
+
+@pytest.mark.parametrize("name", [name for name in MUTATIONS if name != "none"])
+def test_a_mutated_package_turns_the_probe_red(outcomes: dict[str, NotebookResult], name: str) -> None:
+    result = outcomes[name]
+    assert result.status == "failed"
+    assert any(MUTATIONS[name][3] in problem for problem in result.problems), result.problems
+
+
+def test_a_mutation_whose_text_is_gone_says_so(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(AssertionError, match="holds 'no such text' 0 times"):
+        mutated_copy(root / "eqprop_lab", tmp_path, ("__init__.py", "no such text", "", ""))

@@ -1,0 +1,39 @@
+"""What the notebooks use: start, figures, metrics, checks, explorers and the training cockpit."""
+
+from __future__ import annotations
+
+from eqprop_lab.notebook.checks import CheckFailed, check_at_least, check_at_most, check_close, check_equal
+from eqprop_lab.notebook.cockpit import TrainingCockpit
+from eqprop_lab.notebook.controls import Choice, Slider, Toggle
+from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.figures import show
+from eqprop_lab.notebook.metrics import provenance, record, stored
+from eqprop_lab.notebook.session import Session, require, setup
+from eqprop_lab.notebook.style import MARKERS, PALETTE, new_figure
+from eqprop_lab.notebook.worker import AlreadyRunning, StopRequested, TrainingWorker
+
+__all__ = [
+    "MARKERS",
+    "PALETTE",
+    "AlreadyRunning",
+    "CheckFailed",
+    "Choice",
+    "Explorer",
+    "Session",
+    "Slider",
+    "StopRequested",
+    "Toggle",
+    "TrainingCockpit",
+    "TrainingWorker",
+    "check_at_least",
+    "check_at_most",
+    "check_close",
+    "check_equal",
+    "new_figure",
+    "provenance",
+    "record",
+    "require",
+    "setup",
+    "show",
+    "stored",
+]

@@ -1,0 +1,147 @@
+"""`Explorer`: sliders, a pure computation and a private figure, shown as a picture with its sentence.
+
+Pictures are drawn under a lock on a figure of their own and never through pyplot: since ipykernel 7 a
+slider's callback may run in another thread while a cell plots.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+
+from eqprop_lab.notebook.controls import Control
+from eqprop_lab.notebook.figures import require_alt
+from eqprop_lab.notebook.layout import SteadyLayout
+from eqprop_lab.notebook.panel import Controls, action_button, parameters_box, toggle_parameters
+from eqprop_lab.notebook.picture import LivePicture, alert_html, image_html, safe_message, title_html
+from eqprop_lab.notebook.style import new_figure, style_context
+
+DEBOUNCE_SECONDS = 0.06
+"""Changes within this time share one redraw."""
+
+_DPI = 140
+
+
+class Explorer(LivePicture):
+    """Base of every explorer. Subclasses set `title` and `controls` and write three pure methods:
+
+    - `compute(**values) -> data`: one keyword per control;
+    - `draw(figure, data)`: on a cleared private figure of `size` inches, under the project's style;
+    - `describe(data, **values) -> str`: one sentence of at least 20 characters, the alternative text.
+
+    An error of any of them is shown as an alert above the last good picture, kept in `errors`, and raised:
+    out of the constructor, `set` and `reset`, or out of the redraw's thread after a slider moved.
+    """
+
+    title: ClassVar[str] = ""
+    controls: ClassVar[Sequence[Control]] = ()
+    size: ClassVar[tuple[float, float]] = (7.0, 3.2)
+
+    def __init__(self, **values: Any) -> None:
+        """Draw the first picture; `values` override the controls' start values, for Reset as well."""
+        if not self.title.strip():
+            raise ValueError(f"{type(self).__name__} has no title")
+        self.errors: list[Exception] = []
+        self.data: Any = None
+        self.alt, self.png = "", b""
+        self.picture_width = self.size[0] * 100
+        self._lock = threading.RLock()
+        self._timer_lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._figure, self._layout = new_figure(*self.size), SteadyLayout()
+        self._controls = Controls(self.make_controls(), self._schedule, values)
+        self._picture, self._alert, self._parameters = widgets.HTML(), widgets.HTML(), parameters_box()
+        self.widget = self._build()
+        self.redraw()
+
+    def make_controls(self) -> Sequence[Control]:
+        """The controls of this object: `controls`, unless a range depends on what the constructor was given."""
+        return self.controls
+
+    def compute(self, *_: Any, **values: Any) -> Any:
+        """What the picture shows, from the controls' values alone. The base passes the values on."""
+        return values
+
+    def draw(self, figure: Figure, data: Any) -> None:
+        """Draw `data` on the cleared `figure`; a subclass's work."""
+        raise TypeError(f"{type(self).__name__} does not say what to draw: define draw(self, figure, data)")
+
+    def describe(self, data: Any, *_: Any, **values: Any) -> str:
+        """One sentence that says what is seen; a subclass's work."""
+        raise TypeError(f"{type(self).__name__} has no alternative text: define describe(self, data, **values)")
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """A copy of the controls' present values."""
+        return dict(self._controls.values)
+
+    def set(self, **values: Any) -> None:
+        """Move controls from code and redraw at once. ValueError: unknown name or value out of range."""
+        self._controls.assign(self._controls.check(values))
+        self.redraw()
+
+    def reset(self) -> None:
+        """Put every control back to its start value and redraw at once."""
+        self._controls.reset()
+        with self._lock:
+            self._layout = SteadyLayout()
+            self.redraw()
+
+    def parameters(self) -> str:
+        """The present values as the text of a papermill `parameters` cell."""
+        return self._controls.as_parameters()
+
+    def redraw(self) -> None:
+        """Compute, draw and show the present values; one redraw at a time, in the calling thread."""
+        with self._lock:
+            values = self.values
+            try:
+                data = self.compute(**values)
+                self._figure.clear()
+                with style_context():
+                    self.draw(self._figure, data)
+                alt = require_alt(self.describe(data, **values))
+                png = self._layout.png(self._figure, _DPI)
+            except Exception as error:
+                self.errors.append(error)
+                self._alert.value = alert_html(f"{safe_message(error)}\nThe picture still shows the last good values.")
+                raise
+            self.data, self.alt, self.png = data, alt, png
+            self._picture.value = image_html(png, alt, self.picture_width)
+            self._alert.value = ""
+            self._parameters.value = self.parameters()
+
+    def _schedule(self) -> None:
+        """Redraw soon, in a thread of its own; changes until then join it, so a held key stays live."""
+        with self._timer_lock:
+            if self._timer is None:
+                self._timer = threading.Timer(DEBOUNCE_SECONDS, self._scheduled)
+                self._timer.name = f"redraw of {type(self).__name__}"
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _scheduled(self) -> None:
+        with self._timer_lock:
+            self._timer = None
+        self.redraw()
+
+    def _build(self) -> widgets.VBox:
+        reset = action_button("Reset", "eqprop-reset", "Put every control back to its start value")
+        copy = action_button("Copy as parameters", "eqprop-copy", "Show these values as a parameters cell")
+        reset.on_click(lambda _: self._reset_by_hand())
+        copy.on_click(lambda _: toggle_parameters(self._parameters, self.parameters()))
+        buttons = widgets.HBox([reset, copy])
+        title = widgets.HTML(title_html(self.title))
+        box = widgets.VBox(
+            [title, *self._controls.widgets.values(), buttons, self._parameters, self._alert, self._picture]
+        )
+        box.add_class("eqprop-explorer").add_class("eqprop-live")
+        return box
+
+    def _reset_by_hand(self) -> None:
+        self._controls.reset()
+        self._schedule()

@@ -1,0 +1,116 @@
+"""All controls of one explorer together: their present values, reset, and the values as a parameters cell."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ipywidgets as widgets
+
+from eqprop_lab.notebook.controls import LABEL_STYLE, Control, Slider
+
+
+class Controls:
+    """The controls of one explorer and their values; `changed()` is called when the reader moves one."""
+
+    def __init__(self, controls: Sequence[Control], changed: Callable[[], None], start: Mapping[str, Any]) -> None:
+        names = [control.name for control in controls]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two controls have the same name: {names}")
+        self._controls = {control.name: control for control in controls}
+        self._defaults = {control.name: control.check(control.value) for control in controls} | self.check(start)
+        self.values: dict[str, Any] = dict(self._defaults)
+        self.widgets = {control.name: control.widget() for control in controls}
+        self._changed = changed
+        self._quiet_thread: int | None = None
+        self.assign(self._defaults)
+        for name, widget in self.widgets.items():
+            widget.observe(lambda change, name=name: self._moved(name, change["new"]), names="value")
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Checked values; ValueError names an unknown control or a value out of range."""
+        for name in values:
+            if name not in self._controls:
+                raise ValueError(f"unknown control {name!r}; there are: {', '.join(self._controls) or 'none'}")
+        return {name: self._controls[name].check(value) for name, value in values.items()}
+
+    def assign(self, values: Mapping[str, Any]) -> None:
+        """Set checked values and move the widgets along without calling `changed`."""
+        self.values.update(values)
+        with self._quietly():
+            for name, value in values.items():
+                self.widgets[name].value = value
+
+    def reset(self) -> None:
+        """Back to the values the explorer started with."""
+        self.assign(self._defaults)
+
+    def disable(self, disabled: bool) -> None:
+        """Lock or unlock every control."""
+        for widget in self.widgets.values():
+            widget.disabled = disabled
+
+    def describe(self) -> str:
+        """The present values in words: "learning rate 0.003, hidden units 64"."""
+        words = []
+        for name, control in self._controls.items():
+            value, unit = self.values[name], getattr(control, "unit", "")
+            text = f"{value:.4g}" if isinstance(value, float) else str(value)
+            words.append(f"{control.label} {text}{' ' + unit if unit else ''}")
+        return ", ".join(words)
+
+    def as_parameters(self) -> str:
+        """The present values as the text of a papermill `parameters` cell, one annotated literal a line."""
+        lines = []
+        for name, control in self._controls.items():
+            value, unit = self.values[name], getattr(control, "unit", "")
+            note = f"{control.label} [{unit}]" if unit else control.label
+            # papermill takes an equals sign in the comment for another assignment and hides the parameter.
+            lines.append(f"{name}: {type(value).__name__} = {value!r}  # {note.replace('=', ':')}")
+        return "\n".join(lines)
+
+    def _moved(self, name: str, value: Any) -> None:
+        if self._quiet_thread == threading.get_ident():
+            return
+        control = self._controls[name]
+        if isinstance(control, Slider):
+            # A log slider's end, 10 ** log10(high), may lie one rounding error outside.
+            value = control.check(min(max(value, control.low), control.high))
+            # A page that shows a value set from code answers with the nearest step, which is nobody's wish.
+            if control.is_echo(self.values[name], value):
+                return
+        self.values = self.values | {name: value}
+        self._changed()
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Observers run in the thread that assigns: only that thread's changes are from code."""
+        before, self._quiet_thread = self._quiet_thread, threading.get_ident()
+        try:
+            yield
+        finally:
+            self._quiet_thread = before
+
+
+def action_button(text: str, css_class: str, tooltip: str) -> widgets.Button:
+    """A button with its label, tooltip and the class browser tests find it by."""
+    button = widgets.Button(description=text, tooltip=tooltip, layout={"width": "auto"})
+    button.add_class(css_class)
+    return button
+
+
+def parameters_box() -> widgets.Textarea:
+    """Hidden until asked for; a text area, so that select-all takes the cell and nothing else."""
+    box = widgets.Textarea(
+        description="Parameters cell", rows=5, style=LABEL_STYLE, layout={"width": "100%", "display": "none"}
+    )
+    box.add_class("eqprop-parameters")
+    return box
+
+
+def toggle_parameters(box: widgets.Textarea, text: str) -> None:
+    """Show the box with `text`, or hide it."""
+    box.value = text
+    box.layout.display = "flex" if box.layout.display == "none" else "none"

@@ -1,0 +1,132 @@
+"""Long work beside a notebook: a thread that talks only through traits, never into a wrong cell."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from inspect import isgenerator
+from typing import Any
+
+from traitlets import Bytes, Enum, Float, HasTraits, List, Unicode
+
+from eqprop_lab.notebook.picture import safe_message
+
+STATUSES = ("idle", "running", "stopping", "stopped", "finished", "failed")
+
+
+class StopRequested(Exception):
+    """Raised by `TrainingWorker.checkpoint` after Stop was pressed; ends the task."""
+
+
+class AlreadyRunning(RuntimeError):
+    """A second Start was refused: one run is at work."""
+
+
+class TrainingWorker(HasTraits):
+    """Runs `task(worker)` in a thread; `task` is a function, or a generator function that yields records.
+
+    The task calls `worker.checkpoint()` at least a few times a second (a generator does so by yielding) and
+    reports through `worker.report(record)`, `worker.progress` and `worker.message`. Observers of the traits
+    run in the thread; they may set widgets, and must not print, display or use pyplot.
+    """
+
+    status = Enum(STATUSES, default_value="idle")
+    progress = Float(0.0, help="0 to 1")
+    message = Unicode("", help="one line for the reader")
+    history: List[Any] = List(help="the records reported so far")
+    image = Bytes(b"", help="PNG of the present state")
+
+    def __init__(self, task: Callable[[TrainingWorker], Any]) -> None:
+        if not callable(task):
+            raise TypeError(f"task is a {type(task).__name__}; a function of the worker is needed")
+        super().__init__()
+        self.errors: list[Exception] = []
+        self.result: Any = None
+        self._task = task
+        self._stop = threading.Event()
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is at work."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether Stop was pressed in this run."""
+        return self._stop.is_set()
+
+    def start(self) -> None:
+        """Begin a new run; AlreadyRunning (a RuntimeError, text also in `message`) while one is at work."""
+        with self._start_lock:
+            if self.running:
+                self.message = "Already running: press Stop first, or wait for the end."
+                raise AlreadyRunning(self.message)
+            self._clear()
+            self.status = "running"
+            self._thread = threading.Thread(target=self._run, name="training worker", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the task to end; it does at its next checkpoint. Nothing happens when none is at work."""
+        if self.running:
+            self._stop.set()
+            if self.status == "running":
+                self.status = "stopping"
+
+    def reset(self, timeout: float = 5.0) -> None:
+        """Stop, forget records and errors, be idle; RuntimeError if the task does not end in `timeout` s."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join(timeout)
+        if self.running:
+            raise RuntimeError(f"the task did not end within {timeout:g} s of Stop; it lacks a checkpoint")
+        self._clear()
+        self.status = "idle"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end; False when `timeout` seconds passed first. Raises the error of a failed task."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        if self.running:
+            return False
+        if self.status == "failed":
+            raise self.errors[-1]
+        return True
+
+    def checkpoint(self) -> None:
+        """Raise StopRequested if Stop was pressed; called by the task."""
+        if self._stop.is_set():
+            raise StopRequested("Stop was pressed")
+
+    def report(self, record: Mapping[str, Any]) -> None:
+        """Append one record to `history`; called by the task."""
+        self.history = [*self.history, dict(record)]
+
+    def _clear(self) -> None:
+        self._stop.clear()
+        self.errors.clear()
+        self.result = None
+        self.progress, self.message, self.history, self.image = 0.0, "", [], b""
+
+    def _run(self) -> None:
+        try:
+            result = self._task(self)
+            if isgenerator(result):
+                item: Any
+                for item in result:
+                    self.report(item)
+                    self.checkpoint()
+            else:
+                self.result = result
+        except StopRequested:
+            self.status = "stopped"
+        except Exception as error:
+            self.errors.append(error)
+            self.message = safe_message(error)
+            self.status = "failed"
+            # Kept and shown above; raised as well, so that the runner of the regression sees it.
+            raise
+        else:
+            self.status = "stopped" if self._stop.is_set() else "finished"

@@ -54,8 +54,8 @@ def _rows(state: State) -> Tensor:
     return torch.stack([block.flatten(1).norm(dim=1) for block in state]).norm(dim=0)
 
 
-def _movement(new: State, old: State) -> tuple[float, float]:
-    """(relative residual, absolute movement), both of the worst sample."""
+def movement(new: State, old: State) -> tuple[float, float]:
+    """(relative residual ||new - old|| / ||new||, absolute movement), both of the worst sample."""
     moved = _rows(tuple(a - b for a, b in zip(new, old, strict=True)))
     size = _rows(new).clamp_min(torch.finfo(moved.dtype).tiny)
     worst = torch.stack([(moved / size).max(), moved.max()]).tolist()
@@ -93,7 +93,7 @@ def settle(
             last = steps == max_steps
             if tol is not None or last:
                 with torch.no_grad():
-                    residual, moved = (v / damping for v in _movement(new, state))
+                    residual, moved = (v / damping for v in movement(new, state))
                 if not math.isfinite(residual):
                     raise DivergenceError(
                         f"the relaxation diverged: values that are not finite after {steps} steps"

@@ -55,12 +55,14 @@ class EquilibriumModel(nn.Module, ABC):
     Shapes: a state is a tuple of tensors, batch first; `drive` a tuple of tensors, batch first, that depend on the
     input only. Attributes: `output_dim`, the width of the logits; `max_steps`, the default length of a free phase;
     `groups`, the update order of the blocks (one group is a Picard step, two are red-black); `kappa`, the weight of
-    each block in the energy; `contraction_metric`, the norm in which `contraction_bound` holds.
+    each block in the energy; `contraction_metric`, the norm in which `contraction_bound` holds; `affine_force`, whether
+    force(s, u) = J s + u with a drive that only adds (force(v, 0) is then J v) and the readout is affine too.
     """
 
     groups: tuple[tuple[int, ...], ...] = ((0,),)
     kappa: tuple[float, ...] = (1.0,)
     contraction_metric: str = "l2"
+    affine_force: bool = False
     output_dim: int
 
     def __init__(self, max_steps: int = 30) -> None:
@@ -87,6 +89,10 @@ class EquilibriumModel(nn.Module, ABC):
     @abstractmethod
     def activate(self, a: Tensor) -> Tensor:
         """1-Lipschitz monotone activation, elementwise."""
+
+    def activation_slope(self, state: State) -> State | None:
+        """d activate/da of an elementwise activation, expressed by the fixed point `state`; None for any other kind."""
+        return None
 
     def energy(self, state: State, drive: State) -> Tensor:
         """Energy per sample (B,), for probes and plots only. Models without an energy raise TypeError."""

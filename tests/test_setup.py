@@ -118,9 +118,7 @@ def test_every_declared_package_is_pinned_within_its_range() -> None:
     assert known["torchvision"] == Version("0.28.0")
 
 
-@pytest.mark.parametrize(
-    "name", ["pyproject.toml", "environment.yml", "Makefile", ".github/workflows/ci.yml"]
-)
+@pytest.mark.parametrize("name", ["pyproject.toml", "environment.yml", "Makefile", ".github/workflows/ci.yml"])
 def test_versions_are_pinned_nowhere_else(name: str) -> None:
     assert not re.search(r"[A-Za-z\]]\s*==\s*\d", (ROOT / name).read_text(encoding="utf-8"))
 
@@ -149,9 +147,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_every_file_of_the_package(installed: Path) -> None:
     def files(folder: Path) -> set[str]:
-        found = (
-            f for f in (folder / "eqprop_lab").rglob("*") if f.is_file() and "__pycache__" not in f.parts
-        )
+        found = (f for f in (folder / "eqprop_lab").rglob("*") if f.is_file() and "__pycache__" not in f.parts)
         return {f.relative_to(folder).as_posix() for f in found}
 
     assert files(ROOT) == files(installed)

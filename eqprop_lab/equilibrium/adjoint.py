@@ -62,7 +62,7 @@ def response(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
         slope, forward = activation_product(model, free.state, drive), force_jvp(model, free.state, drive)
         source = slope(tuple(-block / k for block, k in zip(g, model.kappa, strict=True)))
         v, residual = _solve(lambda v: slope(forward(v)), source, settings)
-    return Estimate(contrast(model, x, v, free.state, free.state, cost_grad, 1.0), free, logits, residual)
+    return Estimate(contrast(model, x, v, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
 
 
 def implicit(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
@@ -73,7 +73,7 @@ def implicit(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
         slope, backward = activation_product(model, free.state, drive), force_vjp(model, free.state, drive)
         a, residual = _solve(lambda a: slope(backward(a)), slope(g), settings)
         minus = tuple(-block / k for block, k in zip(a, model.kappa, strict=True))
-    return Estimate(contrast(model, x, minus, free.state, free.state, cost_grad, 1.0), free, logits, residual)
+    return Estimate(contrast(model, x, minus, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
 
 
 def _unrolled(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, end: Equilibrium) -> Estimate:

@@ -5,7 +5,7 @@
 
 s+ and s- are the states nudged by +beta and -beta, s* the free one. For a quadratic primitive function Phi the first
 term is exactly -(1/(2 beta B)) (dPhi/dtheta(s+) - dPhi/dtheta(s-)). States are relaxed without a graph; the parameters
-see one autograd call at the end. L is the mean cost of the batch; the nudge is per sample and never divided by B.
+see `model.parameter_gradients` once, at the end. L is the mean cost of the batch; the nudge is per sample and never divided by B.
 
 Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024 (the theorem); Laborieux et al. 2021,
 doi:10.3389/fnins.2021.633674 (the centered difference).
@@ -75,22 +75,17 @@ def contrast(
     difference: State,
     mean: State,
     free: State,
+    logits: Tensor,
     cost_grad: CostGradient,
     beta: float,
     driven: Sequence[bool] = (True,),
 ) -> Gradients:
-    """The formula above: (D, M, s*) -> {parameter name: dL/dparameter}, one autograd call on the parameters only.
+    """The formula above: (D, M, s*, logits of s*) -> {parameter name: dL/dparameter}.
 
     D and M may hold several phases along the batch; `driven` says for each whether its force has the drive or none.
     """
     batch = x.shape[0]
-    named = trained_parameters(model)
-    with torch.enable_grad():
-        drive = model.drive(x)
-        drives = stacked([drive if on else tuple(torch.zeros_like(d) for d in drive) for on in driven])
-        pairs = zip(model.kappa, difference, model.force(mean, drives), strict=True)
-        work = torch.stack([k * torch.sum(d * f) for k, d, f in pairs]).sum()
-        logits = model.readout(free)
-        surrogate = torch.sum(cost_grad(logits.detach()) * logits) / batch - work / (beta * batch)
-    grads = torch.autograd.grad(surrogate, list(named.values()), allow_unused=True)
-    return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(named.items(), grads, strict=True)}
+    with torch.no_grad():
+        cotangent = tuple(d * (-k / (beta * batch)) for k, d in zip(model.kappa, difference, strict=True))
+        error = cost_grad(logits) / batch
+    return model.parameter_gradients(x, cotangent, mean, free, error, driven)

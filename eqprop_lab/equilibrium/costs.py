@@ -19,7 +19,7 @@ CostGradient = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Cost:
-    """C(z) of a batch. `grad`: logits (B, K) -> dC/dz (B, K); `value`: logits (B, K) -> C per sample (B,)."""
+    """C(z) of a batch. `grad`: logits (..., B, K) -> dC/dz, broadcast over phases; `value`: logits (B, K) -> C (B,)."""
 
     name: str
     value: Callable[[Tensor], Tensor]

@@ -25,16 +25,18 @@ from eqprop_lab.models.base import EquilibriumModel, Nudge, State
 
 
 def cost_nudge(model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[float]) -> Nudge:
-    """(beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta each.
+    """force_l - (beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta each.
 
-    cost_grad: logits (B, K) -> dC/dz (B, K) of the unstacked batch.
+    cost_grad: logits (phases, B, K) -> dC/dz, broadcast over the phases.
     """
+    wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
+    strengths = torch.tensor(betas, dtype=wide)
 
-    def pull(state: State) -> tuple[Tensor | None, ...]:
-        phases = model.readout(state).chunk(len(betas))
-        cotangent = torch.cat([beta * cost_grad(z) for beta, z in zip(betas, phases, strict=True)])
-        pulls = model.readout_vjp(state, cotangent)
-        return tuple(None if p is None else p / k for p, k in zip(pulls, model.kappa, strict=True))
+    def pull(state: State, force: State) -> State:
+        logits = model.readout(state)
+        phases = logits.unflatten(0, (len(betas), -1))
+        scale = strengths.to(logits).reshape(-1, *[1] * (phases.ndim - 1))
+        return model.pulled(force, state, (scale * cost_grad(phases)).flatten(0, 1))
 
     return pull
 
@@ -52,26 +54,28 @@ def _halves(state: State) -> tuple[State, State]:
 
 def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
     """States at +beta and 0: D = s+ - s*, M = (s+ + s*)/2. Error beta^1."""
-    with torch.no_grad():
+    with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         nudged = _nudged(model, free.state, drive, cost_nudge(model, cost_grad, (settings.beta,)), settings)
         difference = tuple(p - f for p, f in zip(nudged.state, free.state, strict=True))
         mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
         logits = model.readout(free.state)
-    gradients = contrast(model, x, difference, mean, free.state, cost_grad, settings.beta)
+    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, settings.beta)
     return Estimate(gradients, free, logits, nudged.residual)
 
 
 def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
     """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error beta^2."""
     beta = settings.beta
-    with torch.no_grad():
+    with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         nudge = cost_nudge(model, cost_grad, (beta, -beta))
         nudged = _nudged(model, stacked([free.state] * 2), stacked([drive] * 2), nudge, settings)
         difference, mean = _halves(nudged.state)
         logits = model.readout(free.state)
-    return Estimate(contrast(model, x, difference, mean, free.state, cost_grad, beta), free, logits, nudged.residual)
+    return Estimate(
+        contrast(model, x, difference, mean, free.state, logits, cost_grad, beta), free, logits, nudged.residual
+    )
 
 
 def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
@@ -81,7 +85,7 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
     product with J and one with J^T a step, so not purely local. Gradient: <D, d force/d theta> at s*.
     """
     beta = settings.beta
-    with torch.no_grad():
+    with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         twice, start = stacked([drive] * 2), stacked([free.state] * 2)
         pull, forward, backward = (
@@ -90,15 +94,15 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
             force_vjp(model, start, twice),
         )
 
-        def nudge(state: State) -> State:
+        def nudge(state: State, force: State) -> State:
             away = tuple(s - f for s, f in zip(state, start, strict=True))
-            terms = zip(pull(state), forward(away), backward(away), strict=True)
-            return tuple(j - jt if p is None else p + j - jt for p, j, jt in terms)
+            terms = zip(pull(state, force), forward(away), backward(away), strict=True)
+            return tuple(f - j + jt for f, j, jt in terms)
 
         nudged = _nudged(model, start, twice, nudge, settings)
         difference, _ = _halves(nudged.state)
         logits = model.readout(free.state)
-    gradients = contrast(model, x, difference, free.state, free.state, cost_grad, beta)
+    gradients = contrast(model, x, difference, free.state, free.state, logits, cost_grad, beta)
     return Estimate(gradients, free, logits, nudged.residual)
 
 
@@ -153,14 +157,13 @@ def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, set
     phases = [cmath.exp(2j * cmath.pi * k / points) for k in half]
     # Interior points of the half circle stand for their conjugates too.
     weights = [(1 if k in (0, points / 2) else 2) * p.conjugate() / points for k, p in zip(half, phases, strict=True)]
-    with torch.no_grad():
+    with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         view = _Complexified(model)
         many = len(half)
         nudge = cost_nudge(view, cost_grad, [beta * p for p in phases])  # type: ignore[misc]
         start = tuple(torch.complex(s, torch.zeros_like(s)) for s in stacked([free.state] * many))
-        with model.frozen_weights():
-            nudged = _nudged(view, start, stacked([drive] * many), nudge, settings)
+        nudged = _nudged(view, start, stacked([drive] * many), nudge, settings)
         moves, middles = [], []
         for weight, state in zip(weights, zip(*(s.chunk(many) for s in nudged.state), strict=True), strict=True):
             moves.append(tuple(weight * (s - f) for s, f in zip(state, free.state, strict=True)))
@@ -172,5 +175,5 @@ def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, set
         mean = stacked([tuple(m.real for m in mid) for mid in middles] + [tuple(m.imag for m in v) for v in middles])
         logits = model.readout(free.state)
     driven = [True] * many + [False] * many
-    gradients = contrast(model, x, difference, mean, free.state, cost_grad, beta, driven)
+    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta, driven)
     return Estimate(gradients, free, logits, nudged.residual)

@@ -80,11 +80,14 @@ def settle(
     Without `tol` exactly `max_steps` steps are taken and only the last one is measured. Raises DivergenceError.
     """
     path = [state] if trajectory else None
+    # Two sets of buffers, used in turn: a model may write its next state into the one it does not read.
+    lean = path is None and damping == 1.0 and not torch.is_grad_enabled()
+    spare = [tuple(torch.empty_like(block) for block in state) for _ in range(2)] if lean else [None, None]
     residual, moved = math.inf, math.inf
     steps = 0
     with model.frozen_weights():
         while steps < max_steps:
-            new = model.step(state, drive, nudge)
+            new = model.step(state, drive, nudge, spare[steps % 2])
             if damping != 1.0:
                 new = tuple(torch.lerp(a, b, damping) for a, b in zip(state, new, strict=True))
             steps += 1
@@ -132,7 +135,7 @@ def relax(
         tol: relative tolerance; None takes exactly `max_steps` steps.
         solver: "picard", or "damped" with weight `damping` in (0, 1] on the new state.
         start: a state to start from; trajectory: keep every state (memory grows with the steps).
-        nudge: state -> what is subtracted inside the activation, block by block (see `gradients.cost_nudge`).
+        nudge: (state, force) -> force with the nudge subtracted inside the activation (see `phases.cost_nudge`).
     Returns: Equilibrium; its residual is always measured. No graph is kept.
     Raises: TypeError, ValueError for bad arguments; DivergenceError. Warns ConvergenceWarning when tol is missed.
     """

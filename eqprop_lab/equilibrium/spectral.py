@@ -56,7 +56,7 @@ class BoundedNorm(nn.Module):
         values, columns = torch.linalg.eigh(matrix if self.symmetric else matrix.mT @ matrix)
         order = values.abs().argsort(descending=True)[: positive_int("vectors", vectors)]
         self.register_buffer("basis", columns[:, order].clone())
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, float] | None = None
         self._register_load_state_dict_pre_hook(self._forget)
 
     def _matrix(self, original: Tensor) -> Tensor:
@@ -68,8 +68,10 @@ class BoundedNorm(nn.Module):
 
     @torch.no_grad()
     def _track(self, original: Tensor, matrix: Tensor) -> None:
-        version = (id(original), original._version)
-        if self._seen is not None and version != self._seen:
+        # Fused optimisers change a tensor without counting it as a new version: its size is looked at too.
+        flat = original.detach().flatten()
+        seen = (original._version, float(torch.dot(flat, flat)))
+        if self._seen is not None and seen != self._seen:
 
             def apply(block: Tensor) -> Tensor:
                 return matrix @ block if self.symmetric else matrix.mT @ (matrix @ block)
@@ -77,7 +79,23 @@ class BoundedNorm(nn.Module):
             basis = torch.linalg.qr(apply(self.basis)).Q
             values, rotation = torch.linalg.eigh(basis.mT @ apply(basis))
             self.basis.copy_(basis @ rotation[:, values.abs().argsort(descending=True)])
-        self._seen = version
+        self._seen = seen
+
+    def pull_back(self, original: Tensor, by_weight: Tensor) -> Tensor:
+        """dL/dA from dL/dW_eff (n, n), the derivative of `forward` at the held block, in closed form."""
+        if self.cap is None:
+            return self._matrix(by_weight)
+        matrix, rate = self._matrix(original), (MARGIN / self.cap) ** 2
+        self._track(original, matrix)
+        v = self.basis[:, 0]
+        image = matrix @ v
+        ritz = torch.dot(v, image)
+        square = ritz**2 if self.symmetric else torch.dot(image, image)
+        scale = 1 / torch.sqrt(1.0 + square * rate)
+        # d scale / d square = -scale^3 rate / 2;  d square / dS = 2 (v.Sv) v v^T, or 2 (A v) v^T
+        weight = torch.sum(by_weight * matrix) * -(scale**3) * rate
+        left = ritz * v if self.symmetric else image
+        return self._matrix(torch.addr(scale * by_weight, weight * left, v))
 
     def forward(self, original: Tensor) -> Tensor:
         """A (n, n) -> W_eff (n, n)."""

@@ -9,13 +9,15 @@ unique).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh
 from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
-from eqprop_lab.models.base import EquilibriumModel, State, as_vectors
+from eqprop_lab.models.base import EquilibriumModel, Nudge, State, as_vectors
 from eqprop_lab.validation import positive_int, real
 
 
@@ -79,10 +81,26 @@ class LoopedMLP(EquilibriumModel):
         """h_0 = tanh(u), one step from zero."""
         return (self.activate(drive[0]),)
 
+    def _own_force(self) -> bool:
+        # A subclass with another force or activation must not meet the closed forms written for these two.
+        return type(self).force is LoopedMLP.force and type(self).activate is LoopedMLP.activate
+
+    def _recurrent(self) -> Tensor:
+        return self.W_rec.weight if self._frozen is None else self._frozen["W_rec"]
+
     def force(self, state: State, drive: State) -> State:
         """a = W_rec h + u, which is dPhi/dh where W_rec is symmetric."""
-        weight = self.effective_weights()["W_rec"] if self._frozen is None else self._frozen["W_rec"]
-        return (torch.addmm(drive[0], state[0], weight.T),)
+        return (torch.addmm(drive[0], state[0], self._recurrent().T),)
+
+    def step(self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None) -> State:
+        """tanh(W_rec h + u - nudge), in place in `out` if given: one product and one tanh."""
+        if out is None or not self._own_force():
+            return super().step(state, drive, nudge)
+        (a,) = out
+        torch.addmm(drive[0], state[0], self._recurrent().T, out=a)
+        if nudge is not None:
+            (a,) = nudge(state, out)
+        return (tanh(a, out=a),)
 
     def activate(self, a: Tensor) -> Tensor:
         """tanh."""
@@ -99,6 +117,31 @@ class LoopedMLP(EquilibriumModel):
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         """W_out^T cotangent: (B, output_dim) -> ((B, H),)."""
         return (cotangent @ self.W_out.weight,)
+
+    def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
+        """a - W_out^T cotangent, in place."""
+        return (force[0].addmm_(cotangent, self.W_out.weight, alpha=-1),)
+
+    def parameter_gradients(
+        self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
+    ) -> dict[str, Tensor]:
+        """The gradients of the contract in closed form: one matrix product per weight."""
+        if not self._own_force():
+            return super().parameter_gradients(x, cotangent, state, free, error, driven)
+        with torch.no_grad():
+            c = cotangent[0]
+            into_drive = sum(part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on)
+            bias = into_drive.sum(0)
+            bound, original = self.W_rec.parametrizations.weight[0], self.W_rec.parametrizations.weight.original
+            gradients = {
+                "W_in.weight": into_drive.T @ as_vectors(x, self.input_dim),
+                "W_in.bias": bias,
+                "W_rec.bias": bias.clone(),
+                "W_rec.parametrizations.weight.original": bound.pull_back(original, c.T @ state[0]),
+                "W_out.weight": error.T @ free[0],
+                "W_out.bias": error.sum(0),
+            }
+        return {name: gradients[name] for name, p in self.named_parameters() if p.requires_grad}
 
     def energy(self, state: State, drive: State) -> Tensor:
         """E(h) per sample (B,), finite up to |h| = 1. Raises TypeError for the directed model.

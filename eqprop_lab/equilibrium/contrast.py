@@ -5,7 +5,8 @@
 
 s+ and s- are the states nudged by +beta and -beta, s* the free one. For a quadratic primitive function Phi the first
 term is exactly -(1/(2 beta B)) (dPhi/dtheta(s+) - dPhi/dtheta(s-)). States are relaxed without a graph; the parameters
-see `model.parameter_gradients` once, at the end. L is the mean cost of the batch; the nudge is per sample and never divided by B.
+see `model.parameter_gradients` once, at the end. L is the mean cost of the batch; the nudge is per sample and never
+divided by B.
 
 Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024 (the theorem); Laborieux et al. 2021,
 doi:10.3389/fnins.2021.633674 (the centered difference).

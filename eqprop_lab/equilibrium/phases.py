@@ -24,21 +24,31 @@ from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.models.base import EquilibriumModel, Nudge, State
 
 
-def cost_nudge(model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[float]) -> Nudge:
-    """force_l - (beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta each.
+class CostNudge:
+    """(beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta each.
 
     cost_grad: logits (phases, B, K) -> dC/dz, broadcast over the phases.
     """
-    wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
-    strengths = torch.tensor(betas, dtype=wide)
 
-    def pull(state: State, force: State) -> State:
-        logits = model.readout(state)
-        phases = logits.unflatten(0, (len(betas), -1))
-        scale = strengths.to(logits).reshape(-1, *[1] * (phases.ndim - 1))
-        return model.pulled(force, state, (scale * cost_grad(phases)).flatten(0, 1))
+    def __init__(self, model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[complex]) -> None:
+        self.model, self.cost_grad = model, cost_grad
+        wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
+        self.betas = torch.tensor(betas, dtype=wide)
 
-    return pull
+    def _cotangent(self, state: State) -> Tensor:
+        logits = self.model.readout(state)
+        phases = logits.unflatten(0, (len(self.betas), -1))
+        scale = self.betas.to(logits).reshape(-1, *[1] * (phases.ndim - 1))
+        return (scale * self.cost_grad(phases)).flatten(0, 1)
+
+    def __call__(self, state: State) -> tuple[Tensor | None, ...]:
+        """What is subtracted from each block's force."""
+        pulls = self.model.readout_vjp(state, self._cotangent(state))
+        return tuple(None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True))
+
+    def subtract(self, state: State, force: State) -> State:
+        """The force with the nudge subtracted, by the model's own quickest way."""
+        return self.model.pulled(force, state, self._cotangent(state))
 
 
 def _nudged(model: EquilibriumModel, start: State, drive: State, nudge: Nudge, settings: Settings) -> Equilibrium:
@@ -56,7 +66,7 @@ def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, setti
     """States at +beta and 0: D = s+ - s*, M = (s+ + s*)/2. Error beta^1."""
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
-        nudged = _nudged(model, free.state, drive, cost_nudge(model, cost_grad, (settings.beta,)), settings)
+        nudged = _nudged(model, free.state, drive, CostNudge(model, cost_grad, (settings.beta,)), settings)
         difference = tuple(p - f for p, f in zip(nudged.state, free.state, strict=True))
         mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
         logits = model.readout(free.state)
@@ -69,7 +79,7 @@ def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
     beta = settings.beta
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
-        nudge = cost_nudge(model, cost_grad, (beta, -beta))
+        nudge = CostNudge(model, cost_grad, (beta, -beta))
         nudged = _nudged(model, stacked([free.state] * 2), stacked([drive] * 2), nudge, settings)
         difference, mean = _halves(nudged.state)
         logits = model.readout(free.state)
@@ -89,15 +99,15 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
         drive, free = free_phase(model, x, settings)
         twice, start = stacked([drive] * 2), stacked([free.state] * 2)
         pull, forward, backward = (
-            cost_nudge(model, cost_grad, (beta, -beta)),
+            CostNudge(model, cost_grad, (beta, -beta)),
             force_jvp(model, start, twice),
             force_vjp(model, start, twice),
         )
 
-        def nudge(state: State, force: State) -> State:
+        def nudge(state: State) -> State:
             away = tuple(s - f for s, f in zip(state, start, strict=True))
-            terms = zip(pull(state, force), forward(away), backward(away), strict=True)
-            return tuple(f - j + jt for f, j, jt in terms)
+            terms = zip(pull(state), forward(away), backward(away), strict=True)
+            return tuple(j - jt if p is None else p + j - jt for p, j, jt in terms)
 
         nudged = _nudged(model, start, twice, nudge, settings)
         difference, _ = _halves(nudged.state)
@@ -161,7 +171,7 @@ def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, set
         drive, free = free_phase(model, x, settings)
         view = _Complexified(model)
         many = len(half)
-        nudge = cost_nudge(view, cost_grad, [beta * p for p in phases])  # type: ignore[misc]
+        nudge = CostNudge(view, cost_grad, [beta * p for p in phases])
         start = tuple(torch.complex(s, torch.zeros_like(s)) for s in stacked([free.state] * many))
         nudged = _nudged(view, start, stacked([drive] * many), nudge, settings)
         moves, middles = [], []

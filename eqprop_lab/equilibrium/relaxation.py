@@ -135,7 +135,7 @@ def relax(
         tol: relative tolerance; None takes exactly `max_steps` steps.
         solver: "picard", or "damped" with weight `damping` in (0, 1] on the new state.
         start: a state to start from; trajectory: keep every state (memory grows with the steps).
-        nudge: (state, force) -> force with the nudge subtracted inside the activation (see `phases.cost_nudge`).
+        nudge: state -> what is subtracted inside the activation, block by block (see `phases.CostNudge`).
     Returns: Equilibrium; its residual is always measured. No graph is kept.
     Raises: TypeError, ValueError for bad arguments; DivergenceError. Warns ConvergenceWarning when tol is missed.
     """

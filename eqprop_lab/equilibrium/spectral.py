@@ -32,7 +32,7 @@ def exact_norm(weight: Tensor) -> float:
 
 
 class BoundedNorm(nn.Module):
-    """Parametrisation A -> W_eff: norm strictly below `cap` (``cap=None``: no bound), symmetric on demand.
+    """Parametrisation A -> W_eff: norm strictly below `cap` (None: no bound), symmetric on demand.
 
     S is (A + A^T)/2, or A itself for ``symmetric=False``. sigma comes from a warm block of `vectors` orthonormal vectors
     (one subspace step per update of A; a single power vector stalls on a symmetric matrix, whose extreme eigenvalues

@@ -19,7 +19,15 @@ from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.validation import positive_int
 
 State = tuple[Tensor, ...]
-Nudge = Callable[[State, State], State]  # (state, force) -> force with the nudge subtracted
+Nudge = Callable[[State], tuple[Tensor | None, ...]]  # state -> what is subtracted from each block's force
+
+
+def nudged_force(force: State, state: State, nudge: Nudge) -> State:
+    """force_l - nudge_l(state). A nudge with a method `subtract(state, force)` does it itself, in place if it likes."""
+    subtract = getattr(nudge, "subtract", None)
+    if subtract is not None:
+        return subtract(state, force)
+    return tuple(f if pull is None else f - pull for f, pull in zip(force, nudge(state), strict=True))
 
 
 def as_vectors(x: Tensor, features: int) -> Tensor:
@@ -128,7 +136,7 @@ class EquilibriumModel(nn.Module, ABC):
             snapshot = tuple(current)
             force = self.force(snapshot, drive)
             if nudge is not None:
-                force = nudge(snapshot, force)
+                force = nudged_force(force, snapshot, nudge)
             for block in group:
                 current[block] = self.activate(force[block])
         return tuple(current)

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh
 from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
-from eqprop_lab.models.base import EquilibriumModel, Nudge, State, as_vectors
+from eqprop_lab.models.base import EquilibriumModel, Nudge, State, as_vectors, nudged_force
 from eqprop_lab.validation import positive_int, real
 
 
@@ -69,6 +69,13 @@ class LoopedMLP(EquilibriumModel):
         bound = BoundedNorm(self.W_rec.weight, cap, symmetric=self.symmetric)
         parametrize.register_parametrization(self.W_rec, "weight", bound)
 
+    @property
+    def bound(self) -> BoundedNorm:
+        """The parametrisation of W_rec."""
+        module = self.W_rec.get_submodule("parametrizations.weight.0")
+        assert isinstance(module, BoundedNorm)
+        return module
+
     def effective_weights(self) -> dict[str, Tensor]:
         """W_rec (H, H), norm < rho."""
         return {"W_rec": self.W_rec.weight}
@@ -99,7 +106,7 @@ class LoopedMLP(EquilibriumModel):
         (a,) = out
         torch.addmm(drive[0], state[0], self._recurrent().T, out=a)
         if nudge is not None:
-            (a,) = nudge(state, out)
+            (a,) = nudged_force(out, state, nudge)
         return (tanh(a, out=a),)
 
     def activate(self, a: Tensor) -> Tensor:
@@ -130,14 +137,14 @@ class LoopedMLP(EquilibriumModel):
             return super().parameter_gradients(x, cotangent, state, free, error, driven)
         with torch.no_grad():
             c = cotangent[0]
-            into_drive = sum(part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on)
-            bias = into_drive.sum(0)
-            bound, original = self.W_rec.parametrizations.weight[0], self.W_rec.parametrizations.weight.original
+            parts = [part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on]
+            into_drive = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+            bias, original = into_drive.sum(0), self.W_rec.get_parameter("parametrizations.weight.original")
             gradients = {
                 "W_in.weight": into_drive.T @ as_vectors(x, self.input_dim),
                 "W_in.bias": bias,
                 "W_rec.bias": bias.clone(),
-                "W_rec.parametrizations.weight.original": bound.pull_back(original, c.T @ state[0]),
+                "W_rec.parametrizations.weight.original": self.bound.pull_back(original, c.T @ state[0]),
                 "W_out.weight": error.T @ free[0],
                 "W_out.bias": error.sum(0),
             }

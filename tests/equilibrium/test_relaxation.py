@@ -89,7 +89,7 @@ def test_divergence_is_an_error() -> None:
         relax(model, torch.ones(2, 8), max_steps=50, tol=1e-6)
     with pytest.raises(DivergenceError, match="lower beta"):
         drive = model.drive(torch.ones(2, 8))
-        settle(model, model.initial_state(drive), drive, max_steps=50, nudge=lambda state, force: force)
+        settle(model, model.initial_state(drive), drive, max_steps=50, nudge=lambda state: (state[0],))
 
 
 def test_parametrisation_is_evaluated_once_per_settle(model: LoopedMLP, x: torch.Tensor) -> None:

@@ -152,8 +152,8 @@ def test_a_step_into_buffers_is_the_step() -> None:
     drive = model.drive(torch.randn(4, 6))
     state, out = (torch.randn(4, 12),), (torch.empty(4, 12),)
 
-    def nudge(state: tuple[torch.Tensor, ...], force: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (force[0] - 0.1 * state[0],)
+    def nudge(state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (0.1 * state[0],)
 
     with torch.no_grad():
         for chosen in (None, nudge):

@@ -34,12 +34,14 @@ class CostNudge:
         self.model, self.cost_grad = model, cost_grad
         wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
         self.betas = torch.tensor(betas, dtype=wide)
+        self.scale = self.betas  # beta of every phase, shaped and typed as the first logits that come
 
     def _cotangent(self, state: State) -> Tensor:
         logits = self.model.readout(state)
         phases = logits.unflatten(0, (len(self.betas), -1))
-        scale = self.betas.to(logits).reshape(-1, *[1] * (phases.ndim - 1))
-        return (scale * self.cost_grad(phases)).flatten(0, 1)
+        if self.scale.ndim != phases.ndim:
+            self.scale = self.betas.to(logits).reshape(-1, *[1] * (phases.ndim - 1))
+        return (self.scale * self.cost_grad(phases)).flatten(0, 1)
 
     def __call__(self, state: State) -> tuple[Tensor | None, ...]:
         """What is subtracted from each block's force."""

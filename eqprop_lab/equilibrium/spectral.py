@@ -32,13 +32,13 @@ def exact_norm(weight: Tensor) -> float:
 
 
 class BoundedNorm(nn.Module):
-    """Parametrisation A -> W_eff: norm strictly below `cap` (None: no bound), symmetric on demand.
+    """Parametrisation A -> W_eff, norm strictly below `cap` (None: no bound), symmetric on demand.
 
-    S is (A + A^T)/2, or A itself for ``symmetric=False``. sigma comes from a warm block of `vectors` orthonormal vectors
-    (one subspace step per update of A; a single power vector stalls on a symmetric matrix, whose extreme eigenvalues
-    come in pairs near +sigma and -sigma). The block moves only when A has changed, so W_eff is constant within a settle
-    and reading it has no side effect. The gradient flows through ``sigma = |v^T S v|`` (symmetric) or ``||S v||``, with
-    the top Ritz vector v held fixed.
+    S is (A + A^T)/2, or A itself for ``symmetric=False``. sigma comes from a warm block of `vectors` orthonormal
+    vectors (one subspace step per update of A; a single power vector stalls on a symmetric matrix, whose extreme
+    eigenvalues come in pairs near +sigma and -sigma). The block moves only when A has changed, so W_eff is constant
+    within a settle and reading it has no side effect. The gradient flows through ``sigma = |v^T S v|`` (symmetric) or
+    ``||S v||``, with the top Ritz vector v held fixed.
 
     Args: weight (n, n), the initial A, from which the block starts at its exact singular vectors; cap in (0, 1).
     Raises: ValueError for a matrix that is not square or a cap outside (0, 1).

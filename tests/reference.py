@@ -1,9 +1,9 @@
 """The float64 reference gradient of LoopedMLP by the adjoint method, in NumPy. It shares no code with the estimators.
 
-h = tanh(W h + u);   a = D (g + W a),  D = diag(1 - h^2),  g = W_out^T (softmax(z) - t)
+h = tanh(W h + u);   a = D (g + W^T a),  D = diag(1 - h^2),  g = W_out^T (softmax(z) - t)
 dL/dW = mean a h^T,  dL/dW_in = mean a x^T,  dL/db = mean a
-W = S f(sigma),  f = (1 + (m sigma/c)^2)^(-1/2),  sigma = v.S v:  dL/dS = f G + <G, S> f'(sigma) v v^T,  dL/dA =
-sym(dL/dS)
+W = S f(sigma),  f = (1 + (m sigma/c)^2)^(-1/2),  sigma = v.S v (directed: ||A v||)
+dL/dS = f G + <G, S> f'(sigma) dsigma/dS,  dL/dA = sym(dL/dS) (directed: dL/dS)
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ def adjoint_gradients(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor) -> dic
     p = {name: value.detach().numpy().astype(np.float64) for name, value in model.state_dict().items()}
     bounded = model.W_rec.parametrizations.weight[0]
     original = p["W_rec.parametrizations.weight.original"]
-    sym = (original + original.T) / 2
+    s = (original + original.T) / 2 if bounded.symmetric else original
     if bounded.cap is None:
-        scale, slope, v = 1.0, 0.0, np.zeros(len(sym))
+        scale, slope, by_sigma = 1.0, 0.0, np.zeros_like(s)
     else:
         v = p["W_rec.parametrizations.weight.0.basis"][:, 0]
-        sigma = v @ sym @ v
+        sigma = v @ s @ v if bounded.symmetric else np.linalg.norm(s @ v)
+        by_sigma = np.outer(v if bounded.symmetric else s @ v / sigma, v)
         scale = (1 + (MARGIN * sigma / bounded.cap) ** 2) ** -0.5
         slope = -(scale**3) * MARGIN**2 * sigma / bounded.cap**2
-    w = sym * scale
+    w = s * scale
 
     inputs = x.reshape(len(x), -1).numpy().astype(np.float64)
     labels = y.numpy()
@@ -46,16 +47,16 @@ def adjoint_gradients(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor) -> dic
     gain = 1 - h**2
     g = error @ p["W_out.weight"]
     eye = np.eye(len(w))
-    a = np.stack([np.linalg.solve(eye - d[:, None] * w, d * row) for d, row in zip(gain, g, strict=True)])
+    a = np.stack([np.linalg.solve(eye - d[:, None] * w.T, d * row) for d, row in zip(gain, g, strict=True)])
 
     n = len(x)
     by_w = a.T @ h / n
-    by_s = scale * by_w + np.sum(by_w * sym) * slope * np.outer(v, v)
+    by_s = scale * by_w + np.sum(by_w * s) * slope * by_sigma
     return {
         "W_in.weight": a.T @ inputs / n,
         "W_in.bias": a.mean(0),
         "W_rec.bias": a.mean(0),
-        "W_rec.parametrizations.weight.original": (by_s + by_s.T) / 2,
+        "W_rec.parametrizations.weight.original": (by_s + by_s.T) / 2 if bounded.symmetric else by_s,
         "W_out.weight": error.T @ h / n,
         "W_out.bias": error.mean(0),
     }

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 
-def tanh(values: Tensor) -> Tensor:
-    """tanh(a), elementwise. Same shape and dtype.
+def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
+    """tanh(a), elementwise. Same shape and dtype; written into `out` (which may be `values`) if given.
 
     Without gradients on a CPU, NumPy works on the tensor's own memory: its vectorised float32 tanh takes a tenth of
     the time of torch's (largest difference 6e-8), and tanh is most of what a relaxation costs beside its matrix
     products.
     """
     if values.requires_grad or values.device.type != "cpu" or values.dtype != torch.float32:
-        return torch.tanh(values)
-    result = torch.empty_like(values)
+        return torch.tanh(values, out=out)
+    result = torch.empty_like(values) if out is None else out
     np.tanh(values.numpy(), out=result.numpy())
     return result

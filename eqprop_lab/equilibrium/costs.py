@@ -19,7 +19,7 @@ CostGradient = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Cost:
-    """C(z) of a batch. `grad`: logits (B, K) -> dC/dz (B, K); `value`: logits (B, K) -> C per sample (B,)."""
+    """C(z) of a batch. `grad`: logits (..., B, K) -> dC/dz, broadcast over phases; `value`: logits (B, K) -> C (B,)."""
 
     name: str
     value: Callable[[Tensor], Tensor]
@@ -36,6 +36,14 @@ def _targets(logits_width: int, y: Tensor, like: Tensor) -> Tensor:
     if low < 0 or high >= logits_width:
         raise ValueError(f"y must hold class indices 0..{logits_width - 1}, got values from {low} to {high}")
     return torch.nn.functional.one_hot(y.long(), logits_width).to(like.dtype)
+
+
+def softmax(z: Tensor) -> Tensor:
+    """exp(z_k) / sum_j exp(z_j) over the last axis, continued to complex logits (for holomorphic nudges)."""
+    if not z.is_complex():
+        return z.softmax(-1)
+    powers = torch.exp(z - z.real.amax(-1, keepdim=True))
+    return powers / powers.sum(-1, keepdim=True)
 
 
 def make_cost(cost: str, y: Tensor, classes: int, like: Tensor) -> Cost:
@@ -57,4 +65,4 @@ def make_cost(cost: str, y: Tensor, classes: int, like: Tensor) -> Cost:
     t = _targets(classes, y, like)
     if cost == "mse":
         return Cost(cost, lambda z: 0.5 * (z - t).square().sum(1), lambda z: z - t)
-    return Cost(cost, lambda z: -(t * z.log_softmax(1)).sum(1), lambda z: z.softmax(1) - t)
+    return Cost(cost, lambda z: -(t * z.log_softmax(1)).sum(1), lambda z: softmax(z) - t)

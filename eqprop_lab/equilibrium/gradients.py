@@ -1,130 +1,53 @@
-"""Gradient estimators: from two relaxed states to dL/dtheta, with one formula for every model.
+"""Gradient estimators behind one switch: {name: dL/dparameter} of a batch, for any model that keeps the contract.
 
-    D = (s+ - s-)/2,   M = (s+ + s-)/2,
-    dL/dtheta = -(1/(beta B)) d/dtheta sum_l kappa_l <D_l, force_l(M)>  +  (1/B) d/dtheta <dC/dz, readout(s*)>
+    estimator               what it uses                                        error in beta    module
+    one_sided               states at +beta and 0                               beta^1           phases
+    centered                states at +beta and -beta                           beta^2           phases
+    holomorphic             N complex nudges                                    beta^N           phases
+    asymmetric              centered with (J^T - J)(s - s*): directed models    beta^2           phases
+    response                linear response, the limit beta -> 0                0                adjoint
+    implicit                the adjoint, directed models too                    0                adjoint
+    bptt, truncated_bptt    autograd through (the last) steps                   truncation       adjoint
 
-s+ and s- are the states nudged by +beta and -beta, s* the free one. For a quadratic primitive function Phi the
-first term is exactly -(1/(2 beta B)) (dPhi/dtheta(s+) - dPhi/dtheta(s-)). States are relaxed without a graph; the
-parameters see one autograd call at the end. L is the mean cost of the batch; the nudge is per sample and never
-divided by B.
-
-Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024 (the theorem); Laborieux et al. 2021,
-doi:10.3389/fnins.2021.633674 (centered).
+The formula they share stands in `contrast`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_bptt
+from eqprop_lab.equilibrium.contrast import NUDGED_STEPS, Estimate, Gradients, Settings
 from eqprop_lab.equilibrium.costs import CostGradient, make_cost
-from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
-from eqprop_lab.models.base import EquilibriumModel, Nudge, State
+from eqprop_lab.equilibrium.phases import CostNudge, asymmetric, centered, holomorphic, one_sided
+from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.validation import one_of, positive_int, real
 
-NUDGED_STEPS = 10
-Gradients = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the phases are relaxed. beta: nudging strength; *_steps: at most this many steps; tol: relative residual
-    to stop at."""
-
-    beta: float = 0.03
-    free_steps: int = 30
-    nudged_steps: int = NUDGED_STEPS
-    tol: float | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Gradients by parameter name, the free equilibrium they belong to, its logits (B, K), and the nudged residual."""
-
-    gradients: Gradients
-    free: Equilibrium
-    logits: Tensor
-    nudged_residual: float
-
+__all__ = [
+    "ESTIMATORS",
+    "CostNudge",
+    "Estimate",
+    "Gradients",
+    "Settings",
+    "estimate",
+    "estimate_gradients",
+    "make_settings",
+]
 
 Estimator = Callable[[EquilibriumModel, Tensor, CostGradient, Settings], Estimate]
 
-
-def cost_nudge(model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[float]) -> Nudge:
-    """(beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta each.
-
-    cost_grad: logits (B, K) -> dC/dz (B, K) of the unstacked batch.
-    """
-
-    def pull(state: State) -> tuple[Tensor | None, ...]:
-        phases = model.readout(state).chunk(len(betas))
-        cotangent = torch.cat([beta * cost_grad(z) for beta, z in zip(betas, phases, strict=True)])
-        pulls = model.readout_vjp(state, cotangent)
-        return tuple(None if p is None else p / k for p, k in zip(pulls, model.kappa, strict=True))
-
-    return pull
-
-
-def _free_phase(model: EquilibriumModel, x: Tensor, settings: Settings) -> tuple[State, Equilibrium]:
-    drive = model.drive(x)
-    start = model.initial_state(drive)
-    return drive, settle(model, start, drive, max_steps=settings.free_steps, tol=settings.tol)
-
-
-def contrast(
-    model: EquilibriumModel,
-    x: Tensor,
-    difference: State,
-    mean: State,
-    free: State,
-    cost_grad: CostGradient,
-    beta: float,
-) -> Gradients:
-    """The formula above: (D, M, s*) -> {parameter name: dL/dparameter}, one autograd call on the parameters only."""
-    batch = x.shape[0]
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    with torch.enable_grad():
-        forces = model.force(mean, model.drive(x))
-        pairs = zip(model.kappa, difference, forces, strict=True)
-        work = torch.stack([k * torch.sum(d * f) for k, d, f in pairs]).sum()
-        logits = model.readout(free)
-        surrogate = torch.sum(cost_grad(logits.detach()) * logits) / batch - work / (beta * batch)
-    grads = torch.autograd.grad(surrogate, list(named.values()), allow_unused=True)
-    return {name: torch.zeros_like(p) if g is None else g for (name, p), g in zip(named.items(), grads, strict=True)}
-
-
-def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
-    """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error beta^2."""
-    beta = settings.beta
-    with torch.no_grad():
-        drive, free = _free_phase(model, x, settings)
-        twice = tuple(torch.cat([block, block]) for block in drive)
-        start = tuple(torch.cat([block, block]) for block in free.state)
-        nudge = cost_nudge(model, cost_grad, (beta, -beta))
-        nudged = settle(model, start, twice, max_steps=settings.nudged_steps, tol=settings.tol, nudge=nudge)
-        plus, minus = zip(*(block.chunk(2) for block in nudged.state), strict=True)
-        difference = tuple((p - m) / 2 for p, m in zip(plus, minus, strict=True))
-        mean = tuple((p + m) / 2 for p, m in zip(plus, minus, strict=True))
-        logits = model.readout(free.state)
-    return Estimate(contrast(model, x, difference, mean, free.state, cost_grad, beta), free, logits, nudged.residual)
-
-
-def bptt(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
-    """Backpropagation through the unrolled free phase (drive hoisted). Memory grows with the steps; beta is unused."""
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    with torch.enable_grad():
-        _, free = _free_phase(model, x, settings)
-        logits = model.readout(free.state)
-        surrogate = torch.sum(cost_grad(logits.detach()) * logits) / x.shape[0]
-    grads = torch.autograd.grad(surrogate, list(named.values()))
-    detached = Equilibrium(tuple(s.detach() for s in free.state), free.steps, free.residual, free.converged)
-    return Estimate(dict(zip(named, grads, strict=True)), detached, logits.detach(), 0.0)
-
-
-ESTIMATORS: dict[str, Estimator] = {"centered": centered, "bptt": bptt}
+ESTIMATORS: dict[str, Estimator] = {
+    "one_sided": one_sided,
+    "centered": centered,
+    "holomorphic": holomorphic,
+    "response": response,
+    "asymmetric": asymmetric,
+    "bptt": bptt,
+    "truncated_bptt": truncated_bptt,
+    "implicit": implicit,
+}
 
 
 def make_settings(

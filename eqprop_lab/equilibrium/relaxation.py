@@ -54,8 +54,8 @@ def _rows(state: State) -> Tensor:
     return torch.stack([block.flatten(1).norm(dim=1) for block in state]).norm(dim=0)
 
 
-def _movement(new: State, old: State) -> tuple[float, float]:
-    """(relative residual, absolute movement), both of the worst sample."""
+def movement(new: State, old: State) -> tuple[float, float]:
+    """(relative residual ||new - old|| / ||new||, absolute movement), both of the worst sample."""
     moved = _rows(tuple(a - b for a, b in zip(new, old, strict=True)))
     size = _rows(new).clamp_min(torch.finfo(moved.dtype).tiny)
     worst = torch.stack([(moved / size).max(), moved.max()]).tolist()
@@ -80,11 +80,14 @@ def settle(
     Without `tol` exactly `max_steps` steps are taken and only the last one is measured. Raises DivergenceError.
     """
     path = [state] if trajectory else None
+    # Two sets of buffers, used in turn: a model may write its next state into the one it does not read.
+    lean = path is None and damping == 1.0 and not torch.is_grad_enabled()
+    spare = [tuple(torch.empty_like(block) for block in state) for _ in range(2)] if lean else [None, None]
     residual, moved = math.inf, math.inf
     steps = 0
     with model.frozen_weights():
         while steps < max_steps:
-            new = model.step(state, drive, nudge)
+            new = model.step(state, drive, nudge, spare[steps % 2])
             if damping != 1.0:
                 new = tuple(torch.lerp(a, b, damping) for a, b in zip(state, new, strict=True))
             steps += 1
@@ -93,7 +96,7 @@ def settle(
             last = steps == max_steps
             if tol is not None or last:
                 with torch.no_grad():
-                    residual, moved = (v / damping for v in _movement(new, state))
+                    residual, moved = (v / damping for v in movement(new, state))
                 if not math.isfinite(residual):
                     raise DivergenceError(
                         f"the relaxation diverged: values that are not finite after {steps} steps"
@@ -132,7 +135,7 @@ def relax(
         tol: relative tolerance; None takes exactly `max_steps` steps.
         solver: "picard", or "damped" with weight `damping` in (0, 1] on the new state.
         start: a state to start from; trajectory: keep every state (memory grows with the steps).
-        nudge: state -> what is subtracted inside the activation, block by block (see `gradients.cost_nudge`).
+        nudge: state -> what is subtracted inside the activation, block by block (see `phases.CostNudge`).
     Returns: Equilibrium; its residual is always measured. No graph is kept.
     Raises: TypeError, ValueError for bad arguments; DivergenceError. Warns ConvergenceWarning when tol is missed.
     """

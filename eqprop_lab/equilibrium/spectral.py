@@ -1,6 +1,6 @@
 """Weights whose operator norm stays strictly below a cap, smoothly, and the exact certificate.
 
-    W_eff = S / sqrt(1 + (m sigma / c)^2),    S = (A + A^T)/2,    sigma ~ ||S||,    c the cap, m >= 1 a margin
+    W_eff = S / sqrt(1 + (m sigma / c)^2),    S = (A + A^T)/2 or A,    sigma ~ ||S||,    c the cap, m >= 1 a margin
 
 ``||W_eff|| = ||S|| / sqrt(1 + (m sigma/c)^2) < c`` as long as ``m sigma >= ||S||``: smooth in A, where a hard
 ``min(1, c/sigma)`` has a kink at which float32 and float64 gradients differ.
@@ -31,30 +31,36 @@ def exact_norm(weight: Tensor) -> float:
     return float(torch.linalg.matrix_norm(weight.detach().double().cpu(), ord=2))
 
 
-class BoundedSymmetric(nn.Module):
-    """Parametrisation A -> W_eff: symmetric, operator norm strictly below `cap` (``cap=None``: symmetric only).
+class BoundedNorm(nn.Module):
+    """Parametrisation A -> W_eff, norm strictly below `cap` (None: no bound), symmetric on demand.
 
-    sigma is the top absolute Ritz value of a warm block of `vectors` orthonormal vectors (one subspace step per
-    update of A; a single power vector stalls on a symmetric matrix, whose extreme eigenvalues come in pairs near
-    +sigma and -sigma). The block moves only when A has changed, so W_eff is constant within a settle and reading it
-    has no side effect. The gradient flows through ``sigma = |v^T S v|`` with v, the top Ritz vector, held fixed.
+    S is (A + A^T)/2, or A itself for ``symmetric=False``. sigma comes from a warm block of `vectors` orthonormal
+    vectors (one subspace step per update of A; a single power vector stalls on a symmetric matrix, whose extreme
+    eigenvalues come in pairs near +sigma and -sigma). The block moves only when A has changed, so W_eff is constant
+    within a settle and reading it has no side effect. The gradient flows through ``sigma = |v^T S v|`` (symmetric) or
+    ``||S v||``, with the top Ritz vector v held fixed.
 
-    Args: weight (n, n), the initial A, from which the block starts at its exact eigenvectors; cap in (0, 1).
+    Args: weight (n, n), the initial A, from which the block starts at its exact singular vectors; cap in (0, 1).
     Raises: ValueError for a matrix that is not square or a cap outside (0, 1).
     """
 
     basis: Tensor
 
-    def __init__(self, weight: Tensor, cap: float | None, vectors: int = 4) -> None:
+    def __init__(self, weight: Tensor, cap: float | None, symmetric: bool = True, vectors: int = 4) -> None:
         super().__init__()
         if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
             raise ValueError(f"weight must be a square matrix, got shape {tuple(weight.shape)}")
         self.cap = None if cap is None else real("cap (rho)", cap, above=0.0, below=1.0)
-        values, columns = torch.linalg.eigh(symmetric_part(weight.detach()))
+        self.symmetric = bool(symmetric)
+        matrix = self._matrix(weight.detach())
+        values, columns = torch.linalg.eigh(matrix if self.symmetric else matrix.mT @ matrix)
         order = values.abs().argsort(descending=True)[: positive_int("vectors", vectors)]
         self.register_buffer("basis", columns[:, order].clone())
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, float] | None = None
         self._register_load_state_dict_pre_hook(self._forget)
+
+    def _matrix(self, original: Tensor) -> Tensor:
+        return symmetric_part(original) if self.symmetric else original
 
     def _forget(self, *_: object) -> None:
         # A checkpoint holds A and the block that belongs to it: the load itself is not an update.
@@ -62,19 +68,41 @@ class BoundedSymmetric(nn.Module):
 
     @torch.no_grad()
     def _track(self, original: Tensor, matrix: Tensor) -> None:
-        version = (id(original), original._version)
-        if self._seen is not None and version != self._seen:
-            basis = torch.linalg.qr(matrix.detach() @ self.basis).Q
-            values, rotation = torch.linalg.eigh(basis.mT @ (matrix.detach() @ basis))
+        # Fused optimisers change a tensor without counting it as a new version: its size is looked at too.
+        flat = original.detach().flatten()
+        seen = (original._version, float(torch.dot(flat, flat)))
+        if self._seen is not None and seen != self._seen:
+
+            def apply(block: Tensor) -> Tensor:
+                return matrix @ block if self.symmetric else matrix.mT @ (matrix @ block)
+
+            basis = torch.linalg.qr(apply(self.basis)).Q
+            values, rotation = torch.linalg.eigh(basis.mT @ apply(basis))
             self.basis.copy_(basis @ rotation[:, values.abs().argsort(descending=True)])
-        self._seen = version
+        self._seen = seen
+
+    def pull_back(self, original: Tensor, by_weight: Tensor) -> Tensor:
+        """dL/dA from dL/dW_eff (n, n), the derivative of `forward` at the held block, in closed form."""
+        if self.cap is None:
+            return self._matrix(by_weight)
+        matrix, rate = self._matrix(original), (MARGIN / self.cap) ** 2
+        self._track(original, matrix)
+        v = self.basis[:, 0]
+        image = matrix @ v
+        ritz = torch.dot(v, image)
+        square = ritz**2 if self.symmetric else torch.dot(image, image)
+        scale = 1 / torch.sqrt(1.0 + square * rate)
+        # d scale / d square = -scale^3 rate / 2;  d square / dS = 2 (v.Sv) v v^T, or 2 (A v) v^T
+        weight = torch.sum(by_weight * matrix) * -(scale**3) * rate
+        left = ritz * v if self.symmetric else image
+        return self._matrix(torch.addr(scale * by_weight, weight * left, v))
 
     def forward(self, original: Tensor) -> Tensor:
         """A (n, n) -> W_eff (n, n)."""
-        matrix = symmetric_part(original)
+        matrix = self._matrix(original)
         if self.cap is None:
             return matrix
         self._track(original, matrix)
-        ritz = self.basis[:, 0]
-        sigma = torch.dot(ritz, matrix @ ritz)
-        return matrix / torch.sqrt(1.0 + (MARGIN * sigma / self.cap) ** 2)
+        image = matrix @ self.basis[:, 0]
+        square = torch.dot(self.basis[:, 0], image) ** 2 if self.symmetric else torch.dot(image, image)
+        return matrix / torch.sqrt(1.0 + square * (MARGIN / self.cap) ** 2)

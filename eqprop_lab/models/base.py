@@ -7,8 +7,9 @@ Everything else (relaxation, gradient estimators, training, probes) is written a
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -18,7 +19,15 @@ from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.validation import positive_int
 
 State = tuple[Tensor, ...]
-Nudge = Callable[[State], tuple[Tensor | None, ...]]
+Nudge = Callable[[State], tuple[Tensor | None, ...]]  # state -> what is subtracted from each block's force
+
+
+def nudged_force(force: State, state: State, nudge: Nudge) -> State:
+    """force_l - nudge_l(state). A nudge with a method `subtract(state, force)` does it itself, in place if it likes."""
+    subtract = getattr(nudge, "subtract", None)
+    if subtract is not None:
+        return subtract(state, force)
+    return tuple(f if pull is None else f - pull for f, pull in zip(force, nudge(state), strict=True))
 
 
 def as_vectors(x: Tensor, features: int) -> Tensor:
@@ -44,7 +53,8 @@ def check_input(x: Tensor, parameter: Tensor) -> None:
         raise ValueError(f"x is on {x.device}, the model on {parameter.device}: move one of them")
     if x.shape[0] == 0:
         raise ValueError("x must hold at least one sample, got a batch of size 0")
-    if not bool(torch.isfinite(x).all()):
+    # The sum is finite only if every value is; it costs a third of the full look, which decides when it is not.
+    if not math.isfinite(float(x.sum())) and not bool(torch.isfinite(x).all()):
         raise ValueError("x holds NaN or infinite values; every input must be finite")
 
 
@@ -55,12 +65,14 @@ class EquilibriumModel(nn.Module, ABC):
     Shapes: a state is a tuple of tensors, batch first; `drive` a tuple of tensors, batch first, that depend on the
     input only. Attributes: `output_dim`, the width of the logits; `max_steps`, the default length of a free phase;
     `groups`, the update order of the blocks (one group is a Picard step, two are red-black); `kappa`, the weight of
-    each block in the energy; `contraction_metric`, the norm in which `contraction_bound` holds.
+    each block in the energy; `contraction_metric`, the norm in which `contraction_bound` holds; `affine_force`, whether
+    force(s, u) = J s + u with a drive that only adds (force(v, 0) is then J v) and the readout is affine too.
     """
 
     groups: tuple[tuple[int, ...], ...] = ((0,),)
     kappa: tuple[float, ...] = (1.0,)
     contraction_metric: str = "l2"
+    affine_force: bool = False
     output_dim: int
 
     def __init__(self, max_steps: int = 30) -> None:
@@ -88,6 +100,10 @@ class EquilibriumModel(nn.Module, ABC):
     def activate(self, a: Tensor) -> Tensor:
         """1-Lipschitz monotone activation, elementwise."""
 
+    def activation_slope(self, state: State) -> State | None:
+        """d activate/da of an elementwise activation, expressed by the fixed point `state`; None for any other kind."""
+        return None
+
     def energy(self, state: State, drive: State) -> Tensor:
         """Energy per sample (B,), for probes and plots only. Models without an energy raise TypeError."""
         raise TypeError(f"{type(self).__name__} has no energy: its force is not the gradient of a primitive function")
@@ -110,17 +126,38 @@ class EquilibriumModel(nn.Module, ABC):
         finally:
             self._frozen = outer
 
-    def step(self, state: State, drive: State, nudge: Nudge | None = None) -> State:
-        """s_l <- activate(force_l(s) - nudge_l(s)), group by group. The nudge acts inside the activation."""
+    def step(self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None) -> State:
+        """s_l <- activate(force_l(s) - nudge_l(s)), group by group. The nudge acts inside the activation.
+
+        out: buffers, different from `state`, that a model may write its result into when no gradients are recorded.
+        """
         current = list(state)
         for group in self.groups:
             snapshot = tuple(current)
             force = self.force(snapshot, drive)
-            pull = nudge(snapshot) if nudge is not None else (None,) * len(current)
+            if nudge is not None:
+                force = nudged_force(force, snapshot, nudge)
             for block in group:
-                away = pull[block]
-                current[block] = self.activate(force[block] if away is None else force[block] - away)
+                current[block] = self.activate(force[block])
         return tuple(current)
+
+    def parameter_gradients(
+        self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
+    ) -> dict[str, Tensor]:
+        """d/dtheta [ sum_l <cotangent_l, force_l(state)> + <error, readout(free)> ] by parameter name.
+
+        `cotangent` and `state` may hold several phases of the batch; `driven` says which of them see the drive of x.
+        One autograd call; a model with closed forms overrides it (one matrix product per weight).
+        """
+        named = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        with torch.enable_grad():
+            drive = self.drive(x)
+            blocks = zip(*(drive if on else tuple(torch.zeros_like(d) for d in drive) for on in driven), strict=True)
+            force = self.force(state, tuple(torch.cat(block) for block in blocks))
+            total = torch.sum(error * self.readout(free))
+            total = total + sum(torch.sum(c * f) for c, f in zip(cotangent, force, strict=True))
+        grads = torch.autograd.grad(total, list(named.values()), allow_unused=True)
+        return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads, strict=True)}
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         """(d readout / d state_l)^T cotangent for every block; None for a block the readout does not see."""
@@ -128,6 +165,11 @@ class EquilibriumModel(nn.Module, ABC):
             leaves = tuple(block.detach().requires_grad_() for block in state)
             logits = self.readout(leaves)
         return torch.autograd.grad(logits, leaves, cotangent, allow_unused=True)
+
+    def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
+        """force_l - (1/kappa_l) (d readout / d state_l)^T cotangent: what a nudge does. `force` may be overwritten."""
+        pulls = zip(force, self.readout_vjp(state, cotangent), self.kappa, strict=True)
+        return tuple(f if p is None else f - p / k for f, p, k in pulls)
 
     def check_batch(self, x: Tensor) -> None:
         """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN)."""

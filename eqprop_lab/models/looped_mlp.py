@@ -9,13 +9,15 @@ unique).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh
-from eqprop_lab.equilibrium.spectral import BoundedSymmetric, exact_norm
-from eqprop_lab.models.base import EquilibriumModel, State, as_vectors
+from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
+from eqprop_lab.models.base import EquilibriumModel, Nudge, State, as_vectors, nudged_force
 from eqprop_lab.validation import positive_int, real
 
 
@@ -28,12 +30,16 @@ class LoopedMLP(EquilibriumModel):
             `contraction_bound` then says what the norm is, also when that is no certificate (>= 1).
         rho: cap of the norm, in (0, 1).
         max_steps: steps of a free phase.
+        symmetric: False unties W_rec from its transpose: no energy, plain EqProp gradients are then wrong (that is what
+            it is for; `asymmetric` and `implicit` stay right).
         seed: seeds the initial weights without touching the global generator; None draws from the global one.
 
     Shapes: x (B, input_dim) or any image shape with as many pixels; state ((B, hidden_dim),); logits (B, output_dim).
     Raises: TypeError or ValueError naming the argument. Source: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024;
     discrete-time primitive function: Ernoult et al. 2019, arXiv:1905.13633.
     """
+
+    affine_force = True
 
     def __init__(
         self,
@@ -44,6 +50,7 @@ class LoopedMLP(EquilibriumModel):
         rho: float = 0.9,
         max_steps: int = 30,
         seed: int | None = None,
+        symmetric: bool = True,
     ) -> None:
         super().__init__(max_steps)
         self.input_dim = positive_int("input_dim", input_dim)
@@ -57,11 +64,20 @@ class LoopedMLP(EquilibriumModel):
             self.W_in = nn.Linear(input_dim, hidden_dim)
             self.W_rec = nn.Linear(hidden_dim, hidden_dim)
             self.W_out = nn.Linear(hidden_dim, output_dim)
-        bound = BoundedSymmetric(self.W_rec.weight, self.rho if self.use_spectral_norm else None)
+        self.symmetric = bool(symmetric)
+        cap = self.rho if self.use_spectral_norm else None
+        bound = BoundedNorm(self.W_rec.weight, cap, symmetric=self.symmetric)
         parametrize.register_parametrization(self.W_rec, "weight", bound)
 
+    @property
+    def bound(self) -> BoundedNorm:
+        """The parametrisation of W_rec."""
+        module = self.W_rec.get_submodule("parametrizations.weight.0")
+        assert isinstance(module, BoundedNorm)
+        return module
+
     def effective_weights(self) -> dict[str, Tensor]:
-        """W_rec (H, H), symmetric, norm < rho."""
+        """W_rec (H, H), norm < rho."""
         return {"W_rec": self.W_rec.weight}
 
     def drive(self, x: Tensor) -> State:
@@ -72,14 +88,34 @@ class LoopedMLP(EquilibriumModel):
         """h_0 = tanh(u), one step from zero."""
         return (self.activate(drive[0]),)
 
+    def _own_force(self) -> bool:
+        # A subclass with another force or activation must not meet the closed forms written for these two.
+        return type(self).force is LoopedMLP.force and type(self).activate is LoopedMLP.activate
+
+    def _recurrent(self) -> Tensor:
+        return self.W_rec.weight if self._frozen is None else self._frozen["W_rec"]
+
     def force(self, state: State, drive: State) -> State:
-        """a = W_rec h + u = dPhi/dh."""
-        weight = self.effective_weights()["W_rec"] if self._frozen is None else self._frozen["W_rec"]
-        return (torch.addmm(drive[0], state[0], weight.T),)
+        """a = W_rec h + u, which is dPhi/dh where W_rec is symmetric."""
+        return (torch.addmm(drive[0], state[0], self._recurrent().T),)
+
+    def step(self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None) -> State:
+        """tanh(W_rec h + u - nudge), in place in `out` if given: one product and one tanh."""
+        if out is None or not self._own_force():
+            return super().step(state, drive, nudge)
+        (a,) = out
+        torch.addmm(drive[0], state[0], self._recurrent().T, out=a)
+        if nudge is not None:
+            (a,) = nudged_force(out, state, nudge)
+        return (tanh(a, out=a),)
 
     def activate(self, a: Tensor) -> Tensor:
         """tanh."""
         return tanh(a)
+
+    def activation_slope(self, state: State) -> State:
+        """1 - h^2."""
+        return (1 - state[0].square(),)
 
     def readout(self, state: State) -> Tensor:
         """z = W_out h + c: ((B, H),) -> (B, output_dim)."""
@@ -89,12 +125,39 @@ class LoopedMLP(EquilibriumModel):
         """W_out^T cotangent: (B, output_dim) -> ((B, H),)."""
         return (cotangent @ self.W_out.weight,)
 
+    def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
+        """a - W_out^T cotangent, in place."""
+        return (force[0].addmm_(cotangent, self.W_out.weight, alpha=-1),)
+
+    def parameter_gradients(
+        self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
+    ) -> dict[str, Tensor]:
+        """The gradients of the contract in closed form: one matrix product per weight."""
+        if not self._own_force():
+            return super().parameter_gradients(x, cotangent, state, free, error, driven)
+        with torch.no_grad():
+            c = cotangent[0]
+            parts = [part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on]
+            into_drive = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+            bias, original = into_drive.sum(0), self.W_rec.get_parameter("parametrizations.weight.original")
+            gradients = {
+                "W_in.weight": into_drive.T @ as_vectors(x, self.input_dim),
+                "W_in.bias": bias,
+                "W_rec.bias": bias.clone(),
+                "W_rec.parametrizations.weight.original": self.bound.pull_back(original, c.T @ state[0]),
+                "W_out.weight": error.T @ free[0],
+                "W_out.bias": error.sum(0),
+            }
+        return {name: gradients[name] for name, p in self.named_parameters() if p.requires_grad}
+
     def energy(self, state: State, drive: State) -> Tensor:
-        """E(h) per sample (B,), finite up to |h| = 1.
+        """E(h) per sample (B,), finite up to |h| = 1. Raises TypeError for the directed model.
 
         sum_i [h artanh h + 1/2 log(1-h^2)] is written as 1/2 [(1+h) log(1+h) + (1-h) log(1-h)], which has no pole
         at saturation.
         """
+        if not self.symmetric:
+            return super().energy(state, drive)
         (h,), (u,) = state, drive
         entropy = 0.5 * (torch.xlogy(1 + h, 1 + h) + torch.xlogy(1 - h, 1 - h)).sum(1)
         weight = self.effective_weights()["W_rec"]
@@ -107,4 +170,4 @@ class LoopedMLP(EquilibriumModel):
     def extra_repr(self) -> str:
         """rho and max_steps, for print(model)."""
         cap = f"rho={self.rho}" if self.use_spectral_norm else "no spectral bound"
-        return f"{cap}, max_steps={self.max_steps}"
+        return f"{cap}, {'symmetric' if self.symmetric else 'directed'}, max_steps={self.max_steps}"

@@ -105,7 +105,9 @@ class EqPropTrainer:
             self.optimizer = optimizer(model.parameters())
         else:
             build = OPTIMIZERS[one_of("optimizer", optimizer, OPTIMIZERS)]
-            extra = {"momentum": 0.9} if optimizer == "sgd" else {}
+            extra: dict[str, Any] = {"momentum": 0.9} if optimizer == "sgd" else {}
+            # The fused kernels do the same arithmetic in one pass; they exist for these two kinds of device.
+            extra["fused"] = self.device.type in ("cpu", "cuda")
             self.optimizer = build(model.parameters(), lr=rate, weight_decay=decay, **extra)
         self.lr = rate
         self.schedule = None if schedule is None else one_of("schedule", schedule, ("one_cycle", "cosine"))
@@ -113,10 +115,10 @@ class EqPropTrainer:
         self.progress = progress
         self.history = History()
 
-    def _train_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
+    def train_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         """One update; returns (cost per sample (B,), logits (B, K), free-phase residual)."""
-        self.optimizer.zero_grad(set_to_none=True)
         if self.gradient == "autograd":
+            self.optimizer.zero_grad(set_to_none=True)
             logits = self._logits(x)
             loss = make_cost(self.cost, y, logits.shape[1], logits).value(logits)
             loss.mean().backward()
@@ -194,7 +196,7 @@ class EqPropTrainer:
         shown = None if self.progress is None else not self.progress
         for number, (x, y) in enumerate(tqdm(loader, f"epoch {epoch}", total, leave=False, disable=shown), start=1):
             try:
-                loss, logits, moved = self._train_batch(x.to(self.device), y.to(self.device))
+                loss, logits, moved = self.train_batch(x.to(self.device), y.to(self.device))
             except Exception as error:
                 raise BatchError(f"epoch {epoch}, batch {number}: {error}") from error
             loss_sum, seen = loss_sum + float(loss.sum()), seen + len(loss)

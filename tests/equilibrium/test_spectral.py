@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eqprop_lab import LoopedMLP
-from eqprop_lab.equilibrium.spectral import BoundedSymmetric, exact_norm
+from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
 
 
 def recurrent(model: LoopedMLP) -> torch.Tensor:
@@ -18,7 +18,7 @@ def recurrent(model: LoopedMLP) -> torch.Tensor:
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_norm_is_strictly_below_the_cap_at_any_scale(size: int, scale: float) -> None:
     weight = scale * torch.randn(size, size, generator=torch.Generator().manual_seed(size))
-    bounded = BoundedSymmetric(weight, cap=0.9)(weight)
+    bounded = BoundedNorm(weight, cap=0.9)(weight)
     torch.testing.assert_close(bounded, bounded.T, rtol=0, atol=0)
     assert exact_norm(bounded) < 0.9
 
@@ -40,7 +40,7 @@ def test_extreme_eigenvalues_of_both_signs_do_not_stall_the_tracking() -> None:
     values = torch.cat([torch.tensor([1.0, -0.999, 0.998, -0.997]), torch.linspace(-0.5, 0.5, 28)])
     basis = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(1))).Q
     parameter = torch.nn.Parameter(basis @ torch.diag(values) @ basis.T)
-    bounded = BoundedSymmetric(parameter, cap=0.9)
+    bounded = BoundedNorm(parameter, cap=0.9)
     bounded(parameter)
     for _ in range(20):
         with torch.no_grad():
@@ -71,11 +71,11 @@ def test_state_dict_restores_the_effective_weight_exactly() -> None:
 
 def test_gradient_through_the_bound_is_the_finite_difference() -> None:
     weight = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    bounded = BoundedSymmetric(weight, cap=0.8)
+    bounded = BoundedNorm(weight, cap=0.8)
     assert torch.autograd.gradcheck(lambda a: _held(bounded, a), weight.clone().requires_grad_())
 
 
-def _held(bounded: BoundedSymmetric, a: torch.Tensor) -> torch.Tensor:
+def _held(bounded: BoundedNorm, a: torch.Tensor) -> torch.Tensor:
     bounded._seen = None  # the block is held: the derivative is defined at fixed Ritz vectors
     return bounded(a)
 
@@ -102,4 +102,4 @@ def test_a_cap_outside_the_unit_interval_is_refused(rho: float) -> None:
 
 def test_a_matrix_that_is_not_square_is_refused() -> None:
     with pytest.raises(ValueError, match="square"):
-        BoundedSymmetric(torch.zeros(3, 4), cap=0.9)
+        BoundedNorm(torch.zeros(3, 4), cap=0.9)

@@ -129,3 +129,34 @@ def test_the_contract_promises_nothing_it_does_not_know() -> None:
     assert model.contraction_bound() == float("inf") and model.effective_weights() == {}
     with pytest.raises(TypeError, match="abstract"):
         EquilibriumModel()  # type: ignore[abstract]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_closed_form_gradients_are_autograds(symmetric: bool, bounded: bool) -> None:
+    model = LoopedMLP(6, 12, 3, seed=0, symmetric=symmetric, use_spectral_norm=bounded).double()
+    x, error = torch.randn(5, 6, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    cotangent, state = ((torch.randn(10, 12, dtype=torch.float64),) for _ in range(2))
+    free = (torch.randn(5, 12, dtype=torch.float64),)
+    model.W_rec.bias.requires_grad_(False)
+    for driven in ((True, True), (True, False)):
+        own = model.parameter_gradients(x, cotangent, state, free, error, driven)
+        general = EquilibriumModel.parameter_gradients(model, x, cotangent, state, free, error, driven)
+        assert own.keys() == general.keys() and "W_rec.bias" not in own
+        for name, value in general.items():
+            torch.testing.assert_close(own[name], value, rtol=1e-10, atol=1e-10)
+
+
+def test_a_step_into_buffers_is_the_step() -> None:
+    model = LoopedMLP(6, 12, 3, seed=0)
+    drive = model.drive(torch.randn(4, 6))
+    state, out = (torch.randn(4, 12),), (torch.empty(4, 12),)
+
+    def nudge(state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (0.1 * state[0],)
+
+    with torch.no_grad():
+        for chosen in (None, nudge):
+            before = state[0].clone()
+            torch.testing.assert_close(model.step(state, drive, chosen, out)[0], model.step(state, drive, chosen)[0])
+            assert torch.equal(state[0], before)

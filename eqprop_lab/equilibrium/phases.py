@@ -1,0 +1,191 @@
+"""Estimators with nudged phases of finite beta: what a physical system could do.
+
+    one_sided    states at +beta and 0                                                           error beta^1
+    centered     states at +beta and -beta, one batch of 2B                                      error beta^2
+    holomorphic  N complex nudges beta exp(2 pi i k/N), first Fourier coefficient                error beta^N
+    asymmetric   centered, nudged step with force(s) + (J^T - J)(s - s*): directed models too    error beta^2
+
+Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024; Laborieux et al. 2021, doi:10.3389/fnins.2021.633674;
+Laborieux and Zenke 2022, arXiv:2209.00530 (holomorphic); Scurria et al. 2026, arXiv:2602.03670 (asymmetric).
+"""
+
+from __future__ import annotations
+
+import cmath
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from eqprop_lab.equilibrium.contrast import Estimate, Settings, contrast, free_phase, stacked
+from eqprop_lab.equilibrium.costs import CostGradient
+from eqprop_lab.equilibrium.jacobian import force_jvp, force_vjp
+from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
+from eqprop_lab.models.base import EquilibriumModel, Nudge, State
+
+
+class CostNudge:
+    """(beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta each.
+
+    cost_grad: logits (phases, B, K) -> dC/dz, broadcast over the phases.
+    """
+
+    def __init__(self, model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[complex]) -> None:
+        self.model, self.cost_grad = model, cost_grad
+        wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
+        self.betas = torch.tensor(betas, dtype=wide)
+        self.scale = self.betas  # beta of every phase, shaped and typed as the first logits that come
+
+    def _cotangent(self, state: State) -> Tensor:
+        logits = self.model.readout(state)
+        phases = logits.unflatten(0, (len(self.betas), -1))
+        if self.scale.ndim != phases.ndim:
+            self.scale = self.betas.to(logits).reshape(-1, *[1] * (phases.ndim - 1))
+        return (self.scale * self.cost_grad(phases)).flatten(0, 1)
+
+    def __call__(self, state: State) -> tuple[Tensor | None, ...]:
+        """What is subtracted from each block's force."""
+        pulls = self.model.readout_vjp(state, self._cotangent(state))
+        return tuple(None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True))
+
+    def subtract(self, state: State, force: State) -> State:
+        """The force with the nudge subtracted, by the model's own quickest way."""
+        return self.model.pulled(force, state, self._cotangent(state))
+
+
+def _nudged(model: EquilibriumModel, start: State, drive: State, nudge: Nudge, settings: Settings) -> Equilibrium:
+    return settle(model, start, drive, max_steps=settings.nudged_steps, tol=settings.tol, nudge=nudge)
+
+
+def _halves(state: State) -> tuple[State, State]:
+    """(D, M) of the stacked pair [s+; s-]."""
+    plus, minus = zip(*(block.chunk(2) for block in state), strict=True)
+    difference = tuple((p - m) / 2 for p, m in zip(plus, minus, strict=True))
+    return difference, tuple((p + m) / 2 for p, m in zip(plus, minus, strict=True))
+
+
+def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
+    """States at +beta and 0: D = s+ - s*, M = (s+ + s*)/2. Error beta^1."""
+    with torch.no_grad(), model.frozen_weights():
+        drive, free = free_phase(model, x, settings)
+        nudged = _nudged(model, free.state, drive, CostNudge(model, cost_grad, (settings.beta,)), settings)
+        difference = tuple(p - f for p, f in zip(nudged.state, free.state, strict=True))
+        mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
+        logits = model.readout(free.state)
+    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, settings.beta)
+    return Estimate(gradients, free, logits, nudged.residual)
+
+
+def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
+    """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error beta^2."""
+    beta = settings.beta
+    with torch.no_grad(), model.frozen_weights():
+        drive, free = free_phase(model, x, settings)
+        nudge = CostNudge(model, cost_grad, (beta, -beta))
+        nudged = _nudged(model, stacked([free.state] * 2), stacked([drive] * 2), nudge, settings)
+        difference, mean = _halves(nudged.state)
+        logits = model.readout(free.state)
+    return Estimate(
+        contrast(model, x, difference, mean, free.state, logits, cost_grad, beta), free, logits, nudged.residual
+    )
+
+
+def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
+    """Nudged step activate(force(s) + (J^T - J)(s - s*) - beta dC/ds), J the Jacobian of the force at s*. Error beta^2.
+
+    Its displacement solves a = N (g + J^T a), the exact adjoint, for any J; where J is symmetric it is `centered`. One
+    product with J and one with J^T a step, so not purely local. Gradient: <D, d force/d theta> at s*.
+    """
+    beta = settings.beta
+    with torch.no_grad(), model.frozen_weights():
+        drive, free = free_phase(model, x, settings)
+        twice, start = stacked([drive] * 2), stacked([free.state] * 2)
+        pull, forward, backward = (
+            CostNudge(model, cost_grad, (beta, -beta)),
+            force_jvp(model, start, twice),
+            force_vjp(model, start, twice),
+        )
+
+        def nudge(state: State) -> State:
+            away = tuple(s - f for s, f in zip(state, start, strict=True))
+            terms = zip(pull(state), forward(away), backward(away), strict=True)
+            return tuple(j - jt if p is None else p + j - jt for p, j, jt in terms)
+
+        nudged = _nudged(model, start, twice, nudge, settings)
+        difference, _ = _halves(nudged.state)
+        logits = model.readout(free.state)
+    gradients = contrast(model, x, difference, free.state, free.state, logits, cost_grad, beta)
+    return Estimate(gradients, free, logits, nudged.residual)
+
+
+class _Complexified(EquilibriumModel):
+    """A model with affine force, stepped on complex states: force(a + ib) = force(a) + i J b."""
+
+    model: EquilibriumModel
+
+    def __init__(self, model: EquilibriumModel) -> None:
+        super().__init__(model.max_steps)
+        # Not registered as a submodule: this is a view of the model for the length of one phase.
+        self.__dict__["model"] = model
+        self.groups, self.kappa = model.groups, model.kappa
+
+    def drive(self, x: Tensor) -> State:
+        return self.model.drive(x)
+
+    def initial_state(self, drive: State) -> State:
+        return self.model.initial_state(drive)
+
+    def force(self, state: State, drive: State) -> State:
+        parts = stacked([tuple(s.real for s in state), tuple(s.imag for s in state)])
+        forces = self.model.force(parts, stacked([drive, tuple(torch.zeros_like(d) for d in drive)]))
+        return tuple(torch.complex(*f.chunk(2)) for f in forces)
+
+    def activate(self, a: Tensor) -> Tensor:
+        return self.model.activate(a)
+
+    def readout(self, state: State) -> Tensor:
+        real, imaginary = tuple(s.real.contiguous() for s in state), tuple(s.imag.contiguous() for s in state)
+        origin = self.model.readout(tuple(torch.zeros_like(s[:1]) for s in real))
+        return torch.complex(self.model.readout(real), self.model.readout(imaginary) - origin)
+
+    def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        parts = [
+            self.model.readout_vjp(tuple(getattr(s, part) for s in state), getattr(cotangent, part))
+            for part in ("real", "imag")
+        ]
+        return tuple(None if a is None or b is None else torch.complex(a, b) for a, b in zip(*parts, strict=True))
+
+
+def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
+    """-(1/(N beta)) sum_k exp(-2 pi i k/N) dPhi/dtheta(s_k), s_k nudged by beta exp(2 pi i k/N). Error beta^N.
+
+    Needs an affine force, an affine readout and an activation that extends to complex numbers (tanh does). States at
+    conjugate nudges are conjugate, so only half of the circle is relaxed. Raises TypeError for other models.
+    """
+    if not model.affine_force:
+        raise TypeError(f"estimator='holomorphic' needs a model whose force is affine, {type(model).__name__}'s is not")
+    points, beta = settings.points, settings.beta
+    half = range(points // 2 + 1)
+    phases = [cmath.exp(2j * cmath.pi * k / points) for k in half]
+    # Interior points of the half circle stand for their conjugates too.
+    weights = [(1 if k in (0, points / 2) else 2) * p.conjugate() / points for k, p in zip(half, phases, strict=True)]
+    with torch.no_grad(), model.frozen_weights():
+        drive, free = free_phase(model, x, settings)
+        view = _Complexified(model)
+        many = len(half)
+        nudge = CostNudge(view, cost_grad, [beta * p for p in phases])
+        start = tuple(torch.complex(s, torch.zeros_like(s)) for s in stacked([free.state] * many))
+        nudged = _nudged(view, start, stacked([drive] * many), nudge, settings)
+        moves, middles = [], []
+        for weight, state in zip(weights, zip(*(s.chunk(many) for s in nudged.state), strict=True), strict=True):
+            moves.append(tuple(weight * (s - f) for s, f in zip(state, free.state, strict=True)))
+            middles.append(tuple((s + f) / 2 for s, f in zip(state, free.state, strict=True)))
+        # Re <p + iq, force(m) + i J n> = <p, force(m)> - <q, J n>: the imaginary parts see no drive.
+        difference = stacked(
+            [tuple(m.real for m in move) for move in moves] + [tuple(-m.imag for m in v) for v in moves]
+        )
+        mean = stacked([tuple(m.real for m in mid) for mid in middles] + [tuple(m.imag for m in v) for v in middles])
+        logits = model.readout(free.state)
+    driven = [True] * many + [False] * many
+    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta, driven)
+    return Estimate(gradients, free, logits, nudged.residual)

@@ -1,0 +1,79 @@
+"""How much a centered training step costs beside its own matrix products, one process, interleaved, CPU time, median.
+
+    ratio = time(step) / time(products),   step = 30 free + 10 nudged relaxations + gradients + Adam (no certificate)
+
+products: x W_in^T once, one W_rec product a relaxation (2B rows in the nudged phase), the readout and its transpose a
+nudged relaxation, one gradient product per weight; nothing else. `python tests/benchmarks/bench_step.py [--repeats N]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from eqprop_lab import EqPropTrainer, LoopedMLP
+
+FREE, NUDGED = 30, 10
+
+
+def products(batch: int, hidden: int) -> Callable[[], None]:
+    """Exactly the matrix products of the step, into preallocated results."""
+    x, h, pair = torch.rand(batch, 784), torch.rand(batch, hidden), torch.rand(2 * batch, hidden)
+    w_in, w, w_out = torch.rand(hidden, 784), torch.rand(hidden, hidden), torch.rand(10, hidden)
+    u, a, z = torch.empty(batch, hidden), torch.empty(2 * batch, hidden), torch.empty(2 * batch, 10)
+    g_in, g, g_out = torch.empty(hidden, 784), torch.empty(hidden, hidden), torch.empty(10, hidden)
+
+    def run() -> None:
+        torch.mm(x, w_in.T, out=u)
+        for _ in range(FREE):
+            torch.mm(h, w.T, out=u)
+        for _ in range(NUDGED):
+            torch.mm(pair, w.T, out=a)
+            torch.mm(pair, w_out.T, out=z)
+            torch.mm(z, w_out, out=a)
+        torch.mm(h.T, x, out=g_in)
+        torch.mm(h.T, h, out=g)
+        torch.mm(z[:batch].T, h, out=g_out)
+
+    return run
+
+
+def step(batch: int, hidden: int) -> Callable[[], None]:
+    """The step users get from the trainer."""
+    model = LoopedMLP(784, hidden, 10, seed=0)
+    trainer = EqPropTrainer(model, "centered", lr=1e-3, free_steps=FREE, nudged_steps=NUDGED)
+    x, y = torch.rand(batch, 784), torch.randint(0, 10, (batch,))
+    return lambda: trainer.train_batch(x, y)
+
+
+def measure(batch: int, hidden: int, repeats: int) -> tuple[float, float]:
+    """Median CPU seconds of (step, products), interleaved."""
+    pair = step(batch, hidden), products(batch, hidden)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for repeat in range(repeats + 5):
+        for run, into in zip(pair, seconds, strict=True):
+            start = time.process_time()
+            run()
+            if repeat >= 5:
+                into.append(time.process_time() - start)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=41)
+    repeats = parser.parse_args().repeats
+    torch.set_num_threads(1)
+    for batch, hidden in ((64, 256), (256, 512)):
+        took, bare = measure(batch, hidden, repeats)
+        times = f"step {1e3 * took:.2f} ms, products {1e3 * bare:.2f} ms"
+        print(f"784-{hidden}-10, batch {batch}: {times}, ratio {took / bare:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -21,17 +21,22 @@ pytestmark = pytest.mark.kernel
 MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     "none": ("__init__.py", "", "", ""),
     "one_over_beta_dropped": (
-        "equilibrium/gradients.py",
-        "work / (beta * batch)",
-        "work / batch",
+        "equilibrium/contrast.py",
+        "(-k / (beta * batch))",
+        "(-k / batch)",
         "gradient_error",
     ),
-    "sign_flipped": ("equilibrium/gradients.py", "/ batch - work /", "/ batch + work /", "gradient_error"),
-    "phases_swapped": ("equilibrium/gradients.py", "(beta, -beta))", "(-beta, beta))", "gradient_error"),
+    "sign_flipped": ("equilibrium/contrast.py", "(-k / (beta * batch))", "(k / (beta * batch))", "gradient_error"),
+    "phases_swapped": (
+        "equilibrium/phases.py",
+        "nudge = CostNudge(model, cost_grad, (beta, -beta))",
+        "nudge = CostNudge(model, cost_grad, (-beta, beta))",
+        "gradient_error",
+    ),
     "weight_transposed": (
         "models/looped_mlp.py",
-        "(cotangent @ self.W_out.weight,)",
-        "(cotangent @ self.W_out.weight.T,)",
+        "into_drive.T @ as_vectors(x, self.input_dim)",
+        "(as_vectors(x, self.input_dim).T @ into_drive).reshape(self.W_in.weight.shape)",
         "gradient_error",
     ),
     "symmetry_lost": (

@@ -39,9 +39,13 @@ def draw_curves(figure: Figure, history: Mapping[str, Sequence[Any]], epochs: in
         if accuracy.lines:
             accuracy.legend(loc="lower right")
         _curve(panels["residual"], history, "residual", 2, "residual")
-        if any(value > 0 for value in _numbers(history, "residual")):
+        positive = [value for value in _numbers(history, "residual") if 0 < value < math.inf]
+        if positive:
             panels["residual"].set_yscale("log")
             panels["residual"].minorticks_off()
+            # Whole decades: between two powers of ten the axis would have no label at all.
+            low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
+            panels["residual"].set_ylim(10.0**low, 10.0 ** max(high, low + 1))
         _curve(panels["norm"], history, "norm", 3, "operator norm")
         panels["residual"].set(title="Residual of the free phase", xlim=(0.5, last + 0.5))
         panels["residual"].tick_params(labelbottom=False)

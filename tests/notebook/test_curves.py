@@ -32,6 +32,16 @@ def test_every_quantity_has_its_curve() -> None:
     assert figure.get_supxlabel() == "Settings: rate 1."
 
 
+@pytest.mark.parametrize("residual", [[2e-3, 4e-3], [1e-3], [3e-8, 0.5], [2e-3, float("inf")]])
+def test_the_residual_axis_spans_whole_decades(residual: list[float]) -> None:
+    figure = new_figure(*CURVES_SIZE)
+    draw_curves(figure, HISTORY | {"residual": residual}, 5, "")
+    axes = _panels(figure)["Residual of the free phase"]
+    low, high = axes.get_ylim()
+    assert low <= residual[0] and high >= 10 * low
+    assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
+
+
 @pytest.mark.parametrize("history", [{}, {"epoch": [1], "residual": [None], "train_accuracy": [0.5]}])
 def test_missing_quantities_leave_an_empty_panel(history: dict[str, list[Any]]) -> None:
     figure = new_figure(*CURVES_SIZE)

@@ -1,11 +1,15 @@
 """Keep the package small enough to read: `python tools/lint_size.py [folder of the checkout]`.
 
-Prints the lines of the package and of its core; exits 1 when a file or the core is over its limit.
+Prints the lines of the package and of its core; exits 1 when a file or the core is over its limit. A file is counted
+whole. The core is counted in lines of code, without docstrings, comments and blank lines: an estimator more costs what
+it does, not what it explains.
 """
 
 from __future__ import annotations
 
+import io
 import sys
+import tokenize
 from pathlib import Path
 
 FILE_LIMIT = 260
@@ -20,9 +24,26 @@ def count_lines(package: Path) -> dict[str, int]:
     return {f.relative_to(package).as_posix(): len(f.read_text(encoding="utf-8").splitlines()) for f in files}
 
 
-def check_size(lines: dict[str, int]) -> tuple[str, list[str]]:
+def code_lines(source: str) -> int:
+    """Lines that hold code: no blank line, no comment, no string that stands alone (a docstring)."""
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    found: set[int] = set()
+    alone = True
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in silent and not (alone and token.type == tokenize.STRING):
+            found.update(range(token.start[0], token.end[0] + 1))
+        alone = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT) or (alone and token.type in silent)
+    return len(found)
+
+
+def core_lines(package: Path) -> int:
+    """Lines of code of the core."""
+    files = (f for f in package.rglob("*.py") if f.relative_to(package).as_posix().startswith(CORE))
+    return sum(code_lines(f.read_text(encoding="utf-8")) for f in files)
+
+
+def check_size(lines: dict[str, int], core: int) -> tuple[str, list[str]]:
     """One line of figures, and one line for every limit that is passed."""
-    core = sum(n for name, n in lines.items() if name.startswith(CORE))
     problems = [
         f"{name}: {n} lines, the limit is {FILE_LIMIT}: is it still one idea?"
         for name, n in lines.items()
@@ -30,7 +51,7 @@ def check_size(lines: dict[str, int]) -> tuple[str, list[str]]:
     ]
     if core > CORE_LIMIT:
         problems.append(f"the core ({', '.join(CORE)}): {core} lines, the limit is {CORE_LIMIT}")
-    figures = f"package: {sum(lines.values())} lines in {len(lines)} files; core: {core} of {CORE_LIMIT}"
+    figures = f"package: {sum(lines.values())} lines in {len(lines)} files; core: {core} of {CORE_LIMIT} lines of code"
     return figures, problems
 
 
@@ -41,7 +62,7 @@ def main(arguments: list[str]) -> int:
     if not lines:
         print(f"{root} holds no eqprop_lab package", file=sys.stderr)
         return 1
-    figures, problems = check_size(lines)
+    figures, problems = check_size(lines, core_lines(root / "eqprop_lab"))
     print(figures)
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -182,3 +182,17 @@ def test_other_misuse_is_named() -> None:
         trainer.evaluate([])
     with pytest.raises(TypeError, match="callbacks"):
         trainer.fit(batches(1), epochs=1, callbacks=[3])
+
+
+@pytest.mark.parametrize(("hidden", "lr"), [(128, 6e-3), (96, 0.1)])
+def test_the_norm_stays_below_rho_after_every_batch_of_a_fast_training(hidden: int, lr: float) -> None:
+    # Adam's first, large updates make the top eigenvector move faster than a plain subspace step follows.
+    norms: list[float] = []
+
+    class Watch:
+        def on_batch_end(self, trainer: EqPropTrainer, batch: int, batches: int | None) -> None:
+            norms.append(trainer.model.contraction_bound())
+
+    trainer = EqPropTrainer(LoopedMLP(64, hidden, 10, rho=0.9, seed=0), lr=lr, free_steps=8, nudged_steps=4)
+    trainer.fit(DATA.train.batches(32, shuffle=True), epochs=2, callbacks=[Watch()])
+    assert len(norms) == 80 and max(norms) < 0.9

@@ -17,24 +17,27 @@ import warnings
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contrast import Estimate, Settings, contrast, free_phase, trained_parameters
+from eqprop_lab.equilibrium.contrast import INPUT, Estimate, Settings, contrast, free_phase, trained_parameters
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import Product, activation_product, force_jvp, force_vjp
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, movement, settle
+from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.models.base import EquilibriumModel, State
 
 
 def _solve(apply: Product, source: State, settings: Settings) -> tuple[State, float]:
     """v = source + apply(v) by iteration from the source; (v, relative residual). Raises DivergenceError."""
-    v, residual = source, math.inf
+    v, residual, solver = source, math.inf, make_solver(settings.solver)
     for step in range(1, settings.nudged_steps + 1):
-        new = tuple(s + a for s, a in zip(source, apply(v), strict=True))
-        if settings.tol is not None or step == settings.nudged_steps:
-            residual = movement(new, v)[0]
+        image = tuple(s + a for s, a in zip(source, apply(v), strict=True))
+        last = step == settings.nudged_steps
+        if settings.tol is not None or last:
+            residual = float(movement(image, v)[0].max())
             if not math.isfinite(residual):
                 raise DivergenceError(f"the linear relaxation diverged after {step} steps: the step is no contraction")
-        v = new
-        if settings.tol is not None and residual <= settings.tol:
+        last = last or (settings.tol is not None and residual <= settings.tol)
+        v = image if last or solver is None else solver.advance(v, image)
+        if last:
             break
     if settings.tol is not None and residual > settings.tol:
         warnings.warn(
@@ -78,7 +81,7 @@ def implicit(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
 
 def _unrolled(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, end: Equilibrium) -> Estimate:
     """The estimate of a phase that was relaxed with a graph."""
-    named = trained_parameters(model)
+    named = trained_parameters(model) | ({INPUT: x} if x.requires_grad else {})
     logits = model.readout(end.state)
     surrogate = torch.sum(cost_grad(logits.detach()) * logits) / x.shape[0]
     grads = torch.autograd.grad(surrogate, list(named.values()))

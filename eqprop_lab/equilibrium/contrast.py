@@ -22,9 +22,11 @@ from torch import Tensor
 
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
+from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.models.base import EquilibriumModel, State
 
 NUDGED_STEPS = 10
+INPUT = "<input>"  # the key of dL/dx, present when x requires gradients
 Gradients = dict[str, Tensor]
 
 
@@ -33,14 +35,17 @@ class Settings:
     """How the phases are relaxed.
 
     beta: nudging strength; free_steps, nudged_steps: at most this many steps; tol: relative residual to stop at;
-    points: number of complex nudges of the holomorphic estimator.
+    solver: "picard", "damped" or "chebyshev", for every phase; points: complex nudges of the holomorphic estimator;
+    relative: beta is meant relative to the largest |dC/ds| of the batch.
     """
 
     beta: float = 0.03
     free_steps: int = 30
     nudged_steps: int = NUDGED_STEPS
     tol: float | None = None
+    solver: str = "picard"
     points: int = 4
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,9 @@ def free_phase(model: EquilibriumModel, x: Tensor, settings: Settings) -> tuple[
     """(drive, free equilibrium) of a batch."""
     drive = model.drive(x)
     start = model.initial_state(drive)
-    return drive, settle(model, start, drive, max_steps=settings.free_steps, tol=settings.tol)
+    return drive, settle(
+        model, start, drive, max_steps=settings.free_steps, tol=settings.tol, solver=make_solver(settings.solver)
+    )
 
 
 def stacked(states: Sequence[State]) -> State:
@@ -89,4 +96,7 @@ def contrast(
     with torch.no_grad():
         cotangent = tuple(d * (-k / (beta * batch)) for k, d in zip(model.kappa, difference, strict=True))
         error = cost_grad(logits) / batch
-    return model.parameter_gradients(x, cotangent, mean, free, error, driven)
+    gradients = model.parameter_gradients(x, cotangent, mean, free, error, driven)
+    if x.requires_grad:
+        gradients[INPUT] = model.input_gradient(x, cotangent, mean, driven)
+    return gradients

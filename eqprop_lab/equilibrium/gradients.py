@@ -22,6 +22,7 @@ from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_b
 from eqprop_lab.equilibrium.contrast import NUDGED_STEPS, Estimate, Gradients, Settings
 from eqprop_lab.equilibrium.costs import CostGradient, make_cost
 from eqprop_lab.equilibrium.phases import CostNudge, asymmetric, centered, holomorphic, one_sided
+from eqprop_lab.equilibrium.solvers import SOLVERS
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.validation import one_of, positive_int, real
 
@@ -36,6 +37,7 @@ __all__ = [
     "make_settings",
 ]
 
+AUTO_BETA = 0.03
 Estimator = Callable[[EquilibriumModel, Tensor, CostGradient, Settings], Estimate]
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -52,10 +54,12 @@ ESTIMATORS: dict[str, Estimator] = {
 
 def make_settings(
     model: EquilibriumModel,
-    beta: float = 0.03,
+    beta: float | str = 0.03,
     free_steps: int | None = None,
     nudged_steps: int | None = None,
     tol: float | None = None,
+    solver: str = "picard",
+    points: int = 4,
 ) -> Settings:
     """Validated Settings. Defaults: `model.max_steps` free and 10 nudged steps.
 
@@ -66,11 +70,21 @@ def make_settings(
             f"{type(model).__name__} is not an EquilibriumModel; ordinary modules train with gradient='autograd'"
         )
     return Settings(
-        beta=real("beta", beta, above=0.0),
+        beta=AUTO_BETA if beta == "auto" else real("beta", beta, above=0.0),
+        relative=beta == "auto",
         free_steps=model.max_steps if free_steps is None else positive_int("free_steps", free_steps),
         nudged_steps=NUDGED_STEPS if nudged_steps is None else positive_int("nudged_steps", nudged_steps),
         tol=None if tol is None else real("tol", tol, above=0.0),
+        solver=one_of("solver", solver, SOLVERS),
+        points=_points(points),
     )
+
+
+def _points(value: object) -> int:
+    points = positive_int("points", value)
+    if points < 2 or points % 2:
+        raise ValueError(f"points must be an even integer >= 2, got {points}")
+    return points
 
 
 def estimate(
@@ -91,21 +105,26 @@ def estimate_gradients(
     x: Tensor,
     y: Tensor,
     estimator: str = "centered",
-    beta: float = 0.03,
+    beta: float | str = 0.03,
     free_steps: int | None = None,
     nudged_steps: int | None = None,
     tol: float | None = None,
     *,
     cost: str = "cross_entropy",
+    solver: str = "picard",
+    points: int = 4,
 ) -> Gradients:
     """{parameter name: dL/dparameter}, L the mean cost of the batch; `.grad` is not touched.
 
     Args:
         x (B, ...), y class indices (B,) or float targets (B, K). estimator: a name in `ESTIMATORS`.
-        beta > 0: nudging strength, absolute, never divided by the batch. cost: "cross_entropy" or "mse".
+        beta > 0: nudging strength, absolute, never divided by the batch; "auto" takes 0.03 relative to the largest
+            |dC/ds| of the batch, for costs whose slope is far from 1 (and for cotangents of any size).
         free_steps, nudged_steps: at most this many relaxation steps; tol: relative residual at which a phase stops.
+        cost: "cross_entropy" or "mse". solver: "picard", "damped", "chebyshev" (see `solvers`).
+        points: nudges of the holomorphic estimator, an even number.
     Returns: gradients with respect to the parameters an optimiser sees (the originals of a parametrisation).
     Raises: TypeError, ValueError naming the argument; DivergenceError. Warns ConvergenceWarning when tol is missed.
     """
-    settings = make_settings(model, beta, free_steps, nudged_steps, tol)
+    settings = make_settings(model, beta, free_steps, nudged_steps, tol, solver, points)
     return estimate(model, x, y, estimator, settings, cost)[0].gradients

@@ -21,6 +21,7 @@ from eqprop_lab.equilibrium.contrast import Estimate, Settings, contrast, free_p
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import force_jvp, force_vjp
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
+from eqprop_lab.equilibrium.solvers import make_solver, rows
 from eqprop_lab.models.base import EquilibriumModel, Nudge, State
 
 
@@ -54,7 +55,18 @@ class CostNudge:
 
 
 def _nudged(model: EquilibriumModel, start: State, drive: State, nudge: Nudge, settings: Settings) -> Equilibrium:
-    return settle(model, start, drive, max_steps=settings.nudged_steps, tol=settings.tol, nudge=nudge)
+    solver = make_solver(settings.solver)
+    return settle(model, start, drive, max_steps=settings.nudged_steps, tol=settings.tol, nudge=nudge, solver=solver)
+
+
+def strength(model: EquilibriumModel, free: State, cost_grad: CostGradient, settings: Settings) -> float:
+    """beta, or beta / max |dC/ds| over the batch where the settings ask for a relative one."""
+    if not settings.relative:
+        return settings.beta
+    with torch.no_grad():
+        pulls = model.readout_vjp(free, cost_grad(model.readout(free)))
+        largest = max(float(rows((p,)).max()) for p in pulls if p is not None)
+    return settings.beta / largest if largest > 0 else settings.beta
 
 
 def _halves(state: State) -> tuple[State, State]:
@@ -68,19 +80,20 @@ def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, setti
     """States at +beta and 0: D = s+ - s*, M = (s+ + s*)/2. Error beta^1."""
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
-        nudged = _nudged(model, free.state, drive, CostNudge(model, cost_grad, (settings.beta,)), settings)
+        beta = strength(model, free.state, cost_grad, settings)
+        nudged = _nudged(model, free.state, drive, CostNudge(model, cost_grad, (beta,)), settings)
         difference = tuple(p - f for p, f in zip(nudged.state, free.state, strict=True))
         mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
         logits = model.readout(free.state)
-    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, settings.beta)
+    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta)
     return Estimate(gradients, free, logits, nudged.residual)
 
 
 def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
     """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error beta^2."""
-    beta = settings.beta
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
+        beta = strength(model, free.state, cost_grad, settings)
         nudge = CostNudge(model, cost_grad, (beta, -beta))
         nudged = _nudged(model, stacked([free.state] * 2), stacked([drive] * 2), nudge, settings)
         difference, mean = _halves(nudged.state)
@@ -96,9 +109,9 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
     Its displacement solves a = N (g + J^T a), the exact adjoint, for any J; where J is symmetric it is `centered`. One
     product with J and one with J^T a step, so not purely local. Gradient: <D, d force/d theta> at s*.
     """
-    beta = settings.beta
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
+        beta = strength(model, free.state, cost_grad, settings)
         twice, start = stacked([drive] * 2), stacked([free.state] * 2)
         pull, forward, backward = (
             CostNudge(model, cost_grad, (beta, -beta)),
@@ -164,13 +177,14 @@ def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, set
     """
     if not model.affine_force:
         raise TypeError(f"estimator='holomorphic' needs a model whose force is affine, {type(model).__name__}'s is not")
-    points, beta = settings.points, settings.beta
+    points = settings.points
     half = range(points // 2 + 1)
     phases = [cmath.exp(2j * cmath.pi * k / points) for k in half]
     # Interior points of the half circle stand for their conjugates too.
     weights = [(1 if k in (0, points / 2) else 2) * p.conjugate() / points for k, p in zip(half, phases, strict=True)]
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
+        beta = strength(model, free.state, cost_grad, settings)
         view = _Complexified(model)
         many = len(half)
         nudge = CostNudge(view, cost_grad, [beta * p for p in phases])

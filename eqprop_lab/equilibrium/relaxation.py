@@ -1,6 +1,6 @@
 """Relaxation: iterate the step of a model until its state stops moving, and say honestly whether it did.
 
-Picard:  s <- F(s)             damped:  s <- (1 - a) s + a F(s)
+s <- F(s), or what a solver of `solvers` makes of it
 residual = max over samples of ||F(s) - s|| / ||F(s)||          (relative, the worst sample of the batch)
 error bound:  ||s - s*|| <= L/(1-L) ||F(s) - s||                (L the certified contraction bound, free phase)
 """
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.solvers import SOLVERS, Solver, make_solver, rows
 from eqprop_lab.validation import one_of, positive_int, real
 
 if TYPE_CHECKING:
     from eqprop_lab.models.base import EquilibriumModel, Nudge, State
 
 SETTLED = 1e-4  # relative residual below which a relaxation without a tolerance of its own is called settled
-SOLVERS = ("picard", "damped")
 
 
 class ConvergenceWarning(UserWarning):
@@ -47,19 +47,13 @@ class Equilibrium:
     converged: bool
     error_bound: float = math.inf
     trajectory: list[State] | None = None
+    sample_steps: Tensor | None = None
 
 
-def _rows(state: State) -> Tensor:
-    """Per-sample l2 norm over all blocks, (B,)."""
-    return torch.stack([block.flatten(1).norm(dim=1) for block in state]).norm(dim=0)
-
-
-def movement(new: State, old: State) -> tuple[float, float]:
-    """(relative residual ||new - old|| / ||new||, absolute movement), both of the worst sample."""
-    moved = _rows(tuple(a - b for a, b in zip(new, old, strict=True)))
-    size = _rows(new).clamp_min(torch.finfo(moved.dtype).tiny)
-    worst = torch.stack([(moved / size).max(), moved.max()]).tolist()
-    return worst[0], worst[1]
+def movement(new: State, old: State) -> tuple[Tensor, Tensor]:
+    """(relative residual ||new - old|| / ||new||, absolute movement ||new - old||), per sample: two tensors (B,)."""
+    moved = rows(tuple(a - b for a, b in zip(new, old, strict=True)))
+    return moved / rows(new).clamp_min(torch.finfo(moved.dtype).tiny), moved
 
 
 def settle(
@@ -70,42 +64,38 @@ def settle(
     max_steps: int,
     tol: float | None = None,
     nudge: Nudge | None = None,
-    damping: float = 1.0,
+    solver: Solver | None = None,
     trajectory: bool = False,
+    per_sample: bool = False,
     contraction: float = math.inf,
 ) -> Equilibrium:
-    """Relax `state` under a given drive: the loop behind `relax` and every estimator. Gradients flow if they are
-    enabled.
+    """Relax `state` under a given drive: the loop behind `relax` and all estimators. Gradients flow if enabled.
 
-    Without `tol` exactly `max_steps` steps are taken and only the last one is measured. Raises DivergenceError.
+    Without `tol` exactly `max_steps` steps are taken and only the last one is measured. The state returned is always an
+    image F(s), whatever the solver, so that its residual and error bound mean the same. Raises DivergenceError.
     """
     path = [state] if trajectory else None
     # Two sets of buffers, used in turn: a model may write its next state into the one it does not read.
-    lean = path is None and damping == 1.0 and not torch.is_grad_enabled()
+    lean = path is None and not torch.is_grad_enabled()
     spare = [tuple(torch.empty_like(block) for block in state) for _ in range(2)] if lean else [None, None]
-    residual, moved = math.inf, math.inf
-    steps = 0
+    residual, moved, steps, reached = math.inf, math.inf, 0, False
+    sample_steps = torch.full((len(state[0]),), max_steps) if per_sample else None
     with model.frozen_weights():
-        while steps < max_steps:
-            new = model.step(state, drive, nudge, spare[steps % 2])
-            if damping != 1.0:
-                new = tuple(torch.lerp(a, b, damping) for a, b in zip(state, new, strict=True))
+        while steps < max_steps and not reached:
+            image = model.step(state, drive, nudge, spare[steps % 2])
             steps += 1
-            if path is not None:
-                path.append(new)
-            last = steps == max_steps
-            if tol is not None or last:
+            if tol is not None or steps == max_steps:
                 with torch.no_grad():
-                    residual, moved = (v / damping for v in movement(new, state))
+                    relative, absolute = movement(image, state)
+                    residual, moved = torch.stack([relative.max(), absolute.max()]).tolist()
                 if not math.isfinite(residual):
-                    raise DivergenceError(
-                        f"the relaxation diverged: values that are not finite after {steps} steps"
-                        + (" of a nudged phase; lower beta" if nudge is not None else "; is the weights' norm bounded?")
-                    )
-            state = new
-            if tol is not None and residual <= tol:
-                break
-    reached = residual <= (SETTLED if tol is None else tol)
+                    raise DivergenceError(_diverged(steps, nudge is not None))
+                reached = residual <= (SETTLED if tol is None else tol)
+                if sample_steps is not None and tol is not None:
+                    sample_steps[(relative.cpu() <= tol) & (sample_steps == max_steps)] = steps
+            state = image if solver is None or reached or steps == max_steps else solver.advance(state, image)
+            if path is not None:
+                path.append(state)
     if tol is not None and not reached:
         warnings.warn(
             f"relaxation not converged: residual {residual:.1e} > tol {tol:.1e} after {steps} steps",
@@ -113,7 +103,12 @@ def settle(
             stacklevel=3,
         )
     bound = contraction / (1 - contraction) * moved if contraction < 1 and nudge is None else math.inf
-    return Equilibrium(state, steps, residual, reached, bound, path)
+    return Equilibrium(state, steps, residual, reached, bound, path, sample_steps)
+
+
+def _diverged(steps: int, nudged: bool) -> str:
+    reason = " of a nudged phase; lower beta" if nudged else "; is the weights' norm bounded?"
+    return f"the relaxation diverged: values that are not finite after {steps} steps{reason}"
 
 
 def relax(
@@ -126,6 +121,7 @@ def relax(
     damping: float = 0.5,
     start: State | None = None,
     trajectory: bool = False,
+    per_sample: bool = False,
     nudge: Nudge | None = None,
 ) -> Equilibrium:
     """Relax a model on a batch: s <- F(s) from `start` (default: the model's initial state) until residual <= tol.
@@ -133,8 +129,9 @@ def relax(
     Args:
         x: inputs (B, ...). max_steps: at most this many steps (default `model.max_steps`).
         tol: relative tolerance; None takes exactly `max_steps` steps.
-        solver: "picard", or "damped" with weight `damping` in (0, 1] on the new state.
-        start: a state to start from; trajectory: keep every state (memory grows with the steps).
+        solver: "picard", "damped" (weight `damping` in (0, 1] on the new state) or "chebyshev" (symmetric couplings).
+        start: a state to start from; trajectory: keep every state (memory grows with the steps); per_sample: count the
+            steps each sample needed for `tol`.
         nudge: state -> what is subtracted inside the activation, block by block (see `phases.CostNudge`).
     Returns: Equilibrium; its residual is always measured. No graph is kept.
     Raises: TypeError, ValueError for bad arguments; DivergenceError. Warns ConvergenceWarning when tol is missed.
@@ -142,7 +139,7 @@ def relax(
     steps = model.max_steps if max_steps is None else positive_int("max_steps", max_steps)
     if tol is not None:
         tol = real("tol", tol, above=0.0)
-    weight = real("damping", damping, above=0.0, at_most=1.0) if one_of("solver", solver, SOLVERS) == "damped" else 1.0
+    method = make_solver(one_of("solver", solver, SOLVERS), real("damping", damping, above=0.0, at_most=1.0))
     model.check_batch(x)
     with torch.no_grad():
         drive = model.drive(x)
@@ -159,7 +156,8 @@ def relax(
             max_steps=steps,
             tol=tol,
             nudge=nudge,
-            damping=weight,
+            solver=method,
             trajectory=trajectory,
+            per_sample=per_sample,
             contraction=model.contraction_bound(),
         )

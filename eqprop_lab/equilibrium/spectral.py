@@ -79,7 +79,7 @@ class BoundedNorm(nn.Module):
             def apply(block: Tensor) -> Tensor:
                 return matrix @ block if self.symmetric else matrix.mT @ (matrix @ block)
 
-            # A plain subspace step lags behind Adam's first, large updates: norm 1.05 was seen with cap 0.9. So a Krylov
+            # A plain subspace step lags behind large updates: norm 1.05 was seen with cap 0.9. So a Krylov
             # space, and another round as long as the estimate still grows.
             for _ in range(ROUNDS):
                 once = torch.linalg.qr(apply(self.basis)).Q

@@ -54,7 +54,7 @@ def check_input(x: Tensor, parameter: Tensor) -> None:
     if x.shape[0] == 0:
         raise ValueError("x must hold at least one sample, got a batch of size 0")
     # The sum is finite only if every value is; it costs a third of the full look, which decides when it is not.
-    if not math.isfinite(float(x.sum())) and not bool(torch.isfinite(x).all()):
+    if not math.isfinite(float(x.detach().sum())) and not bool(torch.isfinite(x).all()):
         raise ValueError("x holds NaN or infinite values; every input must be finite")
 
 
@@ -151,13 +151,23 @@ class EquilibriumModel(nn.Module, ABC):
         """
         named = {name: p for name, p in self.named_parameters() if p.requires_grad}
         with torch.enable_grad():
-            drive = self.drive(x)
-            blocks = zip(*(drive if on else tuple(torch.zeros_like(d) for d in drive) for on in driven), strict=True)
-            force = self.force(state, tuple(torch.cat(block) for block in blocks))
-            total = torch.sum(error * self.readout(free))
-            total = total + sum(torch.sum(c * f) for c, f in zip(cotangent, force, strict=True))
+            total = torch.sum(error * self.readout(free)) + self._work(x, cotangent, state, driven)
         grads = torch.autograd.grad(total, list(named.values()), allow_unused=True)
         return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads, strict=True)}
+
+    def input_gradient(self, x: Tensor, cotangent: State, state: State, driven: Sequence[bool] = (True,)) -> Tensor:
+        """d/dx sum_l <cotangent_l, force_l(state)> over the phases that see the drive of x: same shape as x."""
+        with torch.enable_grad():
+            inputs = x.detach().requires_grad_()
+            work = self._work(inputs, cotangent, state, driven)
+        return torch.autograd.grad(work, inputs)[0]
+
+    def _work(self, x: Tensor, cotangent: State, state: State, driven: Sequence[bool]) -> Tensor:
+        """sum_l <cotangent_l, force_l(state)>, with a graph to x and the parameters."""
+        drive = self.drive(x)
+        blocks = zip(*(drive if on else tuple(torch.zeros_like(d) for d in drive) for on in driven), strict=True)
+        force = self.force(state, tuple(torch.cat(block) for block in blocks))
+        return torch.stack([torch.sum(c * f) for c, f in zip(cotangent, force, strict=True)]).sum()
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         """(d readout / d state_l)^T cotangent for every block; None for a block the readout does not see."""

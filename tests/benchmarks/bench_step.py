@@ -47,7 +47,11 @@ def step(batch: int, hidden: int) -> Callable[[], None]:
     model = LoopedMLP(784, hidden, 10, seed=0)
     trainer = EqPropTrainer(model, "centered", lr=1e-3, free_steps=FREE, nudged_steps=NUDGED)
     x, y = torch.rand(batch, 784), torch.randint(0, 10, (batch,))
-    return lambda: trainer.train_batch(x, y)
+
+    def run() -> None:
+        trainer.train_batch(x, y)
+
+    return run
 
 
 def measure(batch: int, hidden: int, repeats: int) -> tuple[float, float]:

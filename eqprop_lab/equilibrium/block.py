@@ -1,0 +1,74 @@
+"""EquilibriumBlock: an equilibrium model as a layer of an ordinary network.
+
+    forward   z = readout(s*(x))
+    backward  v = dL/dz  ->  dL/dtheta, dL/dx by the chosen estimator, with v in the place of dC/dz
+
+Autograd runs outside the block, the estimator inside: no graph through the relaxation. dL/dx needs no phase of its own,
+it is read off the same displacement through the drive.
+Source: Nest and Ernoult 2024, arXiv:2409.03372 (energy-based blocks inside feed-forward networks).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eqprop_lab.equilibrium.contrast import INPUT, Settings
+from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings
+from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.validation import one_of
+
+
+class _Relaxed(torch.autograd.Function):
+    """The two directions above as one differentiable function of x and the parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, block: EquilibriumBlock, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.block = block
+        ctx.save_for_backward(x)
+        model, settings = block.model, block.settings
+        drive = model.drive(x)
+        start = model.initial_state(drive)
+        return model.readout(settle(model, start, drive, max_steps=settings.free_steps, tol=settings.tol).state)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        (x,), (v,), block = ctx.saved_tensors, cotangents, ctx.block
+        names = [name for name, p in block.model.named_parameters()]
+        size = float(v.abs().max())
+        if size == 0:
+            return None, torch.zeros_like(x), *(torch.zeros_like(p) for p in block.model.parameters())
+        # Linear in the cotangent only in the limit: the estimate is taken at size 1, where beta means what it says.
+        x = x.detach().requires_grad_(ctx.needs_input_grad[1])
+        estimate = ESTIMATORS[block.estimator](block.model, x, lambda logits: v / size, block.settings)
+        scale = size * len(x)  # estimators give the mean over the batch, a cotangent wants the sum
+        found = {name: scale * g for name, g in estimate.gradients.items()}
+        return (None, found.get(INPUT), *(found.get(name) for name in names))
+
+
+class EquilibriumBlock(nn.Module):
+    """x (B, ...) -> readout of the relaxed state (B, K), differentiable by an estimator of EqProp.
+
+    Args: model, any EquilibriumModel; estimator, a name in `ESTIMATORS`; beta, relative to the largest entry of the
+        cotangent; free_steps, nudged_steps, tol, solver as in `estimate_gradients`.
+    Raises: TypeError, ValueError naming the argument; in backward, what the estimator raises.
+    """
+
+    def __init__(self, model: EquilibriumModel, estimator: str = "centered", beta: float = 0.03, **phases: Any) -> None:
+        super().__init__()
+        self.settings: Settings = make_settings(model, beta, **phases)
+        self.estimator = one_of("estimator", estimator, ESTIMATORS)
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K); the gradient is estimated when it is asked for."""
+        self.model.check_batch(x)
+        logits: Tensor = _Relaxed.apply(self, x, *self.model.parameters())
+        return logits
+
+    def extra_repr(self) -> str:
+        """Estimator and beta, for print(model)."""
+        return f"estimator={self.estimator!r}, beta={self.settings.beta}"

@@ -1,0 +1,100 @@
+"""What a relaxation makes of F(s): the next iterate of each solver.
+
+    picard      s_{k+1} = F(s_k)
+    damped      s_{k+1} = (1 - a) s_k + a F(s_k)
+    chebyshev   s_{k+1} = s_{k-1} + w_{k+1} (F(s_k) - s_{k-1}),  w_{k+1} = 1/(1 - r^2 w_k/4),  w_2 = 1/(1 - r^2/2)
+
+Chebyshev needs the radius r of the step's Jacobian, which is real for symmetric couplings. The certified norm is far
+too large for it (activations saturate), so r is measured, per sample, from the ratio of successive movements: first of
+Picard steps, then of the recurrence itself. Where movements grow, that sample starts afresh, with a smaller r for good.
+
+Source: Golub and Varga 1961, doi:10.1007/BF01386013. Why this one and not Anderson mixing or over-relaxation: the
+figures of `tests/benchmarks/bench_solvers.py`; it also has no linear system that can become singular.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+WARM_UP = 4  # Picard steps from which the radius is measured
+LARGEST_RADIUS = 0.98
+SOLVERS = ("picard", "damped", "chebyshev")
+
+
+def rows(state: State) -> Tensor:
+    """Per-sample l2 norm over all blocks, (B,)."""
+    if len(state) == 1:
+        return torch.linalg.vector_norm(state[0].flatten(1), dim=1)
+    return torch.stack([torch.linalg.vector_norm(block.flatten(1), dim=1) for block in state]).norm(dim=0)
+
+
+class Solver(Protocol):
+    """One relaxation's memory."""
+
+    def advance(self, state: State, image: State) -> State:
+        """The next iterate from s_k and F(s_k)."""
+        ...
+
+
+class Damped:
+    """s <- (1 - a) s + a F(s)."""
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    def advance(self, state: State, image: State) -> State:
+        """The weighted mean of the state and its image."""
+        return tuple(torch.lerp(s, f, self.weight) for s, f in zip(state, image, strict=True))
+
+
+class Chebyshev:
+    """The three-term recurrence, with a radius measured per sample."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.previous: State | None = None
+        self.moved: list[Tensor] = []  # movements of the last two steps
+        self.radius = self.ceiling = self.weight = torch.empty(0)
+
+    def advance(self, state: State, image: State) -> State:
+        """Picard while the radius is measured, the recurrence afterwards."""
+        moved = rows(tuple(f - s for f, s in zip(image, state, strict=True)))
+        previous, before = self.previous, self.moved
+        # A copy: the caller may reuse the memory of a state it has left behind.
+        self.previous, self.moved = tuple(block.clone() for block in state), [*before[-1:], moved]
+        self.steps += 1
+        if previous is None or self.steps < WARM_UP:
+            return image
+        # Over two steps: the recurrence ripples from one to the next.
+        rate = (moved / before[0].clamp_min(torch.finfo(moved.dtype).tiny)).sqrt()
+        if self.steps == WARM_UP:
+            self.radius, self.ceiling = rate.clamp(0, LARGEST_RADIUS), torch.full_like(rate, LARGEST_RADIUS)
+            self.weight = torch.full_like(rate, 2.0)  # w_1 as the recurrence wants it
+        elif self.steps > WARM_UP + 2:
+            self._learn(rate)
+        self.weight = 1 / (1 - self.radius.square() * self.weight / 4)
+        pairs = zip(previous, image, strict=True)
+        return tuple(p + self.weight.reshape(-1, *[1] * (f.ndim - 1)) * (f - p) for p, f in pairs)
+
+    def _learn(self, rate: Tensor) -> None:
+        """Correct the radius by how fast the recurrence really goes."""
+        # A mode m outside [-r, r] decays at the larger root x of x^2 - w m x + (w - 1) = 0: x, once seen, gives m.
+        beyond = (rate + (self.weight - 1) / rate.clamp_min(1e-3)) / self.weight
+        slow = rate > 1.05 * (self.weight - 1).clamp_min(0).sqrt()
+        self.radius = torch.where(slow, self.radius.maximum(beyond).minimum(self.ceiling), self.radius)
+        # No contraction at all: the spectrum is not what the recurrence is made for. Less of it, for good.
+        grew = rate > 1
+        self.ceiling = torch.where(grew, 0.7 * self.radius, self.ceiling)
+        self.radius = self.radius.minimum(self.ceiling)
+        self.weight = torch.where(grew, 2.0, self.weight)
+
+
+def make_solver(name: str, damping: float = 0.5) -> Solver | None:
+    """The solver of that name, for one relaxation; None is Picard, which remembers nothing."""
+    if name == "chebyshev":
+        return Chebyshev()
+    return Damped(damping) if name == "damped" and damping != 1.0 else None

@@ -73,7 +73,7 @@ format: $(STAMP)  ## format the code and mend what ruff can mend
 bench: $(STAMP)  ## measure speed and latencies (tests/benchmarks)
 	@set -e; for script in tests/benchmarks/[!_]*.py; do \
 	  [ -e "$$script" ] || { echo "tests/benchmarks holds no script"; exit 0; }; \
-	  echo "== $$script"; $(PY) "$$script"; done
+	  name=$$(basename "$$script" .py); echo "== $$name"; $(PY) -m tests.benchmarks.$$name; done
 
 clean:  ## remove what runs and tools left behind; .venv and data stay
 	rm -rf runs build dist *.egg-info .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache

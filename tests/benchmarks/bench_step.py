@@ -3,7 +3,7 @@
     ratio = time(step) / time(products),   step = 30 free + 10 nudged relaxations + gradients + Adam (no certificate)
 
 products: x W_in^T once, one W_rec product a relaxation (2B rows in the nudged phase), the readout and its transpose a
-nudged relaxation, one gradient product per weight; nothing else. `python tests/benchmarks/bench_step.py [--repeats N]`.
+nudged relaxation, one gradient product per weight; nothing else. `python -m tests.benchmarks.bench_step [--repeats N]`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from eqprop_lab import EqPropTrainer, LoopedMLP
+from tests.benchmarks.store import write_result
 
 FREE, NUDGED = 30, 10
 
@@ -71,12 +73,18 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=41)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--out", type=Path, default=None)
+    options = parser.parse_args()
+    repeats = options.repeats
     torch.set_num_threads(1)
+    rows = []
     for batch, hidden in ((64, 256), (256, 512)):
         took, bare = measure(batch, hidden, repeats)
         times = f"step {1e3 * took:.2f} ms, products {1e3 * bare:.2f} ms"
         print(f"784-{hidden}-10, batch {batch}: {times}, ratio {took / bare:.2f}")
+        milliseconds = {"step_ms": round(1e3 * took, 3), "products_ms": round(1e3 * bare, 3)}
+        rows.append({"hidden": hidden, "batch": batch, "ratio": round(took / bare, 3)} | milliseconds)
+    write_result("step", {"free_steps": FREE, "nudged_steps": NUDGED, "repeats": repeats, "rows": rows}, options.out)
 
 
 if __name__ == "__main__":

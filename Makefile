@@ -19,10 +19,10 @@ NAMES  = $(basename $(notdir $(NB)))
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help install lab test notebooks nbval lint format bench clean distclean
+.PHONY: gpu-check help install lab test notebooks nbval lint format bench clean distclean
 
 help:  ## list the targets and the variables
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  NB=04_looped_mlp   only these notebooks (notebooks, nbval)   PROFILE=smoke|full|cuda   UPDATE=1"
 	@echo "  LAB_ARGS=--port=9000   passed to JupyterLab                  PYTEST_ARGS='-x tests/test_setup.py'"
@@ -69,6 +69,9 @@ lint: $(STAMP)  ## format, style, types and size of the code, notebooks included
 format: $(STAMP)  ## format the code and mend what ruff can mend
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+gpu-check: $(STAMP)  ## run the checks that need a CUDA device
+	$(PY) -m eqprop_lab gpu-check $(if $(OUT),--out $(OUT))
 
 bench: $(STAMP)  ## measure speed and latencies (tests/benchmarks)
 	@set -e; for script in tests/benchmarks/[!_]*.py; do \

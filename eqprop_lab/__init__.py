@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from eqprop_lab import acceleration
+from eqprop_lab.acceleration import check_cupy_available, compile_model, get_optimal_backend
+from eqprop_lab.config import create_model_preset, get_dataset_info, get_model_config
 from eqprop_lab.datasets import DataUnavailable, build_dataset
 from eqprop_lab.equilibrium.block import EquilibriumBlock
 from eqprop_lab.equilibrium.check import check_gradient, check_model
 from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, relax
 from eqprop_lab.equilibrium.verification import verify_spectral_norm
+from eqprop_lab.experiment_config import load_config, train_from_config
 from eqprop_lab.models import BackpropMLP, EquilibriumModel, LoopedMLP
+from eqprop_lab.models.registry import ModelRegistry, model_registry
 from eqprop_lab.training import EqPropTrainer, StopTraining
+from eqprop_lab.utils import compute_gradient_norm, count_parameters, estimate_memory_usage
 
 __version__ = "0.1.0"
 
@@ -22,13 +30,37 @@ __all__ = [
     "Equilibrium",
     "EquilibriumBlock",
     "EquilibriumModel",
+    "HAS_CUPY",
     "LoopedMLP",
+    "ModelRegistry",
     "StopTraining",
     "__version__",
     "build_dataset",
+    "check_cupy_available",
     "check_gradient",
     "check_model",
+    "compile_model",
+    "compute_gradient_norm",
+    "count_parameters",
+    "create_model_preset",
     "estimate_gradients",
+    "estimate_memory_usage",
+    "get_dataset_info",
+    "get_model_config",
+    "get_optimal_backend",
+    "load_config",
+    "model_registry",
     "relax",
+    "train_from_config",
     "verify_spectral_norm",
 ]
+
+if TYPE_CHECKING:
+    HAS_CUPY: bool
+else:
+
+    def __getattr__(name: str) -> Any:
+        # Asked for, not at import: the probe starts the CUDA runtime.
+        if name == "HAS_CUPY":
+            return acceleration.HAS_CUPY
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,12 @@ from collections.abc import Sequence
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("eqprop_lab.regression.cli", "run the notebooks as regression tests, with a report"),
     "lint-notebooks": ("eqprop_lab.regression.anatomy", "check that the notebooks keep to their anatomy"),
+    "train": ("eqprop_lab.commands.train", "train what a YAML file or a recipe describes"),
+    "evaluate": ("eqprop_lab.commands.evaluate", "loss and accuracy of a checkpoint"),
+    "compare": ("eqprop_lab.training.cli_runs", "two stored runs: settings that differ, curves overlaid"),
+    "rerun": ("eqprop_lab.training.cli_runs", "train a stored run again: does the result reproduce?"),
+    "verify": ("eqprop_lab.verify", "six checks that fail when what they name is broken"),
+    "gpu-check": ("eqprop_lab.gpu_check", "what only a GPU can show, stored as JSON"),
     "doctor": ("eqprop_lab.doctor", "check this environment: versions, devices, data, browser"),
 }
 
@@ -28,7 +34,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: unknown command {argv[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
     module = importlib.import_module(COMMANDS[argv[0]][0])
-    return int(module.main(list(argv[1:])))
+    # A module that serves several commands is told which one was named.
+    own = 0 if argv[0] in getattr(module, "COMMANDS", ()) else 1
+    return int(module.main(list(argv[own:])))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,18 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
+    def split(self, fraction: float, seed: int = 0) -> tuple[Split, Split]:
+        """(the rest, a random `fraction` held out), each in its old order; the same for the same seed.
+
+        Raises ValueError for a fraction outside (0, 1) or one that leaves either part empty.
+        """
+        held = round(len(self) * real("fraction", fraction, above=0.0, below=1.0))
+        if not 0 < held < len(self):
+            raise ValueError(f"fraction must leave samples in both parts: {fraction} of {len(self)} is {held}")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        rest, out = order[held:].sort().values, order[:held].sort().values
+        return Split(self.x[rest], self.y[rest]), Split(self.x[out], self.y[out])
+
     def batches(self, batch_size: int = 64, shuffle: bool = False, seed: int = 0) -> Batches:
         """A re-iterable of (x, y) batches, the last one may be smaller; shuffle: a new order each time, from `seed`."""
         return Batches(self, positive_int("batch_size", batch_size), shuffle, seed)

@@ -1,7 +1,20 @@
-"""One training loop for every source of gradients."""
+"""One training loop for every source of gradients, with checkpoints, callbacks, loggers and a store of runs."""
 
 from __future__ import annotations
 
-from eqprop_lab.training.trainer import BatchError, EqPropTrainer, History, StopTraining
+from eqprop_lab.training.callbacks import EarlyStopping, ModelCheckpoint
+from eqprop_lab.training.checkpoint import CheckpointError
+from eqprop_lab.training.history import BatchError, History, StopTraining
+from eqprop_lab.training.seeds import seed_everything
+from eqprop_lab.training.trainer import EqPropTrainer
 
-__all__ = ["BatchError", "EqPropTrainer", "History", "StopTraining"]
+__all__ = [
+    "BatchError",
+    "CheckpointError",
+    "EarlyStopping",
+    "EqPropTrainer",
+    "History",
+    "ModelCheckpoint",
+    "StopTraining",
+    "seed_everything",
+]

@@ -1,0 +1,1 @@
+"""Commands of `python -m eqprop_lab` that train and evaluate."""

@@ -1,0 +1,69 @@
+"""`python -m eqprop_lab evaluate CHECKPOINT --data NAME`: loss and accuracy of a stored model.
+
+The checkpoint carries its config, which says how to build the model; one saved outside `train` needs `--config`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eqprop_lab.config import dataset_name
+from eqprop_lab.datasets import DataSet, DataUnavailable, Split, build_dataset
+from eqprop_lab.experiment_config import ExperimentConfig, load_config, make_trainer, parse_config
+from eqprop_lab.training import BatchError, CheckpointError, EqPropTrainer
+from eqprop_lab.training.checkpoint import read
+
+SPLITS = ("validation", "test", "train")
+
+
+def load(path: Path, config_path: str | None = None) -> tuple[EqPropTrainer, ExperimentConfig]:
+    """The trainer a checkpoint describes, with the stored model in it. Raises CheckpointError, ValueError."""
+    if config_path is not None:
+        config = load_config(config_path)
+    else:
+        stored = read(path)["config"]
+        if stored is None:
+            raise CheckpointError(f"{path} carries no config: name the one it was trained with, --config FILE")
+        config = parse_config(stored)
+    trainer = make_trainer(config)
+    trainer.load_checkpoint(path)
+    return trainer, config
+
+
+def choose_data(config: ExperimentConfig, name: str | None, root: str | None) -> DataSet:
+    """The data set of the config, or the one named; options of the config count only for its own."""
+    options: dict[str, Any] = dict(config.data)
+    if name is not None and dataset_name(name) != options["name"]:
+        options = {"name": dataset_name(name)}
+    if root is not None:
+        options["root"] = root
+    return build_dataset(options)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the figures; 2 for a wrong call, a checkpoint or data set that cannot be used."""
+    parser = argparse.ArgumentParser(prog="python -m eqprop_lab evaluate", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of a run")
+    parser.add_argument("--data", metavar="NAME", help="data set (the one it was trained on)")
+    parser.add_argument("--split", choices=SPLITS, default="validation", help="%(default)s; look at test once")
+    parser.add_argument("--root", metavar="FOLDER", help="where the files of the data set are")
+    parser.add_argument("--config", metavar="FILE", help="the config, for a checkpoint that carries none")
+    options = parser.parse_args(argv)
+    path = options.checkpoint / "checkpoint.pt" if options.checkpoint.is_dir() else options.checkpoint
+    try:
+        trainer, config = load(path, options.config)
+        data = choose_data(config, options.data, options.root)
+        split: Split = getattr(data, options.split)
+        result = trainer.evaluate(split.batches(config.batch_size))
+    except (BatchError, CheckpointError, DataUnavailable, OSError, TypeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{config.model} after {trainer.history.epochs} epochs, {data.name} {options.split} ({result['samples']} "
+        f"samples): accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}"
+    )
+    return 0

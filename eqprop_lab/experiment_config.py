@@ -1,0 +1,234 @@
+"""Experiments as YAML files: four sections, every key known, every value checked before data is loaded.
+
+    model:      {name: LoopedMLP, params: {hidden_dim: 256}}          or {preset: mnist_small, params: {...}}
+    training:   {epochs: 10, batch_size: 64, learning_rate: 1e-3, optimizer: adam, ...}
+    data:       {dataset: digits, ...}
+    experiment: {name: first_try, seed: 0}
+
+`input_dim` and `output_dim` follow from the data set where they are left out. `training` takes the arguments of
+EqPropTrainer (`learning_rate` is its `lr`), and `early_stopping`, the patience in epochs. `data` takes the options of
+`build_dataset`, `experiment` also `use_wandb`, `use_tensorboard` and `project`, which the command `train` acts on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from eqprop_lab.config import get_dataset_info, get_model_config, preset_model
+from eqprop_lab.datasets import DataSet, build_dataset
+from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.models.registry import model_registry
+from eqprop_lab.training import EarlyStopping, EqPropTrainer, History, seed_everything
+from eqprop_lab.validation import known_keys, one_of, positive_int
+
+SECTIONS = ("model", "training", "data", "experiment")
+_TRAINER = [name for name in inspect.signature(EqPropTrainer).parameters if name not in ("model", "lr", "progress")]
+TRAINING_KEYS = ("epochs", "batch_size", "learning_rate", "early_stopping", *_TRAINER)
+DATA_KEYS = ("dataset", "augmentation", "validation", "limit", "root", "samples", "noise", "seed")
+EXPERIMENT_KEYS = ("name", "seed", "use_wandb", "use_tensorboard", "project")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file, the key and what is accepted."""
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """A checked experiment. params: complete arguments of the model; trainer: arguments of EqPropTrainer."""
+
+    model: str
+    params: dict[str, Any]
+    trainer: dict[str, Any]
+    data: dict[str, Any]
+    experiment: dict[str, Any]
+    epochs: int = 10
+    batch_size: int = 64
+    early_stopping: int | None = None
+
+    @property
+    def seed(self) -> int:
+        """Seed of the model, the order of the batches and the global generators."""
+        return int(self.experiment["seed"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The four sections with everything filled in, plain values only; `parse_config` reads them back."""
+        training = {"epochs": self.epochs, "batch_size": self.batch_size, "early_stopping": self.early_stopping}
+        options = {("learning_rate" if key == "lr" else key): value for key, value in self.trainer.items()}
+        data = {("dataset" if key == "name" else key): value for key, value in self.data.items()}
+        model = {"name": self.model, "params": dict(self.params)}
+        return {"model": model, "training": training | options, "data": data, "experiment": dict(self.experiment)}
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-3 is a number (YAML 1.1 takes it for text) and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package; each can stand in the place of a path."""
+    names = [entry.name for entry in resources.files("eqprop_lab").joinpath("recipes").iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def load_config(path: str | Path) -> ExperimentConfig:
+    """Read and check a YAML experiment: a path, or the name of a recipe of the package (`list_recipes`).
+
+    Raises: FileNotFoundError; ConfigError for bad YAML, unknown keys (naming the nearest), bad models or values.
+    """
+    file = Path(path)
+    if str(path) in list_recipes():
+        text = resources.files("eqprop_lab").joinpath(f"recipes/{path}.yaml").read_text(encoding="utf-8")
+    elif file.is_file():
+        text = file.read_text(encoding="utf-8")
+    else:
+        raise FileNotFoundError(f"config {str(path)!r} is no file and none of the recipes {', '.join(list_recipes())}")
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file.name} is not valid YAML: {error}") from error
+    try:
+        return parse_config(content)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{file.name}: {error}") from error
+
+
+def _section(content: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    section = {} if content.get(name) is None else content[name]
+    if not isinstance(section, Mapping):
+        raise TypeError(f"section {name!r} must be a mapping of keys to values, got {section!r}")
+    if "lr" in section and "learning_rate" in keys:
+        raise ValueError("key of section 'training': 'lr' is called 'learning_rate' in a config")
+    known_keys(f"section {name!r}", section, keys)
+    return dict(section)
+
+
+def parse_config(content: Any) -> ExperimentConfig:
+    """Check the four sections as Python data. Builds model and trainer once to check their values; loads no data.
+
+    Raises: TypeError, ValueError naming the key, the value and what is accepted.
+    """
+    if not isinstance(content, Mapping):
+        raise TypeError(f"a config must be a mapping with the sections {', '.join(SECTIONS)}, got {content!r}")
+    known_keys("the config", content, SECTIONS)
+    model = _section(content, "model", ("name", "preset", "params"))
+    training = _section(content, "training", TRAINING_KEYS)
+    data = _section(content, "data", DATA_KEYS)
+    experiment = _section(content, "experiment", EXPERIMENT_KEYS)
+    experiment = _experiment(experiment)
+    if "dataset" not in data:
+        raise ValueError("data.dataset must name a data set")
+    facts = get_dataset_info(data.pop("dataset"))
+    if data.pop("augmentation", False) is not False:
+        raise ValueError("data.augmentation must be false: augmentation is not part of this version")
+    name, params = _model(model, facts, experiment["seed"])
+    if isinstance(training.get("optimizer"), str):
+        training["optimizer"] = training["optimizer"].lower()
+    epochs = positive_int("training.epochs", training.pop("epochs", 10))
+    size = positive_int("training.batch_size", training.pop("batch_size", 64))
+    patience = training.pop("early_stopping", None)
+    if patience is not None:
+        positive_int("training.early_stopping", patience)
+    if "learning_rate" in training:
+        training["lr"] = training.pop("learning_rate")
+    options = {"name": facts["name"], **data}
+    config = ExperimentConfig(name, params, training, options, experiment, epochs, size, patience)
+    make_trainer(config)
+    return config
+
+
+def _experiment(section: dict[str, Any]) -> dict[str, Any]:
+    filled = {"name": "experiment", "seed": 0, "use_wandb": False, "use_tensorboard": False, "project": "eqprop_lab"}
+    filled |= section
+    seed = filled["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"experiment.seed must be an integer from 0 to 2^32 - 1, got {seed!r}")
+    for key in ("name", "project"):
+        if not isinstance(filled[key], str) or not filled[key]:
+            raise ValueError(f"experiment.{key} must be a non-empty text, got {filled[key]!r}")
+    for key in ("use_wandb", "use_tensorboard"):
+        if not isinstance(filled[key], bool):
+            raise ValueError(f"experiment.{key} must be true or false, got {filled[key]!r}")
+    return filled
+
+
+def _model(section: dict[str, Any], facts: dict[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
+    """(registered name, complete arguments) of the model section for a data set."""
+    given = section.get("params") or {}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"model.params must be a mapping of arguments, got {given!r}")
+    if ("name" in section) == ("preset" in section):
+        raise ValueError(f"section 'model' needs either a 'name' or a 'preset', got {sorted(section)}")
+    params: dict[str, Any] = dict(given)
+    if "preset" in section:
+        name = preset_model(section["preset"])
+        params = get_model_config(section["preset"], **params)
+    else:
+        name = section["name"]
+    one_of("model.name", name, model_registry.list_models())
+    known = model_registry.parameters(name) or {}
+    for key, value in (("input_dim", facts["input_dim"]), ("output_dim", facts["output_dim"]), ("seed", seed)):
+        if key in known:
+            params.setdefault(key, value)
+    for key in ("input_dim", "output_dim"):
+        if key in known and params[key] != facts[key]:
+            raise ValueError(f"model.params.{key} is {params[key]}, but {facts['name']} has {facts[key]}")
+    model_registry.check(name, params)
+    return name, params
+
+
+def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
+    """A trainer with a fresh model. Equal for equal configs; the global generators are left alone."""
+    with torch.random.fork_rng(devices=[]):
+        # Models without a seed of their own draw from the global generator.
+        torch.manual_seed(config.seed)
+        model = model_registry.create(config.model, **config.params)
+    options = dict(config.trainer)
+    options.setdefault("gradient", "centered" if isinstance(model, EquilibriumModel) else "autograd")
+    trainer = EqPropTrainer(model, **options)
+    trainer.config = config.as_dict()
+    return trainer
+
+
+def build_experiment(config: ExperimentConfig) -> tuple[EqPropTrainer, DataSet]:
+    """(trainer with a fresh model, data set). Raises as `build_dataset` does: DataUnavailable, ValueError."""
+    return make_trainer(config), build_dataset(config.data)
+
+
+def fit_experiment(
+    config: ExperimentConfig, trainer: EqPropTrainer, data: DataSet, callbacks: Sequence[Any] = (), **options: Any
+) -> History:
+    """Train on the training split, looking at the validation split after every epoch; the test split is not touched.
+
+    options: those of `EqPropTrainer.fit` (`checkpoint_path`, `resume`).
+    """
+    seed_everything(config.seed)
+    stop = [] if config.early_stopping is None else [EarlyStopping(patience=config.early_stopping)]
+    loader = data.train.batches(config.batch_size, shuffle=True, seed=config.seed)
+    held = data.validation.batches(config.batch_size)
+    return trainer.fit(loader, config.epochs, held, [*stop, *callbacks], **options)
+
+
+def train_from_config(config: ExperimentConfig, callbacks: Sequence[Any] = ()) -> tuple[EqPropTrainer, History]:
+    """Build and train an experiment. On one machine the same config gives the same curves, but for the seconds."""
+    trainer, data = build_experiment(config)
+    return trainer, fit_experiment(config, trainer, data, callbacks)

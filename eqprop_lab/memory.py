@@ -1,0 +1,145 @@
+"""How much tensor memory a training step takes: a timeline of live bytes, and its extrapolation to any batch.
+
+    live_t(B) = a_t + b_t B,      peak(B) = max_t live_t(B)
+
+Every moment of a training step is affine in the batch, so the timelines of two tiny batches give the peak of a large
+one, for any model and estimator, without a formula per model.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from eqprop_lab.acceleration import uncompile_model
+from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.training import EqPropTrainer
+from eqprop_lab.validation import positive_int
+
+MIB = 2**20
+PROBES = (2, 4)  # batches that are measured; one sample alone may take other paths (vectors instead of matrices)
+
+
+class MemoryTimeline(TorchDispatchMode):
+    """Bytes of all tensors alive after every operation inside the block: those created there, and those in `held`.
+
+    `held`: tensors (nested as they come) that exist already and count as long as they live. Workspaces inside an
+    operation are invisible; NumPy arrays count where they share a tensor's memory.
+    """
+
+    def __init__(self, held: Any = ()) -> None:
+        super().__init__()
+        self.live: list[int] = []
+        self._bytes = 0
+        self._watched: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._watch(held)
+
+    @property
+    def peak(self) -> int:
+        """Largest entry of the timeline, in bytes."""
+        return max(self.live, default=0)
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        before = {id(t.untyped_storage()) for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        # What an operation was given existed before the block, unless it is watched already.
+        self._watch([t for t in tree_iter(result) if isinstance(t, Tensor) and id(t.untyped_storage()) not in before])
+        self.live.append(self._bytes)
+        return result
+
+    def _watch(self, tensors: Any) -> None:
+        for storage in _storages(tensors):
+            key, size = id(storage), storage.nbytes()
+            if key in self._watched:
+                continue
+
+            def freed(_: object, key: int = key, size: int = size) -> None:
+                self._bytes -= size
+                del self._watched[key]
+
+            self._watched[key] = weakref.ref(storage, freed)
+            self._bytes += size
+
+
+def _storages(tensors: Any) -> list[torch.UntypedStorage]:
+    return [t.untyped_storage() for t in tree_iter(tensors) if isinstance(t, Tensor)]
+
+
+def tensor_bytes(tensors: Any) -> int:
+    """Bytes of all distinct storages among the tensors of a nested structure."""
+    return sum({storage.data_ptr(): storage.nbytes() for storage in _storages(tensors)}.values())
+
+
+def _held(trainer: EqPropTrainer) -> dict[str, list[Any]]:
+    """What a trainer keeps from step to step."""
+    model = trainer.model
+    return {
+        "parameters": [*model.parameters(), *model.buffers()],
+        "gradients": [p.grad for p in model.parameters()],
+        "optimizer": [list(state.values()) for state in trainer.optimizer.state.values()],
+    }
+
+
+def _timeline(trainer: EqPropTrainer, shape: tuple[int, ...], batch: int, dtype: torch.dtype) -> list[int]:
+    classes = getattr(trainer.model, "output_dim", 2)
+    with MemoryTimeline(_held(trainer)) as timeline:
+        x = torch.zeros(batch, *shape, dtype=dtype)
+        y = (torch.arange(batch) % classes).to(torch.int64)
+        trainer.train_batch(x, y)
+    return timeline.live
+
+
+def estimate_memory_usage(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    batch_size: int = 1,
+    gradient: str | None = None,
+    optimizer: Any = "adam",
+    **options: Any,
+) -> dict[str, float]:
+    """Tensor memory of one training step at its peak, in MiB, by what it holds.
+
+        total = parameters + gradients + optimiser + states
+
+    A copy of the model on the CPU takes three steps with 2 and 4 samples; the peak of `batch_size` follows (module
+    text). The model itself, its gradients and the global generators are left alone. The copy and its optimiser need
+    memory for four to five times the parameters while this runs.
+
+    Args:
+        model: any module the trainer can train. input_shape: one sample, without the batch: (784,) or (1, 28, 28).
+        gradient: an estimator or "autograd"; None: "centered" for equilibrium models, "autograd" for others.
+        optimizer and further options (`free_steps`, `nudged_steps`, `cost`, ...): as in EqPropTrainer, without `tol`.
+    Returns: {"parameters_mb" (buffers included), "gradients_mb", "optimizer_mb", "states_mb" (all the rest that is
+        alive at the peak: the batch, states, activations, temporaries), "total_mb"}.
+    Raises: TypeError, ValueError naming the argument.
+    """
+    shape = tuple(positive_int("input_shape", size) for size in input_shape)
+    batch = positive_int("batch_size", batch_size)
+    if options.get("tol") is not None:
+        raise ValueError("tol must be None: with a tolerance the steps, and with them the memory, depend on the data")
+    if gradient is None:
+        gradient = "centered" if isinstance(model, EquilibriumModel) else "autograd"
+    with torch.random.fork_rng(devices=[]):
+        twin = uncompile_model(copy.deepcopy(model)).cpu().train()
+        trainer = EqPropTrainer(twin, gradient, optimizer, progress=False, **options)
+        dtype = next(twin.parameters()).dtype
+        # The first step makes what every later one finds: gradients and the optimiser's moments.
+        _timeline(trainer, shape, PROBES[0], dtype)
+        parts = {name: tensor_bytes(tensors) for name, tensors in _held(trainer).items()}
+        small, large = (_timeline(trainer, shape, size, dtype) for size in PROBES)
+    if len(small) != len(large):
+        raise ValueError("model must run the same operations for every batch size for its memory to be extrapolated")
+    slope = PROBES[1] - PROBES[0]
+    total = max(a + (b - a) / slope * (batch - PROBES[0]) for a, b in zip(small, large, strict=True))
+    states = total - sum(parts.values())
+    megabytes = {f"{name}_mb": size / MIB for name, size in {**parts, "states": states}.items()}
+    return {**megabytes, "total_mb": total / MIB}

@@ -1,0 +1,89 @@
+"""Models by name, so that presets, configuration files and users' own models are built in one way.
+
+@model_registry.register("my_model")
+class MyModel(EquilibriumModel): ...
+
+model_registry.create("my_model", hidden_dim=64)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from eqprop_lab.models.backprop import BackpropMLP
+from eqprop_lab.models.looped_mlp import LoopedMLP
+from eqprop_lab.validation import known_keys, one_of
+
+Factory = Callable[..., nn.Module]
+F = TypeVar("F", bound=Factory)
+
+
+class ModelRegistry:
+    """A table name -> class (or function) that builds a torch.nn.Module."""
+
+    def __init__(self) -> None:
+        self._factories: dict[str, Factory] = {}
+
+    def register(self, name: str, factory: F | None = None) -> Any:
+        """Add a model: ``register("name", Class)``, or ``@register("name")`` above the class, which is returned.
+
+        Raises: TypeError for a name that is no text or a factory that cannot be called; ValueError for a name that
+        another model has already.
+        """
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be a non-empty string, got {name!r}")
+
+        def add(factory: F) -> F:
+            if not callable(factory):
+                raise TypeError(f"factory must be a class or a function, got {factory!r}")
+            if self._factories.get(name, factory) is not factory:
+                raise ValueError(f"name must be new, {name!r} is already {self._factories[name]!r}")
+            self._factories[name] = factory
+            return factory
+
+        return add if factory is None else add(factory)
+
+    def unregister(self, name: str) -> None:
+        """Remove a model. Raises ValueError for an unknown name."""
+        del self._factories[one_of("name", name, self._factories)]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._factories
+
+    def list_models(self) -> list[str]:
+        """The registered names, sorted."""
+        return sorted(self._factories)
+
+    def parameters(self, name: str) -> dict[str, inspect.Parameter] | None:
+        """The named arguments a model takes; None when it takes any (``**kwargs``)."""
+        signature = inspect.signature(self._factories[one_of("name", name, self.list_models())]).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in signature.values()):
+            return None
+        return {key: p for key, p in signature.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+    def check(self, name: str, given: dict[str, Any]) -> None:
+        """Raise ValueError for an argument the model does not know (naming the nearest) or one that is missing."""
+        known = self.parameters(name)
+        if known is None:
+            return
+        known_keys(f"the arguments of {name}", given, known)
+        missing = [key for key, p in known.items() if p.default is p.empty and key not in given]
+        if missing:
+            raise ValueError(f"{name} needs {', '.join(missing)}; got {', '.join(given) or 'no arguments'}")
+
+    def create(self, name: str, **arguments: Any) -> nn.Module:
+        """Build a model. Raises ValueError for unknown names and arguments (the nearest known one is named)."""
+        self.check(name, arguments)
+        model = self._factories[name](**arguments)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"the factory of {name!r} must return a torch.nn.Module, got {type(model).__name__}")
+        return model
+
+
+model_registry = ModelRegistry()
+for _model in (BackpropMLP, LoopedMLP):
+    model_registry.register(_model.__name__, _model)

@@ -1,0 +1,186 @@
+"""Callbacks: what a fit tells others, and two that users expect.
+
+A callback is a function of the epoch's record, or an object with any of
+
+    on_fit_start(trainer), on_batch_end(trainer, batch, batches), on_epoch_end(trainer, record), on_fit_end(trainer)
+
+and, if it has something to keep across an interruption, state_dict() and load_state_dict(state) (tensors and plain
+containers). `runs_last = True` puts it behind the others. Raising StopTraining ends the fit cleanly.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eqprop_lab.training.checkpoint import settled_state
+from eqprop_lab.training.history import Record, StopTraining
+from eqprop_lab.validation import one_of, positive_int, real
+
+if TYPE_CHECKING:
+    from eqprop_lab.training.trainer import EqPropTrainer
+
+HOOKS = ("on_fit_start", "on_batch_end", "on_epoch_end", "on_fit_end")
+
+
+class Callbacks:
+    """The callbacks of one fit, in the order in which they run. Raises TypeError for what is none."""
+
+    def __init__(self, callbacks: Sequence[Any]) -> None:
+        for callback in callbacks:
+            if not (callable(callback) or any(hasattr(callback, hook) for hook in HOOKS)):
+                raise TypeError(f"callbacks must be functions or have one of {', '.join(HOOKS)}, got {callback!r}")
+        self.members = sorted(callbacks, key=lambda callback: bool(getattr(callback, "runs_last", False)))
+        self.watchers = [c for c in self.members if hasattr(c, "on_batch_end")]
+        self._started: list[Any] = []
+
+    def start(self, trainer: EqPropTrainer) -> None:
+        """Before the first batch. Those that have started are ended by `end`, whatever happens."""
+        for callback in self.members:
+            if hasattr(callback, "on_fit_start"):
+                callback.on_fit_start(trainer)
+            self._started.append(callback)
+
+    def epoch(self, trainer: EqPropTrainer, record: Record) -> None:
+        """After an epoch. All of them see it, also when one wants to stop: StopTraining is raised at the end."""
+        stop: StopTraining | None = None
+        for callback in self.members:
+            try:
+                if hasattr(callback, "on_epoch_end"):
+                    callback.on_epoch_end(trainer, record)
+                elif callable(callback):
+                    callback(record)
+            except StopTraining as request:
+                stop = request
+        if stop is not None:
+            raise stop
+
+    def end(self, trainer: EqPropTrainer) -> None:
+        """After the last batch. All of them are ended, also when one fails."""
+        with ExitStack() as ends:
+            for callback in reversed(self._started):
+                if hasattr(callback, "on_fit_end"):
+                    ends.callback(callback.on_fit_end, trainer)
+
+    def state(self) -> list[tuple[str, dict[str, Any]]]:
+        """(class name, state) of every callback that keeps one."""
+        return [(type(c).__name__, c.state_dict()) for c in self.members if hasattr(c, "state_dict")]
+
+    def load(self, states: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Hand out what `state` gave: the n-th callback of a class gets the n-th state of that class."""
+        left = list(states)
+        for callback in self.members:
+            mine = next((entry for entry in left if entry[0] == type(callback).__name__), None)
+            if mine is not None and hasattr(callback, "load_state_dict"):
+                left.remove(mine)
+                callback.load_state_dict(mine[1])
+
+
+class Best:
+    """The best value of a monitored curve: smallest, or largest for mode="max" (the default for accuracies)."""
+
+    def __init__(self, monitor: str, mode: str | None = None, min_delta: float = 0.0) -> None:
+        self.monitor = monitor
+        self.mode = one_of("mode", mode or ("max" if "accuracy" in monitor else "min"), ("min", "max"))
+        self.min_delta = real("min_delta", min_delta, at_least=0.0)
+        self.value, self.epoch = math.nan, 0
+
+    def improved(self, record: Mapping[str, Any]) -> bool:
+        """Whether this epoch is the best so far, by more than `min_delta`; nan never is. Raises ValueError."""
+        if self.monitor not in record:
+            hint = "; pass val_loader to fit" if self.monitor.startswith("val_") else ""
+            raise ValueError(f"monitor must be one of {', '.join(map(repr, record))}, got {self.monitor!r}{hint}")
+        value = float(record[self.monitor])
+        gain = value - self.value if self.mode == "max" else self.value - value
+        better = gain > self.min_delta or (math.isnan(self.value) and not math.isnan(value))
+        if better:
+            self.value, self.epoch = value, int(record["epoch"])
+        return better
+
+
+class EarlyStopping:
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs.
+
+    restore_best: give the model its best parameters back when the fit ends (the last ones stay in its checkpoint).
+    mode: "min", "max", or None: "max" for accuracies, "min" for all else. Raises ValueError at the first epoch that
+    does not report `monitor`.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        mode: str | None = None,
+        restore_best: bool = True,
+    ) -> None:
+        self.best = Best(monitor, mode, min_delta)
+        self.patience = positive_int("patience", patience)
+        self.restore_best = bool(restore_best)
+        self.waited = 0
+        self.parameters: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: EqPropTrainer) -> None:
+        """A new fit counts anew; a resumed one goes on counting, and stays stopped if it was."""
+        if not trainer.resumed:
+            self.waited = 0
+        elif self.waited >= self.patience:
+            raise StopTraining
+
+    def on_epoch_end(self, trainer: EqPropTrainer, record: Record) -> None:
+        """Count the epochs without progress."""
+        if self.best.improved(record):
+            self.waited = 0
+            if self.restore_best:
+                self.parameters = copy.deepcopy(settled_state(trainer.model))
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
+            raise StopTraining
+
+    def on_fit_end(self, trainer: EqPropTrainer) -> None:
+        """Give the best parameters back."""
+        if self.parameters is not None:
+            trainer.model.load_state_dict(self.parameters)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"waited": self.waited, "best": (self.best.value, self.best.epoch), "parameters": self.parameters}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the count of the interrupted fit."""
+        self.waited, self.parameters = state["waited"], state["parameters"]
+        self.best.value, self.best.epoch = state["best"]
+
+
+class ModelCheckpoint:
+    """Save the trainer after every epoch (`save="last"`) or after those that improve `monitor` (`save="best"`).
+
+    It runs after the callbacks that do not say so, so that the file holds their state of the same epoch.
+    """
+
+    runs_last = True
+
+    def __init__(
+        self, path: str | Path, save: str = "last", monitor: str = "val_loss", mode: str | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.save = one_of("save", save, ("last", "best"))
+        self.best = Best(monitor, mode)
+
+    def on_epoch_end(self, trainer: EqPropTrainer, record: Record) -> None:
+        """Save, if it is time to."""
+        if self.save == "last" or self.best.improved(record):
+            trainer.save_checkpoint(self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"save": self.save, "best": (self.best.value, self.best.epoch)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the best value of the interrupted fit."""
+        self.best.value, self.best.epoch = state["best"]

@@ -1,0 +1,42 @@
+"""What a training leaves behind, and how it ends early."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class StopTraining(Exception):
+    """Raised by a callback to end `fit` cleanly; the history so far is returned."""
+
+
+class BatchError(RuntimeError):
+    """A batch that failed; the message names the epoch and the batch, the cause is chained."""
+
+
+class History(dict[str, list[Any]]):
+    """Curves of a training, one entry an epoch.
+
+    Keys: "epoch", "estimator", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "residual" (worst free-phase
+    residual of the epoch), "norm" (certified contraction bound after it; nan for ordinary modules), "seconds" (wall
+    time of the training part).
+    """
+
+    def append(self, record: Record) -> None:
+        """Add one epoch. A curve that starts late is filled up with nan, so that all have one entry an epoch."""
+        done = max(map(len, self.values()), default=0)
+        for key in {**self, **record}:
+            curve = self.setdefault(key, [])
+            curve.extend([math.nan] * (done - len(curve)))
+            curve.append(record.get(key, math.nan))
+
+    @property
+    def epochs(self) -> int:
+        """Number of finished epochs."""
+        return len(self.get("epoch", ()))
+
+    def records(self) -> list[Record]:
+        """The curves as one record an epoch."""
+        return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]

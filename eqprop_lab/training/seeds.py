@@ -1,0 +1,49 @@
+"""The random generators of a process: seeding them all, and their state as plain containers."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from eqprop_lab.validation import positive_int
+
+
+def seed_everything(seed: int) -> int:
+    """Seed Python's, NumPy's and torch's global generators (all devices), and return the seed.
+
+    seed: 0 <= seed < 2^32, which is what all three accept. Raises TypeError, ValueError. Shuffling loaders of
+    `Split.batches` and models with a `seed` of their own have their own generators.
+    """
+    if seed != 0:
+        positive_int("seed", seed)
+    if isinstance(seed, bool) or seed >= 2**32:
+        raise ValueError(f"seed must be an integer from 0 to 2^32 - 1, got {seed!r}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return seed
+
+
+def rng_state(cuda: bool = False) -> dict[str, Any]:
+    """State of the global generators: tensors, numbers, tuples only. cuda: those of all CUDA devices too."""
+    numpy: Any = np.random.get_state()
+    kind, keys, position, has_gauss, gauss = numpy
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if cuda else None,
+        "numpy": (str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)),
+        "python": random.getstate(),
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put the global generators back where `rng_state` found them. CUDA generators only if they were asked for."""
+    kind, keys, *rest = state["numpy"]
+    torch.set_rng_state(state["torch"])
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(state["python"])
+    if state["cuda"] is not None and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,27 @@
+"""Small things one asks about a model: how many parameters, how large is its gradient, how much memory it takes."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from eqprop_lab.memory import estimate_memory_usage
+
+__all__ = ["compute_gradient_norm", "count_parameters", "estimate_memory_usage"]
+
+
+def count_parameters(model: nn.Module, trainable_only: bool = True) -> int:
+    """Number of scalars in the parameters (a shared parameter counts once); 269,322 for LoopedMLP(784, 256, 10)."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
+
+
+def compute_gradient_norm(model: nn.Module) -> float:
+    """sqrt(sum of squares) over the `.grad` of all parameters, accumulated in float64.
+
+    Raises ValueError when no parameter has a gradient: that is not a gradient of norm zero.
+    """
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    if not grads:
+        raise ValueError("model has no gradients: train a batch, or call backward(), before asking for their norm")
+    return math.sqrt(sum(float(g.detach().double().square().sum()) for g in grads))

@@ -1,0 +1,135 @@
+"""The usage blocks that users of the predecessor know, in this package's names, with data made on the spot.
+
+`use_compile=True` runs with the compiler's quick back end where it can, so that the test stays short.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_datasets import write_mnist
+
+
+@pytest.fixture
+def mnist_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder in which torchvision finds MNIST files, 30 training and 10 test images."""
+    from eqprop_lab.vision_compat import import_torchvision
+
+    import_torchvision()
+    write_mnist(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile traces as always, and runs what it traced without generating C++."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, mode=None, **options: real(function, backend="eager"))
+
+
+@pytest.mark.usefixtures("mnist_here", "quick_compiler")
+def test_quick_start(capsys: pytest.CaptureFixture[str]) -> None:
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
+    from eqprop_lab import EqPropTrainer, LoopedMLP
+
+    # Create model with spectral normalization (required for stability)
+    model = LoopedMLP(
+        input_dim=784,
+        hidden_dim=256,
+        output_dim=10,
+        use_spectral_norm=True,  # Guarantees L < 1
+    )
+
+    # High-level trainer with torch.compile
+    trainer = EqPropTrainer(model, use_compile=True)
+
+    # Standard PyTorch training loop
+    train_data = datasets.MNIST(".", train=True, download=True, transform=transforms.ToTensor())
+    history = trainer.fit(DataLoader(train_data, batch_size=64), epochs=10)
+
+    # Evaluate
+    test_loader = DataLoader(datasets.MNIST(".", train=False, transform=transforms.ToTensor()), batch_size=64)
+    print(f"Accuracy: {trainer.evaluate(test_loader)['accuracy']:.1%}")
+
+    assert capsys.readouterr().out.startswith("Accuracy: ")
+    assert history["train_loss"][-1] < 0.7 * history["train_loss"][0] and model.contraction_bound() < 1
+    compiled = model.__dict__["step"]
+    assert compiled.compiled is not None and not compiled.failed
+
+
+@pytest.mark.usefixtures("mnist_here")
+def test_usage_of_the_architecture_guide() -> None:
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
+    from eqprop_lab import EqPropTrainer, LoopedMLP
+
+    train_data = datasets.MNIST(".", train=True, download=True, transform=transforms.ToTensor())
+    train_loader = DataLoader(train_data, batch_size=10, shuffle=True)
+
+    model = LoopedMLP(784, 256, 10, use_spectral_norm=True)
+    trainer = EqPropTrainer(model)
+    trainer.fit(train_loader, epochs=2)
+
+    assert trainer.history.epochs == 2
+
+
+@pytest.mark.usefixtures("mnist_here")
+def test_baseline_for_comparison() -> None:
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
+    from eqprop_lab import BackpropMLP, EqPropTrainer
+
+    train_data = datasets.MNIST(".", train=True, download=True, transform=transforms.ToTensor())
+    trainer = EqPropTrainer(BackpropMLP(784, 256, 10), gradient="autograd")
+    history = trainer.fit(DataLoader(train_data, batch_size=64), epochs=5)
+
+    assert history["train_loss"][-1] < history["train_loss"][0]
+
+
+def test_what_the_summary_lists_for_users() -> None:
+    from eqprop_lab import count_parameters, create_model_preset, estimate_memory_usage, get_dataset_info
+    from eqprop_lab import compute_gradient_norm, estimate_gradients, get_model_config  # isort: skip
+
+    model = create_model_preset("mnist_small")
+    assert count_parameters(model) == 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
+
+    assert create_model_preset("mnist_small", hidden_dim=512).hidden_dim == 512
+    assert get_model_config("mnist_small", hidden_dim=512)["hidden_dim"] == 512
+    assert get_dataset_info("cifar-10")["input_dim"] == 3072
+
+    x, y = torch.rand(4, 784), torch.arange(4)
+    for name, gradient in estimate_gradients(model, x, y).items():
+        model.get_parameter(name).grad = gradient
+    assert compute_gradient_norm(model) > 0
+
+    memory = estimate_memory_usage(model, (784,), batch_size=64)
+    assert memory["total_mb"] > memory["parameters_mb"] > 0.4
+
+
+def test_what_the_summary_lists_for_developers() -> None:
+    import eqprop_lab
+    from eqprop_lab import ModelRegistry, model_registry
+    from eqprop_lab.acceleration import HAS_CUPY, compile_model, get_optimal_backend
+
+    registry = ModelRegistry()
+    registry.register("custom", eqprop_lab.LoopedMLP)
+    model = registry.create("custom", input_dim=4, hidden_dim=3, output_dim=2)
+    assert registry.list_models() == ["custom"] and "LoopedMLP" in model_registry.list_models()
+    assert isinstance(HAS_CUPY, bool) and get_optimal_backend() in ("cuda", "mps", "cpu")
+    assert compile_model(model) is model
+
+
+def test_the_trainer_takes_the_predecessor_s_arguments() -> None:
+    from eqprop_lab import EqPropTrainer
+
+    arguments = inspect.signature(EqPropTrainer).parameters
+    assert {"model", "optimizer", "lr", "weight_decay", "use_compile", "device"} <= set(arguments)
+    assert arguments["use_compile"].default is False

@@ -137,6 +137,7 @@ class TrainingCockpit(LivePicture):
         self._worker.reset()
         self._controls.reset()
         self._run_values, self._layout = self.values, SteadyLayout()
+        self._run_epochs = self.values.get("epochs", self._epochs)
         self._redraw()
 
     def wait(self, timeout: float | None = None) -> bool:

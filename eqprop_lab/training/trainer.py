@@ -42,7 +42,8 @@ class EqPropTrainer:
         model: an EquilibriumModel, or any nn.Module (x -> logits) with ``gradient="autograd"``.
         gradient: an estimator name ("centered", "bptt") or "autograd".
         optimizer: "adam", "adamw", "sgd", or a function (parameters) -> torch Optimizer (`lr`, `weight_decay` are
-        then its own). lr > 0; beta, free_steps, nudged_steps, tol, solver: as in `estimate_gradients`; weight_decay >= 0.
+        then its own). lr > 0; weight_decay >= 0; beta, free_steps, nudged_steps, tol, solver: as in
+        `estimate_gradients`.
         schedule: None, "one_cycle" (up to `lr` and down again) or "cosine" (down from `lr`), over the batches of
         one `fit`. cost: "cross_entropy" or "mse". clip_norm > 0: scale the gradient down to at most this l2 norm.
         amp: bfloat16 products, only where that is safe (see `precision`). use_compile: torch.compile the step; on a

@@ -126,6 +126,16 @@ def test_reset_forgets_the_curves_and_restores_the_controls() -> None:
     assert cockpit._progress.value == 0.0
 
 
+def test_reset_forgets_the_length_of_the_last_run() -> None:
+    cockpit = TrainingCockpit(lambda values: (_Trainer(), [], None), [Slider("epochs", 1, 9, 2, 1, "epochs")])
+    empty = cockpit.png, cockpit.alt
+    cockpit.set(epochs=3)
+    cockpit.start()
+    assert cockpit.wait(LIMIT) and "of 3 epochs" in cockpit.alt
+    cockpit.reset()
+    assert (cockpit.png, cockpit.alt) == empty
+
+
 def test_reset_of_a_run_that_does_not_end_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = _Trainer(hold=1)
     cockpit = _cockpit(trainer)

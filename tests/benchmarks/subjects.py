@@ -1,0 +1,47 @@
+"""What the latency benchmark measures: every explorer of the package, and a training cockpit, as notebook cells."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from typing import Any
+
+from eqprop_lab.notebook import Explorer, explorers
+
+# Explorers that need more than their start values; a cell ends with the object.
+CELLS = {
+    "DecisionBoundary": """from eqprop_lab import LoopedMLP
+from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
+
+DecisionBoundary([LoopedMLP(2, 32, 2, rho=rho, seed=0) for rho in (0.3, 0.5, 0.7, 0.9)])""",
+}
+
+COCKPIT = """from eqprop_lab import EqPropTrainer, LoopedMLP, build_dataset
+from eqprop_lab.notebook import TrainingCockpit
+
+data = build_dataset("digits")
+
+def make_trainer(values):
+    trainer = EqPropTrainer(LoopedMLP(64, 64, 10, seed=0), lr=3e-3)
+    return trainer, data.train.batches(64, shuffle=True), data.validation.batches(180)
+
+TrainingCockpit(make_trainer, epochs=1000)"""
+
+
+def explorer_cells() -> dict[str, str]:
+    """{class name: source of a cell that shows it} for every explorer of the package."""
+    cells = {}
+    for module in pkgutil.iter_modules(explorers.__path__, f"{explorers.__name__}."):
+        for name, member in vars(importlib.import_module(module.name)).items():
+            if inspect.isclass(member) and issubclass(member, Explorer) and member.__module__ == module.name:
+                cells[name] = CELLS.get(name, f"from {module.name} import {name}\n\n{name}()")
+    return cells
+
+
+def made_by(cell: str) -> Any:
+    """The object a cell ends with."""
+    statements, _, expression = cell.rpartition("\n\n")
+    scope: dict[str, Any] = {}
+    exec(statements, scope)
+    return eval(expression, scope)

@@ -1,10 +1,8 @@
 """EqPropTrainer: batch -> gradient estimate -> `.grad` -> any torch optimiser -> history.
 
-    theta <- optimiser(theta, dL/dtheta),    dL/dtheta from an estimator (equilibrium models) or from autograd
-    (ordinary modules)
+    theta <- optimiser(theta, dL/dtheta),    dL/dtheta from an estimator, or from autograd (ordinary modules)
 
-The loop is the same for both; only the source of `.grad` differs, so an EqProp network and its backprop twin are
-trained alike.
+The loop is the same for both, so an EqProp network and its backprop twin are trained alike.
 """
 
 from __future__ import annotations

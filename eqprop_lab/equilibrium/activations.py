@@ -16,6 +16,10 @@ def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
     """
     if values.requires_grad or values.device.type != "cpu" or values.dtype != torch.float32:
         return torch.tanh(values, out=out)
+    if out is values:
+        memory = values.numpy()
+        np.tanh(memory, out=memory)
+        return values
     result = torch.empty_like(values) if out is None else out
     np.tanh(values.numpy(), out=result.numpy())
     return result

@@ -19,7 +19,7 @@ MARGIN = 1.02  # covers the lag of the tracked sigma behind the true one; the ce
 
 def symmetric_part(matrix: Tensor) -> Tensor:
     """S = (A + A^T)/2 of a square matrix (n, n)."""
-    return 0.5 * (matrix + matrix.mT)
+    return torch.add(matrix, matrix.mT).mul(0.5)
 
 
 @torch.no_grad()
@@ -75,39 +75,35 @@ class BoundedNorm(nn.Module):
         flat = original.detach().flatten()
         seen = (original._version, float(torch.dot(flat, flat)))
         if self._seen is not None and seen != self._seen:
-
-            def apply(block: Tensor) -> Tensor:
-                return matrix @ block if self.symmetric else matrix.mT @ (matrix @ block)
-
-            # A plain subspace step lags behind large updates: norm 1.05 was seen with cap 0.9. So a Krylov
-            # space, and another round as long as the estimate still grows.
-            for _ in range(ROUNDS):
-                once = torch.linalg.qr(apply(self.basis)).Q
-                basis = torch.linalg.qr(torch.cat([self.basis, once, apply(once)], 1)).Q
-                values, rotation = torch.linalg.eigh(basis.mT @ apply(basis))
-                order = values.abs().argsort(descending=True)[: self.basis.shape[1]]
-                self.basis.copy_(basis @ rotation[:, order])
-                before = float(self.size)
-                self.size.copy_(values.abs().max())
-                if float(self.size) <= GROWN * before:
-                    break
+            self._follow(matrix)
         self._seen = seen
 
-    def pull_back(self, original: Tensor, by_weight: Tensor) -> Tensor:
-        """dL/dA from dL/dW_eff (n, n), the derivative of `forward` at the held block, in closed form."""
-        if self.cap is None:
-            return self._matrix(by_weight)
-        matrix, rate = self._matrix(original), (MARGIN / self.cap) ** 2
-        self._track(original, matrix)
+    def _follow(self, matrix: Tensor) -> None:
+        """Move the block to the top Ritz vectors of the new S, in the space of [Q, SQ, SSQ]."""
+
+        def apply(block: Tensor) -> Tensor:
+            return matrix @ block if self.symmetric else matrix.mT @ (matrix @ block)
+
+        # A plain subspace step lags behind large updates: norm 1.05 was seen with cap 0.9. So a Krylov space, and
+        # another round as long as the estimate still grows.
+        for _ in range(ROUNDS):
+            once = apply(self.basis) / self.size
+            space = torch.linalg.qr(torch.cat([self.basis, once, apply(once) / self.size], 1)).Q
+            values, rotation = torch.linalg.eigh(space.mT @ apply(space))
+            order = values.abs().argsort(descending=True)[: self.basis.shape[1]]
+            self.basis.copy_(space @ rotation[:, order])
+            before = float(self.size)
+            self.size.copy_(values[order[0]].abs())
+            if float(self.size) <= GROWN * before:
+                break
+
+    def _scale(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """(S v, 1 / sqrt(1 + (m sigma/c)^2)) at the held top Ritz vector v."""
         v = self.basis[:, 0]
         image = matrix @ v
-        ritz = torch.dot(v, image)
-        square = ritz**2 if self.symmetric else torch.dot(image, image)
-        scale = 1 / torch.sqrt(1.0 + square * rate)
-        # d scale / d square = -scale^3 rate / 2;  d square / dS = 2 (v.Sv) v v^T, or 2 (A v) v^T
-        weight = torch.sum(by_weight * matrix) * -(scale**3) * rate
-        left = ritz * v if self.symmetric else image
-        return self._matrix(torch.addr(scale * by_weight, weight * left, v))
+        square = torch.dot(v, image) ** 2 if self.symmetric else torch.dot(image, image)
+        assert self.cap is not None
+        return image, torch.rsqrt(1.0 + square * (MARGIN / self.cap) ** 2)
 
     def forward(self, original: Tensor) -> Tensor:
         """A (n, n) -> W_eff (n, n)."""
@@ -115,6 +111,17 @@ class BoundedNorm(nn.Module):
         if self.cap is None:
             return matrix
         self._track(original, matrix)
-        image = matrix @ self.basis[:, 0]
-        square = torch.dot(self.basis[:, 0], image) ** 2 if self.symmetric else torch.dot(image, image)
-        return matrix / torch.sqrt(1.0 + square * (MARGIN / self.cap) ** 2)
+        return matrix * self._scale(matrix)[1]
+
+    def pull_back(self, original: Tensor, by_weight: Tensor) -> Tensor:
+        """dL/dA from dL/dW_eff (n, n), the derivative of `forward` at the held block, in closed form."""
+        if self.cap is None:
+            return self._matrix(by_weight)
+        matrix = self._matrix(original)
+        self._track(original, matrix)
+        image, scale = self._scale(matrix)
+        v = self.basis[:, 0]
+        # d scale / d square = -scale^3 (m/c)^2 / 2;  d square / dS = 2 (v.Sv) v v^T, or 2 (S v) v^T
+        along = torch.dot(by_weight.flatten(), matrix.flatten()) * -(scale**3) * (MARGIN / self.cap) ** 2
+        left = torch.dot(v, image) * v if self.symmetric else image
+        return self._matrix(torch.addr(scale * by_weight, along * left, v))

@@ -65,6 +65,8 @@ class LoopedMLP(EquilibriumModel):
             self.W_rec = nn.Linear(hidden_dim, hidden_dim)
             self.W_out = nn.Linear(hidden_dim, output_dim)
         self.symmetric = bool(symmetric)
+        # A subclass with another force or activation must not meet the closed forms written for these two.
+        self._own = type(self).force is LoopedMLP.force and type(self).activate is LoopedMLP.activate
         cap = self.rho if self.use_spectral_norm else None
         bound = BoundedNorm(self.W_rec.weight, cap, symmetric=self.symmetric)
         parametrize.register_parametrization(self.W_rec, "weight", bound)
@@ -88,10 +90,6 @@ class LoopedMLP(EquilibriumModel):
         """h_0 = tanh(u), one step from zero."""
         return (self.activate(drive[0]),)
 
-    def _own_force(self) -> bool:
-        # A subclass with another force or activation must not meet the closed forms written for these two.
-        return type(self).force is LoopedMLP.force and type(self).activate is LoopedMLP.activate
-
     def _recurrent(self) -> Tensor:
         return self.W_rec.weight if self._frozen is None else self._frozen["W_rec"]
 
@@ -101,7 +99,7 @@ class LoopedMLP(EquilibriumModel):
 
     def step(self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None) -> State:
         """tanh(W_rec h + u - nudge), in place in `out` if given: one product and one tanh."""
-        if out is None or not self._own_force():
+        if out is None or not self._own:
             return super().step(state, drive, nudge)
         (a,) = out
         torch.addmm(drive[0], state[0], self._recurrent().T, out=a)
@@ -133,22 +131,22 @@ class LoopedMLP(EquilibriumModel):
         self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
     ) -> dict[str, Tensor]:
         """The gradients of the contract in closed form: one matrix product per weight."""
-        if not self._own_force():
+        if not self._own:
             return super().parameter_gradients(x, cotangent, state, free, error, driven)
         with torch.no_grad():
             c = cotangent[0]
             parts = [part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on]
             into_drive = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
             bias, original = into_drive.sum(0), self.W_rec.get_parameter("parametrizations.weight.original")
-            gradients = {
-                "W_in.weight": into_drive.T @ as_vectors(x, self.input_dim),
-                "W_in.bias": bias,
-                "W_rec.bias": bias.clone(),
-                "W_rec.parametrizations.weight.original": self.bound.pull_back(original, c.T @ state[0]),
-                "W_out.weight": error.T @ free[0],
-                "W_out.bias": error.sum(0),
+            found = {
+                "W_in.weight": (self.W_in.weight, into_drive.T @ as_vectors(x, self.input_dim)),
+                "W_in.bias": (self.W_in.bias, bias),
+                "W_rec.bias": (self.W_rec.bias, bias.clone()),
+                "W_rec.parametrizations.weight.original": (original, self.bound.pull_back(original, c.T @ state[0])),
+                "W_out.weight": (self.W_out.weight, error.T @ free[0]),
+                "W_out.bias": (self.W_out.bias, error.sum(0)),
             }
-        return {name: gradients[name] for name, p in self.named_parameters() if p.requires_grad}
+        return {name: gradient for name, (parameter, gradient) in found.items() if parameter.requires_grad}
 
     def energy(self, state: State, drive: State) -> Tensor:
         """E(h) per sample (B,), finite up to |h| = 1. Raises TypeError for the directed model.

@@ -91,6 +91,7 @@ class EqPropTrainer:
         self.amp = check_amp(amp, gradient)
         # What the estimator relaxes: the model, or a view of it with rounded products.
         self.relaxed = LowPrecision(model) if amp and isinstance(model, EquilibriumModel) else model
+        self.parameters = dict(self.model.named_parameters())  # walking the modules costs more than a small product
         self.optimizer = make_optimizer(optimizer, self.model, lr, weight_decay)
         self.lr, self.weight_decay = lr, weight_decay
         self.schedule = None if schedule is None else one_of("schedule", schedule, SCHEDULES)
@@ -122,7 +123,7 @@ class EqPropTrainer:
 
     def train_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         """One update; returns (cost per sample (B,), logits (B, K), free-phase residual)."""
-        for parameter in self.model.parameters():
+        for parameter in self.parameters.values():
             parameter.grad = None
         if self.gradient == "autograd":
             with autocast(self.amp, self.device):
@@ -133,7 +134,7 @@ class EqPropTrainer:
         else:
             assert isinstance(self.relaxed, EquilibriumModel) and self.settings is not None
             result, loss = estimate(self.relaxed, x, y, self.gradient, self.settings, self.cost)
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in self.parameters.items():
                 parameter.grad = result.gradients.get(name)
             logits, residual = result.logits, result.free.residual
         if not bool(torch.isfinite(loss).all()):

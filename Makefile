@@ -74,8 +74,8 @@ gpu-check: $(STAMP)  ## run the checks that need a CUDA device
 	$(PY) -m eqprop_lab gpu-check $(if $(OUT),--out $(OUT))
 
 bench: $(STAMP)  ## measure speed and latencies (tests/benchmarks)
-	@set -e; for script in tests/benchmarks/[!_]*.py; do \
-	  [ -e "$$script" ] || { echo "tests/benchmarks holds no script"; exit 0; }; \
+	@set -e; for script in tests/benchmarks/bench_*.py; do \
+	  [ -e "$$script" ] || { echo "tests/benchmarks holds no bench_*.py"; exit 0; }; \
 	  name=$$(basename "$$script" .py); echo "== $$name"; $(PY) -m tests.benchmarks.$$name; done
 
 clean:  ## remove what runs and tools left behind; .venv and data stay

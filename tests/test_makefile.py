@@ -107,10 +107,9 @@ def test_lab_opens_the_first_notebook_from_the_root(checkout: Path) -> None:
 
 
 def test_bench_runs_every_script(checkout: Path) -> None:
-    scripts = ["tests/benchmarks/latency.py", "tests/benchmarks/speed.py"]
-    for name in [*scripts, "tests/benchmarks/__init__.py"]:
-        script(checkout / name, "")
-    assert make(checkout, "bench")[-2:] == scripts
+    for name in ("bench_latency", "bench_speed", "store"):
+        script(checkout / "tests" / "benchmarks" / f"{name}.py", "")
+    assert make(checkout, "bench")[-2:] == [f"-m tests.benchmarks.bench_{what}" for what in ("latency", "speed")]
 
 
 @pytest.mark.parametrize(

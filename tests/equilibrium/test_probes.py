@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from eqprop_lab import LoopedMLP, relax
+from eqprop_lab import LoopedMLP, estimate_gradients, relax
 from eqprop_lab.equilibrium.probes import (
     convergence_curve,
     count_increases,
@@ -16,6 +16,7 @@ from eqprop_lab.equilibrium.probes import (
     inject_noise_and_relax,
     local_spectral_radius,
     measured_rate,
+    peak_tensor_bytes,
     step_jacobian,
 )
 
@@ -141,3 +142,63 @@ def test_bad_arguments_are_named(
 ) -> None:
     with pytest.raises(error, match=text):
         inject_noise_and_relax(model, x, **change)
+
+
+def test_peak_bytes_count_what_is_alive_at_one_time() -> None:
+    before = torch.zeros(1000)
+
+    def chain() -> torch.Tensor:
+        values = before + 1
+        for _ in range(20):
+            values = values + 1  # the old and the new one are alive together, no more
+        return values
+
+    assert peak_tensor_bytes(chain) == 2 * 4000
+    assert peak_tensor_bytes(lambda: [before + i for i in range(5)]) == 5 * 4000
+    assert peak_tensor_bytes(lambda: before.view(10, 100).T[:3].detach()) == 0
+    assert peak_tensor_bytes(lambda: torch.add(before, 1, out=torch.empty(1000)).mul_(2)) == 4000
+    leaf = torch.zeros(1000, requires_grad=True)
+    assert peak_tensor_bytes(lambda: leaf.exp().exp().exp()) == 3 * 4000
+
+
+def test_peak_bytes_agree_with_the_profiler() -> None:
+    model = LoopedMLP(64, 64, 10, seed=0)
+    x, y = torch.randn(32, 64, generator=generator()), torch.arange(32) % 10
+    for estimator in ("centered", "bptt"):
+
+        def compute(estimator: str = estimator) -> object:
+            return estimate_gradients(model, x, y, estimator, free_steps=40, nudged_steps=40)
+
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+            compute()
+        events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+        total = peak = 0
+        for event in sorted(events, key=lambda e: e.start_ns()):
+            total += event.nbytes()
+            peak = max(peak, total)
+        assert peak_tensor_bytes(compute) == pytest.approx(peak, rel=0.01)
+
+
+def memory_growth(estimator: str) -> float:
+    """Peak with 1000 steps in each phase over the peak with 10."""
+    model = LoopedMLP(64, 64, 10, seed=0)
+    x, y = torch.randn(32, 64, generator=generator()), torch.arange(32) % 10
+
+    def peak(steps: int) -> int:
+        return peak_tensor_bytes(
+            lambda: estimate_gradients(model, x, y, estimator, free_steps=steps, nudged_steps=steps)
+        )
+
+    return peak(1000) / peak(10)
+
+
+@pytest.mark.parametrize("estimator", ["one_sided", "centered", "asymmetric", "response", "implicit"])
+def test_an_eqprop_step_needs_no_more_memory_for_more_steps(estimator: str) -> None:
+    assert memory_growth(estimator) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("estimator", ["bptt", "truncated_bptt"])
+def test_the_same_check_fails_for_backpropagation_through_time(estimator: str) -> None:
+    with pytest.raises(AssertionError):
+        test_an_eqprop_step_needs_no_more_memory_for_more_steps(estimator)
+    assert memory_growth(estimator) > 20

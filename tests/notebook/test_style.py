@@ -116,6 +116,18 @@ def test_a_plot_that_is_too_large_loses_colours_before_pixels() -> None:
     assert Image.open(io.BytesIO(fitted)).size == Image.open(io.BytesIO(png)).size
 
 
+def test_a_drawing_of_middle_size_is_stored_with_a_palette() -> None:
+    figure = new_figure()
+    axes = figure.subplots()
+    for i in range(10):
+        axes.plot(np.linspace(0, 1, 50), np.sin(np.linspace(0, 9, 50) + i / 7), marker="o")
+    axes.set(title="Ten curves", xlabel="time", ylabel="height")
+    png = encode_png(figure, 60)
+    assert 40 * 1024 < len(png) <= MAX_PNG_BYTES
+    stored = fit_png(png)
+    assert Image.open(io.BytesIO(stored)).mode == "P" and len(stored) < len(png) / 2
+
+
 def test_an_impossible_limit_is_an_error() -> None:
     with pytest.raises(ValueError, match="does not fit into 100 bytes"):
         fit_png(_noise(100), 100)

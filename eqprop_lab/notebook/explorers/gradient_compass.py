@@ -1,0 +1,144 @@
+"""Explorer: where an estimated gradient points, and how long it is, against the exact one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from torch import Tensor
+
+from eqprop_lab.datasets import build_dataset
+from eqprop_lab.equilibrium.gradients import Gradients, Settings, estimate
+from eqprop_lab.equilibrium.spectral import exact_norm, symmetric_part
+from eqprop_lab.models.looped_mlp import LoopedMLP
+from eqprop_lab.notebook.controls import Choice, Control, Slider
+from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.style import MARKERS, PALETTE
+
+HIDDEN, DIGITS, NORM = 24, 16, 0.8
+SETTLED = 150
+FLOOR, CEILING = 1e-13, 10.0
+GROUPS = {
+    "W_in": ("W_in.weight",),
+    "biases": ("W_in.bias", "W_rec.bias"),
+    "W_rec": ("W_rec.parametrizations.weight.original",),
+    "W_out": ("W_out.weight", "W_out.bias"),
+}
+ESTIMATORS = ("one_sided", "centered", "holomorphic", "asymmetric", "response", "implicit", "truncated_bptt")
+
+
+def skewed_network(skew: float, hidden: int = HIDDEN, norm: float = NORM, seed: int = 0) -> LoopedMLP:
+    """A directed LoopedMLP for 8x8 digits in float64, W_rec = sqrt(1-skew) S/||S|| + sqrt(skew) K/||K|| (Frobenius),
+    scaled to the operator norm `norm`; S is symmetric, K antisymmetric, skew in [0, 1] their share of the energy."""
+    model = LoopedMLP(64, hidden, 10, use_spectral_norm=False, seed=seed, symmetric=False).double()
+    original = model.W_rec.get_parameter("parametrizations.weight.original")
+    with torch.no_grad():
+        even = symmetric_part(original)
+        odd = original - even
+        mixed = (1 - skew) ** 0.5 * even / even.norm() + skew**0.5 * odd / odd.norm()
+        original.copy_(mixed * (norm / exact_norm(mixed)))
+    return model
+
+
+def grouped(gradients: Gradients) -> dict[str, Tensor]:
+    """One flat vector for each of the four groups of parameters of a LoopedMLP."""
+    return {group: torch.cat([gradients[name].flatten() for name in names]) for group, names in GROUPS.items()}
+
+
+@lru_cache(maxsize=1)
+def _digits() -> tuple[Tensor, Tensor]:
+    data = build_dataset("digits").train
+    return data.x[:DIGITS].flatten(1).double(), data.y[:DIGITS]
+
+
+@lru_cache(maxsize=32)
+def _exact(skew: float) -> tuple[LoopedMLP, dict[str, Tensor]]:
+    """(network, exact gradient by group), from the adjoint iterated to rounding."""
+    model = skewed_network(skew)
+    settings = Settings(free_steps=400, nudged_steps=400, tol=1e-15)
+    return model, grouped(estimate(model, *_digits(), "implicit", settings)[0].gradients)
+
+
+@dataclass(frozen=True)
+class Bearing:
+    """One group against the exact gradient: angle in degrees, length in units of the exact one, relative error."""
+
+    angle: float
+    length: float
+    error: float
+
+
+def bearing(gradient: Tensor, exact: Tensor) -> Bearing:
+    """The three numbers of two vectors. The angle is computed from the chord: arccos cannot see small angles."""
+    length = float(gradient.norm() / exact.norm())
+    chord = float((gradient / gradient.norm() - exact / exact.norm()).norm())
+    angle = float(np.degrees(2 * np.arcsin(min(1.0, chord / 2))))
+    return Bearing(angle, length, float((gradient - exact).norm() / exact.norm()))
+
+
+class GradientCompass(Explorer):
+    """Four groups of parameters, four needles: north is the exact gradient."""
+
+    title = "Gradient compass"
+    size: ClassVar[tuple[float, float]] = (7.4, 4.0)
+    controls: ClassVar[Sequence[Control]] = (
+        Choice("estimator", ESTIMATORS, "centered", "Estimator"),
+        Slider("beta", 0.001, 3.0, 0.1, 0.1, "Nudging strength beta", log=True),
+        Slider("steps", 1, 80, 60, 1, "Nudged steps"),
+        Slider("skew", 0.0, 1.0, 0.0, 0.05, "Asymmetry of W_rec"),
+    )
+
+    def compute(self, **values: Any) -> dict[str, Bearing]:
+        """The estimate after a settled free phase, held against the exact gradient group by group."""
+        model, exact = _exact(values["skew"])
+        settings = Settings(values["beta"], SETTLED, values["steps"])
+        found = grouped(estimate(model, *_digits(), values["estimator"], settings)[0].gradients)
+        return {group: bearing(found[group], exact[group]) for group in GROUPS}
+
+    def draw(self, figure: Figure, data: dict[str, Bearing]) -> None:
+        """Above four dials, below the relative error of each group on a log axis."""
+        top, bottom = figure.subplots(2, 1, height_ratios=(1.5, 1.0))
+        self._dials(top, data)
+        for row, found in enumerate(data.values()):
+            shown = min(max(found.error, FLOOR), CEILING)
+            bottom.plot([FLOOR, shown], [row, row], "-", color=PALETTE[row], linewidth=2.5)
+            bottom.plot(shown, row, MARKERS[row], color=PALETTE[row], markersize=7)
+        bottom.set(xscale="log", xlim=(FLOOR, CEILING), ylim=(len(data) - 0.5, -0.5), xlabel="relative error")
+        bottom.set_yticks(range(len(data)), list(data))
+
+    @staticmethod
+    def _dials(axes: Axes, data: dict[str, Bearing]) -> None:
+        """Grey: the exact gradient, pointing north. Coloured: the estimate, turned by its angle."""
+        for place, (group, found) in enumerate(data.items()):
+            x = 3.4 * place
+            axes.add_patch(Circle((x, 0), 1.0, fill=False, color="#bbbbbb", linewidth=1))
+            axes.annotate("", (x, 1), (x, 0), arrowprops={"arrowstyle": "-", "color": "#999999", "lw": 5})
+            turn, length = np.radians(found.angle), min(found.length, 1.35)
+            tip = (x + length * np.sin(turn), length * np.cos(turn))
+            arrow = {"arrowstyle": "-|>", "color": PALETTE[place], "lw": 2, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", tip, (x, 0), arrowprops=arrow)
+            axes.text(x, -1.25, group, ha="center", va="top", weight="bold")
+            axes.text(x, -1.72, f"{_degrees(found.angle)}, x {found.length:.3f}", ha="center", va="top")
+        axes.set(xlim=(-1.6, 3.4 * (len(data) - 1) + 1.6), ylim=(-2.3, 1.4), aspect="equal")
+        axes.set_title("Angle to the exact gradient (north), and length")
+        axes.set_axis_off()
+
+    def describe(self, data: dict[str, Bearing], **values: Any) -> str:
+        """Angle, length and error of every group."""
+        parts = [f"{g} {_degrees(b.angle)}, length {b.length:.3f}, error {b.error:.1e}" for g, b in data.items()]
+        beta = f", beta {values['beta']:.3g}" if values["estimator"] not in ("response", "implicit") else ""
+        return (
+            f"Four compass needles against the exact gradient in the north, {values['estimator']}{beta}, "
+            f"{values['steps']} nudged steps, asymmetry {values['skew']:.2f}: {'; '.join(parts)}."
+        )
+
+
+def _degrees(angle: float) -> str:
+    return f"{angle:.1f}°" if angle >= 0.1 or angle < 1e-6 else f"{angle:.0e}°"

@@ -1,0 +1,136 @@
+"""Explorer: free and nudged phases step by step, as a film of the hidden units and of one probability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from eqprop_lab.datasets import build_dataset
+from eqprop_lab.equilibrium.costs import make_cost
+from eqprop_lab.equilibrium.phases import CostNudge
+from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.models.looped_mlp import LoopedMLP
+from eqprop_lab.notebook.controls import Control, Slider
+from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.style import PALETTE
+from eqprop_lab.training.trainer import EqPropTrainer
+
+HIDDEN, DIGITS = 24, 16
+FREE_STEPS, NUDGED_STEPS = 20, 20
+STEPS = FREE_STEPS + NUDGED_STEPS
+EPOCHS = 4
+_ROWS = ("free", "+beta", "-beta", "+beta $-$ free", "-beta $-$ free")
+
+
+@lru_cache(maxsize=1)
+def half_trained_network() -> LoopedMLP:
+    """A LoopedMLP 64-24-10 in float64 after a few epochs on the digits: it has an opinion and is not yet sure of it."""
+    model = LoopedMLP(64, HIDDEN, 10, seed=0).double()
+    data = build_dataset("digits").train
+    batches = [(x.double(), y) for x, y in data.batches(64, shuffle=True, seed=0)]
+    EqPropTrainer(model, lr=5e-3, progress=False).fit(batches, EPOCHS)
+    return model
+
+
+@dataclass(frozen=True)
+class Film:
+    """states (T + 1, 3, H) of the copies free, +beta and -beta; probability (T + 1, 3) of the right class; the label;
+    order (H,): the units sorted by how far the nudge moves them."""
+
+    states: np.ndarray
+    probability: np.ndarray
+    label: int
+    order: np.ndarray
+
+
+@torch.no_grad()
+def two_phases(model: LoopedMLP, digit: int, beta: float) -> Film:
+    """Relax three copies of one training digit: all free for FREE_STEPS, then two of them nudged by +-beta."""
+    data = build_dataset("digits").train
+    x, y = data.x[digit : digit + 1].flatten(1).double().expand(3, -1), data.y[digit : digit + 1]
+    cost = make_cost("cross_entropy", y, model.output_dim, x)
+    drive = model.drive(x)
+    free = settle(model, model.initial_state(drive), drive, max_steps=FREE_STEPS, trajectory=True)
+    nudge = CostNudge(model, cost.grad, (0.0, beta, -beta))
+    nudged = settle(model, free.state, drive, max_steps=NUDGED_STEPS, nudge=nudge, trajectory=True)
+    assert free.trajectory is not None and nudged.trajectory is not None
+    path = [state[0] for state in free.trajectory + nudged.trajectory[1:]]
+    label = int(y)
+    likely = torch.stack([model.readout((h,)).softmax(1)[:, label] for h in path])
+    moved = path[-1][1] - path[-1][2]
+    return Film(torch.stack(path).numpy(), likely.numpy(), label, moved.argsort().numpy())
+
+
+class TwoPhaseMovie(Explorer):
+    """One digit in a small network: let it settle, then pull it towards the right answer and away from it."""
+
+    title = "Two phases, step by step"
+    size: ClassVar[tuple[float, float]] = (7.4, 3.5)
+    controls: ClassVar[Sequence[Control]] = (
+        Slider("step", 0, STEPS, FREE_STEPS + 10, 1, f"Step (nudged from step {FREE_STEPS} on)"),
+        Slider("beta", 0.01, 3.0, 0.3, 0.1, "Nudging strength beta", log=True),
+        Slider("digit", 0, DIGITS - 1, 0, 1, "Number of the digit"),
+    )
+
+    def compute(self, **values: Any) -> tuple[Film, int]:
+        """The whole film and the step it is stopped at."""
+        return two_phases(half_trained_network(), values["digit"], values["beta"]), values["step"]
+
+    def draw(self, figure: Figure, data: tuple[Film, int]) -> None:
+        """Left the units of the three copies and what the nudge moved, right the probability of the right class."""
+        film, step = data
+        left, right = figure.subplots(1, 2, width_ratios=(1.15, 1.0))
+        self._units(left, film, step)
+        time = np.arange(STEPS + 1)
+        for copy, (label, style) in enumerate((("free", "-"), ("+beta", "--"), ("-beta", "-."))):
+            # The free copy lies above the others: they share the free phase with it.
+            look: dict[str, Any] = {"color": PALETTE[copy], "linestyle": style, "zorder": 4 - copy}
+            right.plot(time, film.probability[:, copy], alpha=0.25, linewidth=1.2, **look)
+            right.plot(time[: step + 1], film.probability[: step + 1, copy], label=label, **look)
+            right.plot(step, film.probability[step, copy], "o", color=PALETTE[copy], markersize=6)
+        low, high = film.probability.min(), film.probability.max()
+        margin = max(0.02, 0.08 * (high - low))
+        right.set_ylim(low - margin, high + margin)
+        right.yaxis.set_major_locator(MaxNLocator(5))
+        right.yaxis.set_major_formatter("{x:.2f}")
+        right.axvline(FREE_STEPS, color="#777777", linewidth=0.9, linestyle=":")
+        right.set(title=f"Probability of class {film.label}", xlabel="step", xlim=(-1, STEPS + 1))
+        figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=3)
+
+    @staticmethod
+    def _units(axes: Axes, film: Film, step: int) -> None:
+        """Five rows of units at one step; the lower two are differences to the free copy, enlarged."""
+        free, plus, minus = film.states[step][:, film.order]
+        end = film.states[-1]
+        scale = max(1e-12, float(np.abs(end[1:] - end[0]).max()))
+        rows = np.stack([free, plus, minus, (plus - free) / scale, (minus - free) / scale])
+        axes.imshow(rows, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+        axes.axhline(2.5, color="white", linewidth=6)
+        axes.set_yticks(range(5), _ROWS)
+        axes.set_xticks([])
+        axes.grid(False)
+        axes.set(title=f"Step {step}: units, red < 0 < blue", xlabel=f"hidden units; lower rows x {1 / scale:.2g}")
+
+    def describe(self, data: tuple[Film, int], **values: Any) -> str:
+        """Which phase it is, the three probabilities, how far the nudge has moved the states."""
+        film, step = data
+        free, plus, minus = film.probability[step]
+        moved = np.linalg.norm(film.states[step][1] - film.states[step][0])
+        phase = (
+            f"step {step} of the free phase, the three copies are one"
+            if step <= FREE_STEPS
+            else f"step {step - FREE_STEPS} of the nudged phase with beta {values['beta']:.3g}, distance {moved:.2g} "
+            "from the free state"
+        )
+        return (
+            f"Hidden units of digit {values['digit']} in rows of blue and red squares at {phase}; probability of the "
+            f"right class {film.label}: free {free:.3f}, +beta {plus:.3f}, -beta {minus:.3f}."
+        )

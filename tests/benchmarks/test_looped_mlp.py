@@ -1,0 +1,41 @@
+"""The script behind the stored results, on data of a few seconds; and what is stored is what it writes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import Any
+
+import pytest
+
+from eqprop_lab.datasets import build_dataset
+from tests.benchmarks.looped_mlp import RECIPES, RESULTS, run
+
+
+def stored(name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((RESULTS / f"{name}_looped_mlp.json").read_text(encoding="utf-8"))
+    return result
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_short_run_has_every_field_of_the_stored_result(name: str) -> None:
+    small = RECIPES[name] | {"epochs": 2, "hidden_dim": 8}
+    short = run(build_dataset({"name": "two_moons", "samples": 200}), small, [3, 4])
+    assert short.keys() == stored(name).keys()
+    assert short["seeds"] == [row["seed"] for row in short["eqprop"]] == [row["seed"] for row in short["backprop"]]
+    for kind in ("eqprop", "backprop"):
+        assert short[kind][0].keys() == stored(name)[kind][0].keys()
+        assert all(len(row["val_accuracy"]) == 2 for row in short[kind])
+
+
+@pytest.mark.parametrize(("name", "parameters", "seeds"), [("mnist", 269_322, 3), ("digits", 26_122, 5)])
+def test_the_stored_results_keep_what_the_project_promises(name: str, parameters: int, seeds: int) -> None:
+    result = stored(name)
+    assert result["recipe"] == RECIPES[name] and result["parameters"] == parameters
+    assert len(result["seeds"]) >= seeds
+    for row in result["eqprop"]:
+        assert row["cpu_seconds"] <= 180
+        assert max(row["norm"]) < 0.9
+    eqprop, backprop = (statistics.mean(row["test_accuracy"] for row in result[k]) for k in ("eqprop", "backprop"))
+    assert eqprop >= (0.975 if name == "mnist" else 0.96)
+    assert backprop - eqprop <= 0.01

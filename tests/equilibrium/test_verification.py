@@ -1,0 +1,144 @@
+"""`verify_spectral_norm`: promises kept are reported, promises broken are raised, nothing is changed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+from eqprop_lab import LoopedMLP, verify_spectral_norm
+from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
+from eqprop_lab.equilibrium.spectral_tools import conv_bound, conv_norm
+from eqprop_lab.equilibrium.verification import SpectralNormError
+
+
+class Capped(nn.Module):
+    """A parametrisation that only claims a cap."""
+
+    def __init__(self, cap: float | None) -> None:
+        super().__init__()
+        self.cap = cap
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight
+
+
+def conv(cap: float | None, scale: float, **geometry: object) -> nn.Conv2d:
+    """A 3x3 smoothing kernel of 2 channels with sum 9 * scale."""
+    layer = nn.Conv2d(2, 2, 3, bias=False, **geometry)
+    with torch.no_grad():
+        layer.weight.copy_(scale * torch.eye(2)[:, :, None, None].expand(2, 2, 3, 3))
+    if cap is not None:
+        parametrize.register_parametrization(layer, "weight", Capped(cap))
+    return layer
+
+
+def test_a_looped_mlp_keeps_its_promise() -> None:
+    model = LoopedMLP(4, 16, 2, rho=0.8, seed=0)
+    table = verify_spectral_norm(model)
+    assert [row.layer for row in table] == ["W_in", "W_rec", "W_out"] and len(table) == 3
+    row = table["W_rec"]
+    assert (row.kind, row.cap, row.method, row.holds) == ("Linear", 0.8, "exact", True)
+    assert row.norm == row.bound == exact_norm(model.W_rec.weight) < 0.8
+    assert table["W_in"].cap is None and table["W_in"].holds is None
+
+
+def test_a_broken_promise_is_named_with_layer_norm_and_cap() -> None:
+    model = LoopedMLP(4, 16, 2, rho=0.8, seed=0)
+    with torch.no_grad():
+        model.W_rec.parametrizations.weight.original.mul_(4.0)
+        # A block that holds the wrong vectors, as a stalled power iteration would.
+        model.bound.basis.copy_(torch.linalg.eigh(model.W_rec.weight).eigenvectors[:, 6:10])
+    with pytest.raises(SpectralNormError, match=r"W_rec \(Linear\) promises a norm of at most 0.8 and has norm ") as e:
+        verify_spectral_norm(model)
+    assert e.value.table["W_rec"].holds is False
+    assert f"has norm {exact_norm(model.W_rec.weight):.6f}" in str(e.value)
+
+
+def test_a_model_without_promises_reports_norms_only() -> None:
+    table = verify_spectral_norm(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)))
+    assert [(row.layer, row.holds) for row in table] == [("0", None), ("2", None)]
+    assert "no promise" in str(table) and "yes" not in str(table)
+    assert verify_spectral_norm(LoopedMLP(4, 8, 2, use_spectral_norm=False))["W_rec"].cap is None
+
+
+def test_a_convolution_is_certified_for_every_size_and_measured_at_one() -> None:
+    model = nn.Sequential(conv(0.95, 0.1, padding=1), nn.Tanh(), conv(None, 0.2, stride=2))
+    row = verify_spectral_norm(model)["0"]
+    assert (row.norm, row.method, row.holds) == (None, "certified", True)
+    assert row.bound == conv_bound(model[0].weight)
+    measured = verify_spectral_norm(model, (2, 11, 9))
+    assert (measured["0"].method, measured["0"].holds) == ("exact", True)
+    assert measured["0"].norm == conv_norm(model[0].weight, (11, 9), padding=1) < row.bound
+    assert measured["2"].norm == conv_norm(model[2].weight, (11, 9), stride=2)
+
+
+def test_a_cap_between_norm_and_bound_needs_the_image_size() -> None:
+    model = nn.Sequential(conv(0.9, 0.1, padding=1))
+    with pytest.raises(SpectralNormError, match=r"only 0\.90873\d is certified; pass input_shape"):
+        verify_spectral_norm(model)
+    assert verify_spectral_norm(model, (2, 8, 8))["0"].holds is True
+
+
+def test_the_flattened_norm_of_torch_is_a_broken_promise() -> None:
+    layer = parametrizations.spectral_norm(conv(None, 0.7, padding=1))
+    model = nn.Sequential(layer).train()
+    with pytest.raises(SpectralNormError, match=r"0 \(Conv2d\) promises a norm of at most 1 and has norm 2\.9"):
+        verify_spectral_norm(model, (2, 28, 28))
+    assert layer.training and layer.parametrizations.weight[0].training
+
+
+def test_verifying_changes_nothing() -> None:
+    # Square weights: torch's estimate is 1 only after many more power iterations, and reading moves it in training.
+    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+    parametrizations.spectral_norm(model[0])
+    model[1].eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for _ in range(40):
+        _ = model[0].weight
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert verify_spectral_norm(model)["0"].norm == pytest.approx(1.0, abs=1e-6)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert model[0].training and not model[1].training
+
+
+def test_a_parametrised_weight_of_an_own_module_is_found() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Module()
+            self.inner.W = nn.Parameter(2 * torch.eye(4))
+            parametrize.register_parametrization(self.inner, "W", BoundedNorm(self.inner.W, 0.5))
+
+    row = verify_spectral_norm(Own())["inner.W"]
+    assert (row.kind, row.cap, row.method) == ("Parameter", 0.5, "exact")
+    assert 0.4 < row.norm < 0.5
+
+
+def test_a_promise_that_cannot_be_checked_is_not_kept() -> None:
+    model = nn.Sequential(conv(0.95, 0.1, padding=1, padding_mode="reflect"))
+    with pytest.raises(SpectralNormError, match="cannot be checked"):
+        verify_spectral_norm(model, (2, 8, 8))
+    free = verify_spectral_norm(nn.Sequential(conv(None, 0.1, padding=1, padding_mode="reflect")))["0"]
+    assert (free.method, free.bound) == ("unchecked", math.inf)
+
+
+def test_weights_that_are_not_finite_keep_no_promise() -> None:
+    layer = nn.Linear(3, 3)
+    parametrize.register_parametrization(layer, "weight", Capped(0.9))
+    with torch.no_grad():
+        layer.parametrizations.weight.original[0, 0] = math.nan
+    with pytest.raises(SpectralNormError, match="has norm nan"):
+        verify_spectral_norm(nn.Sequential(layer))
+
+
+def test_the_table_is_aligned() -> None:
+    lines = str(verify_spectral_norm(LoopedMLP(4, 16, 2, seed=0))).splitlines()
+    assert lines[0].split() == ["layer", "kind", "cap", "norm", "bound", "method", "holds"]
+    assert len(lines) == 4
+    column = lines[0].index("method")
+    assert all(line[column : column + 5] == "exact" for line in lines[1:])
+    assert all(line == line.rstrip() for line in lines)

@@ -1,0 +1,158 @@
+"""The explorers of notebook 03: what they compute is the package's own physics, and they say what is seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from eqprop_lab import build_dataset, relax
+from eqprop_lab.notebook.explorers.gradient_compass import (
+    ESTIMATORS,
+    GROUPS,
+    GradientCompass,
+    bearing,
+    grouped,
+    skewed_network,
+)
+from eqprop_lab.notebook.explorers.two_phase_movie import (
+    FREE_STEPS,
+    HIDDEN,
+    STEPS,
+    TwoPhaseMovie,
+    half_trained_network,
+    two_phases,
+)
+
+
+@pytest.fixture(scope="module")
+def movie() -> TwoPhaseMovie:
+    return TwoPhaseMovie()
+
+
+@pytest.fixture(scope="module")
+def compass() -> GradientCompass:
+    return GradientCompass()
+
+
+def errors(compass: GradientCompass, **values: object) -> dict[str, float]:
+    found = compass.compute(**({"estimator": "centered", "beta": 0.1, "steps": 60, "skew": 0.0} | values))
+    return {group: b.error for group, b in found.items()}
+
+
+def test_the_film_is_a_relaxation_by_the_formula_of_the_nudged_step() -> None:
+    model, beta = half_trained_network(), 0.4
+    film = two_phases(model, 0, beta)
+    assert film.states.shape == (STEPS + 1, 3, HIDDEN) and film.probability.shape == (STEPS + 1, 3)
+    data = build_dataset("digits").train
+    x, target = data.x[:1].flatten(1).double(), torch.eye(10).double()[data.y[:1]]
+    free = relax(model, x, FREE_STEPS).state[0]
+    np.testing.assert_allclose(film.states[FREE_STEPS], free.expand(3, -1).numpy(), atol=1e-13)
+    h = free
+    with torch.no_grad():
+        for _ in range(STEPS - FREE_STEPS):
+            pull = (model.W_out(h).softmax(1) - target) @ model.W_out.weight
+            h = torch.tanh(h @ model.W_rec.weight + model.W_in(x) + model.W_rec.bias - beta * pull)
+        likely = model.W_out(h).softmax(1)[0, film.label]
+    np.testing.assert_allclose(film.states[-1, 1], h[0].numpy(), atol=1e-13)
+    assert film.probability[-1, 1] == pytest.approx(float(likely), abs=1e-13)
+
+
+def test_the_nudge_pulls_towards_the_right_answer_and_away_from_it() -> None:
+    for digit in range(16):
+        film = two_phases(half_trained_network(), digit, 0.1)
+        free, plus, minus = film.probability[-1]
+        assert minus < free < plus
+        assert np.ptp(film.probability[: FREE_STEPS + 1], axis=1).max() < 1e-12
+        assert sorted(film.order) == list(range(HIDDEN))
+
+
+def test_the_movement_is_proportional_to_a_small_beta_and_opposite_for_minus_beta() -> None:
+    small, double = (two_phases(half_trained_network(), 3, beta).states[-1] for beta in (0.001, 0.002))
+    moved = small[1] - small[0]
+    np.testing.assert_allclose(double[1] - double[0], 2 * moved, rtol=0.01, atol=1e-7)
+    np.testing.assert_allclose(small[2] - small[0], -moved, rtol=0.01, atol=1e-7)
+
+
+def test_the_movie_says_which_phase_it_shows(movie: TwoPhaseMovie) -> None:
+    movie.set(step=FREE_STEPS)
+    assert f"step {FREE_STEPS} of the free phase, the three copies are one" in movie.alt
+    before = movie.png
+    movie.set(step=FREE_STEPS + 5, beta=0.2)
+    assert "step 5 of the nudged phase with beta 0.2" in movie.alt and movie.png != before
+    film, step = movie.data
+    assert f"+beta {film.probability[step, 1]:.3f}" in movie.alt
+    movie.reset()
+
+
+def test_the_movie_draws_at_every_end_of_every_slider(movie: TwoPhaseMovie) -> None:
+    for control in movie.controls:
+        for value in (control.low, control.high):  # type: ignore[union-attr]
+            movie.set(**{control.name: value})
+            assert np.isfinite(movie.data[0].states).all()
+        movie.reset()
+    assert movie.errors == []
+
+
+def test_the_network_of_the_compass_has_the_norm_and_the_skew_asked_for() -> None:
+    for skew in (0.0, 0.3, 1.0):
+        weight = skewed_network(skew).W_rec.weight.detach()
+        assert float(torch.linalg.matrix_norm(weight, 2)) == pytest.approx(0.8, abs=1e-12)
+        odd = (weight - weight.T) / 2
+        assert float(odd.square().sum() / weight.square().sum()) == pytest.approx(skew, abs=1e-12)
+
+
+def test_a_bearing_is_angle_length_and_error() -> None:
+    north = torch.tensor([0.0, 2.0], dtype=torch.float64)
+    east = bearing(torch.tensor([1.0, 0.0], dtype=torch.float64), north)
+    assert (east.angle, east.length, east.error) == pytest.approx((90.0, 0.5, math.sqrt(5) / 2))
+    assert bearing(-north, north).angle == pytest.approx(180.0)
+    tilted = torch.tensor([2 * math.sin(1e-9), 2 * math.cos(1e-9)], dtype=torch.float64)
+    assert bearing(tilted, north).angle == pytest.approx(math.degrees(1e-9), rel=1e-6)
+
+
+def test_every_parameter_belongs_to_one_group() -> None:
+    model = skewed_network(0.0)
+    names = [name for group in GROUPS.values() for name in group]
+    assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+    gradients = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    assert sum(v.numel() for v in grouped(gradients).values()) == sum(p.numel() for p in model.parameters())
+
+
+def test_the_exact_gradient_is_that_of_backpropagation_through_time(compass: GradientCompass) -> None:
+    for skew in (0.0, 0.6):
+        found = errors(compass, estimator="truncated_bptt", skew=skew)
+        assert max(found.values()) < 1e-5
+        assert max(errors(compass, estimator="implicit", skew=skew).values()) < 1e-9
+
+
+def test_symmetric_weights_show_the_slopes_of_the_estimators(compass: GradientCompass) -> None:
+    for estimator, order in (("one_sided", 1), ("centered", 2), ("holomorphic", 4)):
+        large, small = (errors(compass, estimator=estimator, beta=beta)["W_rec"] for beta in (0.4, 0.2))
+        assert math.log2(large / small) == pytest.approx(order, abs=0.15)
+
+
+def test_directed_weights_turn_every_estimator_but_the_asymmetric_and_the_adjoint(compass: GradientCompass) -> None:
+    for group in ("W_in", "biases", "W_rec"):
+        for beta in (0.01, 0.3):
+            assert errors(compass, beta=beta, skew=0.5)[group] > 0.2
+        assert errors(compass, estimator="response", skew=0.5)[group] > 0.2
+        assert errors(compass, estimator="asymmetric", skew=0.5)[group] < 1e-2
+
+
+def test_the_compass_draws_every_estimator_and_both_ends_of_every_slider(compass: GradientCompass) -> None:
+    pictures = set()
+    for estimator in ESTIMATORS:
+        compass.set(estimator=estimator, beta=0.3, steps=4, skew=0.35)
+        pictures.add(compass.png)
+        assert estimator in compass.alt and ("beta 0.3" in compass.alt) == (estimator not in ("response", "implicit"))
+    assert len(pictures) >= len(ESTIMATORS) - 1
+    compass.reset()
+    for control in compass.controls[1:]:
+        for value in (control.low, control.high):  # type: ignore[union-attr]
+            compass.set(**{control.name: value})
+        compass.reset()
+    assert compass.errors == []
+    assert f"W_in {compass.data['W_in'].angle:.0e}°" in compass.alt

@@ -25,11 +25,22 @@ from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.models.base import EquilibriumModel, State
 
 
-def _solve(apply: Product, source: State, settings: Settings) -> tuple[State, float]:
-    """v = source + apply(v) by iteration from the source; (v, relative residual). Raises DivergenceError."""
+def _solve(
+    model: EquilibriumModel, free: State, drive: State, jacobian: Product, g: State, settings: Settings
+) -> tuple[State, float]:
+    """v = N (g + J v) by iteration from N g; (v, relative residual). Raises DivergenceError."""
+    slopes, product = model.activation_slope(free), activation_product(model, free, drive)
+    source = product(g)
+
+    def apply(v: State) -> State:
+        turned = jacobian(v)
+        if slopes is None:
+            return tuple(s + p for s, p in zip(source, product(turned), strict=True))
+        return tuple(torch.addcmul(s, n, t) for s, n, t in zip(source, slopes, turned, strict=True))
+
     v, residual, solver = source, math.inf, make_solver(settings.solver)
     for step in range(1, settings.nudged_steps + 1):
-        image = tuple(s + a for s, a in zip(source, apply(v), strict=True))
+        image = apply(v)
         last = step == settings.nudged_steps
         if settings.tol is not None or last:
             residual = float(movement(image, v)[0].max())
@@ -43,7 +54,7 @@ def _solve(apply: Product, source: State, settings: Settings) -> tuple[State, fl
         warnings.warn(
             f"linear relaxation not converged: residual {residual:.1e} > tol {settings.tol:.1e}",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return v, residual
 
@@ -62,9 +73,9 @@ def response(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         logits, g = _cost_slope(model, free.state, cost_grad)
-        slope, forward = activation_product(model, free.state, drive), force_jvp(model, free.state, drive)
-        source = slope(tuple(-block / k for block, k in zip(g, model.kappa, strict=True)))
-        v, residual = _solve(lambda v: slope(forward(v)), source, settings)
+        forward = force_jvp(model, free.state, drive)
+        pull = tuple(-block / k for block, k in zip(g, model.kappa, strict=True))
+        v, residual = _solve(model, free.state, drive, forward, pull, settings)
     return Estimate(contrast(model, x, v, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
 
 
@@ -73,8 +84,8 @@ def implicit(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
     with torch.no_grad():
         drive, free = free_phase(model, x, settings)
         logits, g = _cost_slope(model, free.state, cost_grad)
-        slope, backward = activation_product(model, free.state, drive), force_vjp(model, free.state, drive)
-        a, residual = _solve(lambda a: slope(backward(a)), slope(g), settings)
+        backward = force_vjp(model, free.state, drive)
+        a, residual = _solve(model, free.state, drive, backward, g, settings)
         minus = tuple(-block / k for block, k in zip(a, model.kappa, strict=True))
     return Estimate(contrast(model, x, minus, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
 

@@ -75,14 +75,14 @@ def settle(
     image F(s), whatever the solver, so that its residual and error bound mean the same. Raises DivergenceError.
     """
     path = [state] if trajectory else None
-    # Two sets of buffers, used in turn: a model may write its next state into the one it does not read.
+    # Three sets of buffers, used in turn: the state, the one before it (solvers look back) and the one being written.
     lean = path is None and not torch.is_grad_enabled()
-    spare = [tuple(torch.empty_like(block) for block in state) for _ in range(2)] if lean else [None, None]
+    spare = [tuple(torch.empty_like(block) for block in state) for _ in range(3)] if lean else [None] * 3
     residual, moved, steps, reached = math.inf, math.inf, 0, False
     sample_steps = torch.full((len(state[0]),), max_steps) if per_sample else None
     with model.frozen_weights():
         while steps < max_steps and not reached:
-            image = model.step(state, drive, nudge, spare[steps % 2])
+            image = model.step(state, drive, nudge, spare[steps % 3])
             steps += 1
             if tol is not None or steps == max_steps:
                 with torch.no_grad():

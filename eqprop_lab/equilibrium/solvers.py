@@ -52,33 +52,38 @@ class Damped:
 
 
 class Chebyshev:
-    """The three-term recurrence, with a radius measured per sample."""
+    """The three-term recurrence, with a radius measured per sample.
+
+    A state handed to `advance` must stay as it is until the call after the next one.
+    """
 
     def __init__(self) -> None:
         self.steps = 0
         self.previous: State | None = None
-        self.moved: list[Tensor] = []  # movements of the last two steps
+        self.moved = torch.empty(0)  # movement two steps ago
         self.radius = self.ceiling = self.weight = torch.empty(0)
 
     def advance(self, state: State, image: State) -> State:
         """Picard while the radius is measured, the recurrence afterwards."""
-        moved = rows(tuple(f - s for f, s in zip(image, state, strict=True)))
-        previous, before = self.previous, self.moved
-        # A copy: the caller may reuse the memory of a state it has left behind.
-        self.previous, self.moved = tuple(block.clone() for block in state), [*before[-1:], moved]
+        previous, self.previous = self.previous, state
         self.steps += 1
+        if self.steps % 2 == 0:
+            # Every second step, over two steps: the recurrence ripples from one to the next.
+            moved = rows(tuple(f - s for f, s in zip(image, state, strict=True)))
+            before, self.moved = self.moved, moved
+            if self.steps >= WARM_UP:
+                rate = (moved / before.clamp_min(torch.finfo(moved.dtype).tiny)).sqrt()
+                self._learn(rate) if self.steps > WARM_UP + 2 else self._start(rate)
         if previous is None or self.steps < WARM_UP:
             return image
-        # Over two steps: the recurrence ripples from one to the next.
-        rate = (moved / before[0].clamp_min(torch.finfo(moved.dtype).tiny)).sqrt()
+        self.weight = 1 / (1 - self.radius.square() * self.weight / 4)
+        pairs = zip(previous, image, strict=True)
+        return tuple(torch.lerp(p, f, self.weight.to(f.dtype).reshape(-1, *[1] * (f.ndim - 1))) for p, f in pairs)
+
+    def _start(self, rate: Tensor) -> None:
         if self.steps == WARM_UP:
             self.radius, self.ceiling = rate.clamp(0, LARGEST_RADIUS), torch.full_like(rate, LARGEST_RADIUS)
             self.weight = torch.full_like(rate, 2.0)  # w_1 as the recurrence wants it
-        elif self.steps > WARM_UP + 2:
-            self._learn(rate)
-        self.weight = 1 / (1 - self.radius.square() * self.weight / 4)
-        pairs = zip(previous, image, strict=True)
-        return tuple(p + self.weight.reshape(-1, *[1] * (f.ndim - 1)) * (f - p) for p, f in pairs)
 
     def _learn(self, rate: Tensor) -> None:
         """Correct the radius by how fast the recurrence really goes."""

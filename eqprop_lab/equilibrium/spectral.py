@@ -19,7 +19,8 @@ MARGIN = 1.02  # covers the lag of the tracked sigma behind the true one; the ce
 
 def symmetric_part(matrix: Tensor) -> Tensor:
     """S = (A + A^T)/2 of a square matrix (n, n)."""
-    return torch.add(matrix, matrix.mT).mul(0.5)
+    # The transpose is copied first: adding along the columns of a matrix costs twice as much.
+    return (matrix + matrix.mT.contiguous()).mul(0.5)
 
 
 @torch.no_grad()
@@ -82,7 +83,9 @@ class BoundedNorm(nn.Module):
         """Move the block to the top Ritz vectors of the new S, in the space of [Q, SQ, SSQ]."""
 
         def apply(block: Tensor) -> Tensor:
-            return matrix @ block if self.symmetric else matrix.mT @ (matrix @ block)
+            # A few long rows times a matrix are much quicker than the matrix times a few columns.
+            lead = block.mT.contiguous()
+            return (lead @ matrix).mT if self.symmetric else ((lead @ matrix.mT) @ matrix).mT
 
         # A plain subspace step lags behind large updates: norm 1.05 was seen with cap 0.9. So a Krylov space, and
         # another round as long as the estimate still grows.

@@ -117,7 +117,7 @@ class LoopedMLP(EquilibriumModel):
 
     def readout(self, state: State) -> Tensor:
         """z = W_out h + c: ((B, H),) -> (B, output_dim)."""
-        return self.W_out(state[0])
+        return nn.functional.linear(state[0], self.W_out.weight, self.W_out.bias)
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         """W_out^T cotangent: (B, output_dim) -> ((B, H),)."""

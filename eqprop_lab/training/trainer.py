@@ -2,7 +2,7 @@
 
     theta <- optimiser(theta, dL/dtheta),    dL/dtheta from an estimator, or from autograd (ordinary modules)
 
-The loop is the same for both, so an EqProp network and its backprop twin are trained alike.
+The loop is the same for both: an EqProp network and its backprop twin are trained alike.
 """
 
 from __future__ import annotations
@@ -169,8 +169,7 @@ class EqPropTrainer:
         validation_split: hold out this part of a train_loader made by `Split.batches`, instead of a val_loader.
         checkpoint_path: save a checkpoint there after every epoch. resume: go on with the fit that was interrupted, up
         to its `epochs`, from checkpoint_path if it exists; on a CPU the result is the same, bit for bit.
-        Raises: BatchError naming epoch and batch (from 1) of the first failure; ValueError for an empty loader;
-        CheckpointError for a file that does not fit, before any training.
+        Raises: BatchError naming epoch and batch (from 1) of the first failure; ValueError; CheckpointError.
         """
         positive_int("epochs", epochs)
         if validation_split is not None:

@@ -54,7 +54,7 @@ def test_the_measured_radius_is_the_local_one(trained: LoopedMLP) -> None:
 def test_a_radius_that_is_too_large_is_noticed() -> None:
     solver = Chebyshev()
     state = (torch.zeros(1, 2),)
-    for size in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5):
+    for size in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.45):
         solver.advance(state, (torch.full((1, 2), size),))
     large = solver.radius.item()
     assert large > 0.8

@@ -41,7 +41,7 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     ),
     "symmetry_lost": (
         "equilibrium/spectral.py",
-        "return torch.add(matrix, matrix.mT).mul(0.5)",
+        "return (matrix + matrix.mT.contiguous()).mul(0.5)",
         "return matrix",
         "force_asymmetry",
     ),

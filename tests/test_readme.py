@@ -65,6 +65,8 @@ def test_other_commands_work(command: str, tmp_path: Path) -> None:
         assert (ROOT / rest[0]).is_file() and run(*words[:3], "--version").strip()
     elif module == "pytest" and not rest:
         assert "test_readme.py" in run(*words, "--collect-only", "-q", "tests/test_readme.py", "--no-cov")
+    elif module == "eqprop_lab" and rest[0] == "train":
+        run(*words, "--runs", str(tmp_path / "runs"))
     elif module == "eqprop_lab" and rest[0] == "run":
         run(*words, "--output", str(tmp_path / "runs"))
     else:

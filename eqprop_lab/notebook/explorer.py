@@ -7,6 +7,7 @@ slider's callback may run in another thread while a cell plots.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -54,6 +55,7 @@ class Explorer(LivePicture):
         self._timer: threading.Timer | None = None
         self._figure, self._layout = new_figure(*self.size), SteadyLayout()
         self._controls = Controls(self.make_controls(), self._schedule, values)
+        self._drawn = 0.0
         self._picture, self._alert, self._parameters = widgets.HTML(), widgets.HTML(), parameters_box()
         self.widget = self._build()
         self.redraw()
@@ -112,14 +114,19 @@ class Explorer(LivePicture):
                 raise
             self.data, self.alt, self.png = data, alt, png
             self._picture.value = image_html(png, alt, self.picture_width)
+            self._drawn = time.monotonic()
             self._alert.value = ""
             self._parameters.value = self.parameters()
 
     def _schedule(self) -> None:
-        """Redraw soon, in a thread of its own; changes until then join it, so a held key stays live."""
+        """Redraw soon, in a thread of its own; changes until then join it, so a held key stays live.
+
+        A change after a pause is drawn at once; only those that follow a redraw closely wait for their like.
+        """
         with self._timer_lock:
             if self._timer is None:
-                self._timer = threading.Timer(DEBOUNCE_SECONDS, self._scheduled)
+                wait = max(0.0, DEBOUNCE_SECONDS - (time.monotonic() - self._drawn))
+                self._timer = threading.Timer(wait, self._scheduled)
                 self._timer.name = f"redraw of {type(self).__name__}"
                 self._timer.daemon = True
                 self._timer.start()

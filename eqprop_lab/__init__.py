@@ -14,7 +14,7 @@ from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, relax
 from eqprop_lab.equilibrium.verification import verify_spectral_norm
 from eqprop_lab.experiment_config import load_config, train_from_config
-from eqprop_lab.models import BackpropMLP, EquilibriumModel, LoopedMLP
+from eqprop_lab.models import BackpropMLP, ConvEqProp, DeepEqProp, EquilibriumModel, LoopedMLP
 from eqprop_lab.models.registry import ModelRegistry, model_registry
 from eqprop_lab.training import EqPropTrainer, StopTraining
 from eqprop_lab.utils import compute_gradient_norm, count_parameters, estimate_memory_usage
@@ -23,8 +23,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BackpropMLP",
+    "ConvEqProp",
     "ConvergenceWarning",
     "DataUnavailable",
+    "DeepEqProp",
     "DivergenceError",
     "EqPropTrainer",
     "Equilibrium",

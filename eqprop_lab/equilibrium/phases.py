@@ -31,6 +31,8 @@ class CostNudge:
     cost_grad: logits (phases, B, K) -> dC/dz, broadcast over the phases.
     """
 
+    through_readout = True
+
     def __init__(self, model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[complex]) -> None:
         self.model, self.cost_grad = model, cost_grad
         wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
@@ -121,11 +123,12 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
 
         def nudge(state: State) -> State:
             away = tuple(s - f for s, f in zip(state, start, strict=True))
-            terms = zip(pull(state), forward(away), backward(away), strict=True)
-            return tuple(j - jt if p is None else p + j - jt for p, j, jt in terms)
+            terms = zip(pull(state), forward(away), backward(away), model.kappa, strict=True)
+            return tuple(j - jt if p is None else k * p + j - jt for p, j, jt, k in terms)
 
         nudged = _nudged(model, start, twice, nudge, settings)
-        difference, _ = _halves(nudged.state)
+        # The adjoint is the displacement itself; `contrast` weights with kappa, as it has to for a primitive function.
+        difference = tuple(d / k for d, k in zip(_halves(nudged.state)[0], model.kappa, strict=True))
         logits = model.readout(free.state)
     gradients = contrast(model, x, difference, free.state, free.state, logits, cost_grad, beta)
     return Estimate(gradients, free, logits, nudged.residual)

@@ -2,7 +2,8 @@
 
 s <- F(s), or what a solver of `solvers` makes of it
 residual = max over samples of ||F(s) - s|| / ||F(s)||          (relative, the worst sample of the batch)
-error bound:  ||s - s*|| <= L/(1-L) ||F(s) - s||                (L the certified contraction bound, free phase)
+error bound:  ||s - s*|| <= c L/(1-L) ||F(s) - s||      (L the certified contraction bound of the free phase, c the
+                                                         condition of the metric it holds in, 1 for l2)
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def settle(
             ConvergenceWarning,
             stacklevel=3,
         )
-    bound = contraction / (1 - contraction) * moved if contraction < 1 and nudge is None else math.inf
+    certified = contraction < 1 and nudge is None
+    bound = model.metric_condition * contraction / (1 - contraction) * moved if certified else math.inf
     return Equilibrium(state, steps, residual, reached, bound, path, sample_steps)
 
 

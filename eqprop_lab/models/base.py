@@ -66,12 +66,16 @@ class EquilibriumModel(nn.Module, ABC):
     input only. Attributes: `output_dim`, the width of the logits; `max_steps`, the default length of a free phase;
     `groups`, the update order of the blocks (one group is a Picard step, two are red-black); `kappa`, the weight of
     each block in the energy; `contraction_metric`, the norm in which `contraction_bound` holds; `affine_force`, whether
-    force(s, u) = J s + u with a drive that only adds (force(v, 0) is then J v) and the readout is affine too.
+    force(s, u) = J s + u with a drive that only adds (force(v, 0) is then J v) and the readout is affine too;
+    `metric_condition`, the largest ||x||_2 over the norm of x in that metric times the largest inverse of it (1 for
+    l2); `readout_blocks`, the blocks the readout sees (None: any).
     """
 
     groups: tuple[tuple[int, ...], ...] = ((0,),)
     kappa: tuple[float, ...] = (1.0,)
     contraction_metric: str = "l2"
+    metric_condition: float = 1.0
+    readout_blocks: tuple[int, ...] | None = None
     affine_force: bool = False
     output_dim: int
 
@@ -134,12 +138,22 @@ class EquilibriumModel(nn.Module, ABC):
         current = list(state)
         for group in self.groups:
             snapshot = tuple(current)
-            force = self.force(snapshot, drive)
-            if nudge is not None:
+            force = self.block_forces(group, snapshot, drive)
+            if nudge is not None and self._sees(group, nudge):
                 force = nudged_force(force, snapshot, nudge)
             for block in group:
                 current[block] = self.activate(force[block])
         return tuple(current)
+
+    def block_forces(self, group: tuple[int, ...], state: State, drive: State) -> State:
+        """Forces in which only the blocks of `group` need be right; the others may hold anything of their shape."""
+        return self.force(state, drive)
+
+    def _sees(self, group: tuple[int, ...], nudge: Nudge) -> bool:
+        """Whether a nudge can act on these blocks; one by the cost acts through the readout only."""
+        if self.readout_blocks is None or not getattr(nudge, "through_readout", False):
+            return True
+        return not set(group).isdisjoint(self.readout_blocks)
 
     def parameter_gradients(
         self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from eqprop_lab.models.backprop import BackpropMLP
+from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.validation import known_keys, one_of
 
@@ -85,5 +86,5 @@ class ModelRegistry:
 
 
 model_registry = ModelRegistry()
-for _model in (BackpropMLP, LoopedMLP):
+for _model in (BackpropMLP, ConvEqProp, DeepEqProp, LoopedMLP):
     model_registry.register(_model.__name__, _model)

@@ -1,0 +1,138 @@
+"""ConvEqProp, the convolutional layered equilibrium network, and DeepEqProp, the same net with dense layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from eqprop_lab.models.base import as_vectors
+from eqprop_lab.models.layered import LayeredModel
+from eqprop_lab.models.linear_maps import ConvMap, DenseMap
+from eqprop_lab.validation import positive_int
+
+SMALL = 16  # images with fewer pixels a side keep their size in the first layer
+
+
+def _widths(name: str, value: object) -> list[int]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [positive_int(f"{name}[{i}]", v) for i, v in enumerate(value)]
+    raise TypeError(f"{name} must be an integer >= 1 or a list of them, got {value!r} ({type(value).__name__})")
+
+
+def _layer_widths(name: str, value: object) -> list[int]:
+    widths = _widths(name, value)
+    if len(widths) < 2:
+        raise ValueError(f"{name} must name at least two layers (with one, nothing feeds back), got {value!r}")
+    return widths
+
+
+def _per_layer(name: str, value: int | Sequence[int], depth: int) -> list[int]:
+    values = [positive_int(name, value)] * depth if isinstance(value, int) else _widths(name, value)
+    if len(values) != depth:
+        raise ValueError(f"{name} must be one integer or one for each of the {depth} layers, got {value!r}")
+    return values
+
+
+class ConvEqProp(LayeredModel):
+    """Convolutional equilibrium network: stride instead of pooling, tanh states, flat linear readout.
+
+    Args:
+        input_channels, output_dim: integers >= 1.
+        hidden_channels: channels of two or more layers as a list; an integer c stands for [c, 2 c].
+        gamma: gain of the feedback, in (0, 1]; None is (rho / (3 * 2 cos(pi/(L+1))))^2 (0.09 for two layers), for which
+            the states keep their size with depth. In older EqProp codes a `gamma` is a damping factor; this is not.
+        rho: the certified contraction is kept below this, in (0, 1). use_spectral_norm: False lifts the bound.
+        max_steps: sweeps of a free phase. seed: as in LoopedMLP.
+        image_size: pixels a side, or (height, width); None is 28 for one channel and 32 for any other number.
+        kernel_size: odd, one or one per layer; None is 3, and 5 for a first layer with a stride.
+        strides: one or one per layer, each must divide its image; None is 2 wherever the size is even, and 1 for the
+            first layer of images below 16 pixels.
+
+    Shapes: x (B, input_channels, height, width); state: one (B, channels_l, height_l, width_l) per layer.
+    Parameters: ConvEqProp(1, 32, 10) has 50,698 (28x28 images, 32-64 channels). The 37,674 of the older network that
+    goes by this name with the same arguments (one recurrence at full image size, pooled readout) are met most nearly
+    by ConvEqProp(1, 26, 10) with 38,386.
+    Raises: TypeError or ValueError naming the argument. Sources: Ernoult et al. 2019, arXiv:1905.13633; Laborieux et
+    al. 2021, doi:10.3389/fnins.2021.633674 (convolutional EqProp).
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        hidden_channels: int | Sequence[int],
+        output_dim: int,
+        gamma: float | None = None,
+        rho: float = 0.9,
+        use_spectral_norm: bool = True,
+        max_steps: int = 30,
+        seed: int | None = None,
+        *,
+        image_size: int | Sequence[int] | None = None,
+        kernel_size: int | Sequence[int] | None = None,
+        strides: int | Sequence[int] | None = None,
+    ) -> None:
+        inputs = positive_int("input_channels", input_channels)
+        given = hidden_channels
+        if isinstance(hidden_channels, int):
+            hidden_channels = [hidden_channels, 2 * hidden_channels]
+        channels = [inputs, *_layer_widths("hidden_channels", hidden_channels)]
+        depth = len(channels) - 1
+        size = (28 if input_channels == 1 else 32) if image_size is None else image_size
+        height, width = _per_layer("image_size", size, 2)
+        chosen = None if strides is None else _per_layer("strides", strides, depth)
+        kernels = None if kernel_size is None else _per_layer("kernel_size", kernel_size, depth)
+        maps = []
+        for layer in range(depth):
+            halve = height % 2 == 0 and width % 2 == 0 and (layer > 0 or min(height, width) >= SMALL)
+            stride = (2 if halve else 1) if chosen is None else chosen[layer]
+            kernel = (5 if layer == 0 and stride > 1 else 3) if kernels is None else kernels[layer]
+            if kernel % 2 == 0:
+                raise ValueError(f"kernel_size must be odd, got {kernel} for layer {layer + 1}")
+            if height % stride or width % stride:
+                raise ValueError(f"strides: {stride} of layer {layer + 1} does not divide its {height}x{width} images")
+            maps.append(ConvMap((channels[layer], channels[layer + 1]), (height, width), kernel, stride))
+            height, width = height // stride, width // stride
+        super().__init__(maps, output_dim, gamma, rho, use_spectral_norm, max_steps, seed)
+        self.input_channels, self.hidden_channels, self.channels = inputs, given, tuple(channels[1:])
+
+    def _check_shape(self, x: Tensor) -> None:
+        if x.ndim == 4 and x.shape[1] != self.input_channels:
+            raise ValueError(
+                f"x must have {self.input_channels} channels (input_channels), got {x.shape[1]} in shape "
+                f"{tuple(x.shape)}"
+            )
+        super()._check_shape(x)
+
+
+class DeepEqProp(LayeredModel):
+    """Dense layered equilibrium network, `input_dim`-`hidden_dims`-`output_dim`: the classic deep EqProp net.
+
+    Args: hidden_dims, widths of two or more layers as a list, an integer h stands for [h, h]; the rest as in
+    ConvEqProp.
+    Shapes: x (B, input_dim) or any image shape with as many pixels; state: one (B, hidden_l) per layer.
+    Raises: TypeError or ValueError naming the argument.
+    Source: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dims: int | Sequence[int],
+        output_dim: int,
+        gamma: float | None = None,
+        rho: float = 0.9,
+        use_spectral_norm: bool = True,
+        max_steps: int = 30,
+        seed: int | None = None,
+    ) -> None:
+        if isinstance(hidden_dims, int):
+            hidden_dims = [hidden_dims, hidden_dims]
+        hidden = _layer_widths("hidden_dims", hidden_dims)
+        widths = [positive_int("input_dim", input_dim), *hidden]
+        maps = [DenseMap(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+        super().__init__(maps, output_dim, gamma, rho, use_spectral_norm, max_steps, seed)
+        self.input_dim, self.hidden_dims = input_dim, tuple(hidden)
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        return as_vectors(x, self.input_dim)

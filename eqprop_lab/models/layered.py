@@ -1,0 +1,226 @@
+"""Layered equilibrium networks: every layer is pushed up by the one below and down, with gain gamma, by the one above.
+
+    a_l = W_l s_(l-1) + b_l + gamma W_(l+1)^T s_(l+1),    s_l <- tanh(a_l),    s_0 = x,    z = W_out vec(s_L) + c
+    E   = sum_l kappa_l [G(s_l) - <s_l, W_l s_(l-1) + b_l>],   kappa_l = gamma^-(L-l),
+    G(s) = sum s artanh s + 1/2 log(1 - s^2)
+
+One energy for every gamma > 0, so the EqProp theorem holds for each: gamma = 1 is the deep Hopfield network,
+gamma -> 0 tends to a feed-forward one with the gradients of backpropagation (Xie and Seung 2003,
+doi:10.1162/089976603762552988). A step is a red-black sweep: first layers L-1, L-3, ..., then L, L-2, ...; each half
+minimises E exactly in its layers, so E never rises, whatever the weights.
+
+Certificate: with ||W_l|| <= n_l for l = 2..L (W_1 acts outside the loop) a sweep contracts, in the norm
+max over the two groups of sqrt(sum_l kappa_l ||s_l||^2), by at least q = sqrt(gamma) lambda_max(T), where T is the
+path matrix with the entries n_l. Equal shares: n_l < cap = rho / (2 cos(pi/(L+1)) sqrt(gamma)).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from eqprop_lab.equilibrium.activations import tanh
+from eqprop_lab.models.base import EquilibriumModel, State
+from eqprop_lab.models.bounded_map import BoundedMap, raw_norm
+from eqprop_lab.models.linear_maps import LinearMap
+from eqprop_lab.validation import positive_int, real
+
+START = 0.8  # share of the cap that the interior weights have at the start
+KEEPING = 3.0  # norm at which tanh layers keep the size of their states with depth
+
+
+class Layer(nn.Module):
+    """Weight and bias of one linear map; the weight of an interior layer is parametrised by `bound`."""
+
+    def __init__(self, linear: LinearMap) -> None:
+        super().__init__()
+        self.linear = linear
+        fan_in = math.prod(linear.weight_shape[1:])
+        self.weight = nn.Parameter(torch.randn(linear.weight_shape) / math.sqrt(fan_in))
+        self.bias = nn.Parameter(torch.zeros(linear.bias_shape))
+        self._certified: tuple[tuple[int, float], float] | None = None
+
+    def bound(self, cap: float | None, start: float) -> None:
+        """Scale the weight to the effective norm `start` and keep it strictly below `cap`."""
+        sigma = BoundedMap(self.weight, self.linear, None).sigma
+        with torch.no_grad():
+            self.weight.mul_(raw_norm(start, cap) / sigma)
+        parametrize.register_parametrization(self, "weight", BoundedMap(self.weight, self.linear, cap))
+
+    def certified_norm(self) -> float:
+        """Certified bound of the norm of the effective weight, computed anew when the weight has changed."""
+        with torch.no_grad():
+            weight = self.weight
+            flat = self.get_parameter("parametrizations.weight.original").flatten()
+            key = flat._version, float(torch.dot(flat, flat))
+        if self._certified is None or self._certified[0] != key:
+            self._certified = key, self.linear.norm_bound(weight)
+        return self._certified[1]
+
+
+class LayeredModel(EquilibriumModel):
+    """What ConvEqProp and DeepEqProp share; `maps` are the linear maps from the input to the top layer.
+
+    Shapes: x (B, *maps[0].in_shape); state, one block per layer: (B, *maps[l].out_shape); logits (B, output_dim).
+    """
+
+    affine_force = True
+    contraction_metric = "max over the red and the black layers of the kappa-weighted l2 norm"
+
+    def __init__(
+        self,
+        maps: Sequence[LinearMap],
+        output_dim: int,
+        gamma: float | None,
+        rho: float,
+        use_spectral_norm: bool,
+        max_steps: int,
+        seed: int | None,
+    ) -> None:
+        super().__init__(max_steps)
+        self.output_dim = positive_int("output_dim", output_dim)
+        self.rho = real("rho", rho, above=0.0, below=1.0)
+        self.use_spectral_norm = bool(use_spectral_norm)
+        depth = len(maps)
+        self.path = 2 * math.cos(math.pi / (depth + 1))
+        natural = (self.rho / (KEEPING * self.path)) ** 2
+        self.gamma = natural if gamma is None else real("gamma", gamma, above=0.0, at_most=1.0)
+        self.cap = self.rho / (self.path * math.sqrt(self.gamma))
+        self.kappa = tuple(self.gamma ** (l + 1 - depth) for l in range(depth))  # noqa: E741
+        top = depth - 1
+        self.groups = tuple(range(top - 1, -1, -2)), tuple(range(top, -1, -2))
+        self.readout_blocks = (top,)
+        self.metric_condition = math.sqrt(2 * max(self.kappa))
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self.layers = nn.ModuleList(Layer(linear) for linear in maps)
+            self.W_out = nn.Linear(math.prod(maps[-1].out_shape), self.output_dim)
+        for layer in self._layers()[1:]:
+            layer.bound(self.cap if self.use_spectral_norm else None, START * self.cap)
+
+    def _layers(self) -> list[Layer]:
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
+    def effective_weights(self) -> dict[str, Tensor]:
+        """The weights of the interior layers by their number, from 1 (the layer above the first)."""
+        return {str(number): layer.weight for number, layer in enumerate(self._layers()) if number > 0}
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.effective_weights() if self._frozen is None else self._frozen
+
+    def _check_shape(self, x: Tensor) -> None:
+        shape = self._layers()[0].linear.in_shape
+        if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape:
+            raise ValueError(f"x must have shape (B, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
+
+    def check_batch(self, x: Tensor) -> None:
+        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN, shape)."""
+        super().check_batch(x)
+        self._inputs(x)
+
+    def _inputs(self, x: Tensor) -> Tensor:
+        self._check_shape(x)
+        return x
+
+    def drive(self, x: Tensor) -> State:
+        """(W_1 x + b_1, b_2, ..., b_L): the only work the input causes; biases (B, C, 1, 1) or (B, H)."""
+        inputs, (first, *rest) = self._inputs(x), self._layers()
+        biases = (layer.bias.expand(len(x), *layer.bias.shape) for layer in rest)
+        return (first.linear.up(inputs, first.weight, first.bias), *biases)
+
+    def initial_state(self, drive: State) -> State:
+        """The feed-forward pass: s_l = tanh(W_l s_(l-1) + b_l)."""
+        state, weights = [self.activate(drive[0])], self._weights()
+        for number, layer in enumerate(self._layers()[1:], start=1):
+            state.append(self.activate(layer.linear.up(state[-1], weights[str(number)]) + drive[number]))
+        return tuple(state)
+
+    def block_forces(self, group: tuple[int, ...], state: State, drive: State) -> State:
+        """a_l of the layers in `group`; the others hold their state."""
+        force, weights, layers = list(state), self._weights(), self._layers()
+        for block in group:
+            a = drive[block]
+            if block > 0:
+                a = layers[block].linear.up(state[block - 1], weights[str(block)]) + a
+            if block + 1 < len(layers):
+                down = layers[block + 1].linear.down(state[block + 1], weights[str(block + 1)])
+                a = torch.add(a, down, alpha=self.gamma)
+            force[block] = a
+        return tuple(force)
+
+    def force(self, state: State, drive: State) -> State:
+        """a_l of every layer, (1/kappa_l) dPhi/ds_l."""
+        return self.block_forces(tuple(range(len(state))), state, drive)
+
+    def activate(self, a: Tensor) -> Tensor:
+        """tanh."""
+        return tanh(a)
+
+    def activation_slope(self, state: State) -> State:
+        """1 - s^2."""
+        return tuple(1 - block.square() for block in state)
+
+    def readout(self, state: State) -> Tensor:
+        """z = W_out vec(s_L) + c."""
+        return self.W_out(state[-1].flatten(1))
+
+    def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        """W_out^T cotangent for the top layer, None for the others."""
+        pull = (cotangent @ self.W_out.weight).view(state[-1].shape)
+        return (*[None] * (len(state) - 1), pull)
+
+    def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
+        """a_L - W_out^T cotangent (kappa_L is 1)."""
+        return (*force[:-1], force[-1] - (cotangent @ self.W_out.weight).view(force[-1].shape))
+
+    def energy(self, state: State, drive: State) -> Tensor:
+        """E per sample (B,), finite up to |s| = 1."""
+        total, layers, weights = torch.zeros_like(state[0].flatten(1)[:, 0]), self._layers(), self._weights()
+        for block, (s, kappa) in enumerate(zip(state, self.kappa, strict=True)):
+            u = drive[block]
+            if block > 0:
+                u = layers[block].linear.up(state[block - 1], weights[str(block)]) + u
+            entropy = 0.5 * (torch.xlogy(1 + s, 1 + s) + torch.xlogy(1 - s, 1 - s))
+            total = total + kappa * (entropy - s * u).flatten(1).sum(1)
+        return total
+
+    def parameter_gradients(
+        self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
+    ) -> dict[str, Tensor]:
+        """The gradients of the contract in closed form: one correlation per weight."""
+        if type(self).force is not LayeredModel.force or type(self).readout is not LayeredModel.readout:
+            return super().parameter_gradients(x, cotangent, state, free, error, driven)
+        found = {"W_out.weight": error.T @ free[-1].flatten(1), "W_out.bias": error.sum(0)}
+        for number, (layer, c) in enumerate(zip(self._layers(), cotangent, strict=True)):
+            parts = [part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on]
+            into = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+            found[f"layers.{number}.bias"] = into.sum(0).sum_to_size(layer.bias.shape)
+            if number == 0:
+                found["layers.0.weight"] = layer.linear.weight_gradient(self._inputs(x), into)
+                continue
+            below, lower = state[number - 1], self.gamma * cotangent[number - 1]
+            by_weight = layer.linear.weight_gradient(torch.cat([below, lower]), torch.cat([c, state[number]]))
+            original = layer.get_parameter("parametrizations.weight.original")
+            with torch.enable_grad():
+                (pulled,) = torch.autograd.grad(layer.weight, original, by_weight)
+            found[f"layers.{number}.parametrizations.weight.original"] = pulled
+        return {name: found[name] for name, p in self.named_parameters() if p.requires_grad}
+
+    def layer_norms(self) -> list[float]:
+        """Certified norms of the effective W_2, ..., W_L."""
+        return [layer.certified_norm() for layer in self._layers()[1:]]
+
+    def contraction_bound(self) -> float:
+        """q = sqrt(gamma) lambda_max(T) in `contraction_metric`; a sweep contracts by q^2 from the second one on."""
+        path = torch.diag(torch.tensor(self.layer_norms(), dtype=torch.float64), 1)
+        return math.sqrt(self.gamma) * float(torch.linalg.eigvalsh(path + path.T)[-1])
+
+    def extra_repr(self) -> str:
+        """gamma, rho and max_steps, for print(model)."""
+        cap = f"rho={self.rho:g}, cap={self.cap:.3g}" if self.use_spectral_norm else "no spectral bound"
+        return f"gamma={self.gamma:.3g}, {cap}, max_steps={self.max_steps}"

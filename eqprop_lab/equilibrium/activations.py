@@ -23,3 +23,14 @@ def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
     result = torch.empty_like(values) if out is None else out
     np.tanh(values.numpy(), out=result.numpy())
     return result
+
+
+def tanh_pair(mean: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    """((p + r)/2, (p - r)/2) of p = tanh(mean + half), r = tanh(mean - half), the second without cancellation:
+
+    p - r = tanh(2 half) (1 - p r). Same shape and dtype as the arguments.
+    """
+    plus, minus = mean + half, mean - half
+    p, r, double = tanh(plus, plus), tanh(minus, minus), 2 * half
+    difference = tanh(double, double).mul_(torch.addcmul(torch.ones_like(p), p, r, value=-1)).mul_(0.5)
+    return p.add_(r).mul_(0.5), difference

@@ -20,6 +20,7 @@ from torch import Tensor
 from eqprop_lab.equilibrium.contrast import Estimate, Settings, contrast, free_phase, stacked
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import force_jvp, force_vjp
+from eqprop_lab.equilibrium.mean_difference import relax_pair
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.solvers import make_solver, rows
 from eqprop_lab.models.base import EquilibriumModel, Nudge, State
@@ -92,13 +93,19 @@ def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, setti
 
 
 def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
-    """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error beta^2."""
+    """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error beta^2.
+
+    Where the force is affine the batch holds their mean and half difference (see `mean_difference`).
+    """
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         beta = strength(model, free.state, cost_grad, settings)
-        nudge = CostNudge(model, cost_grad, (beta, -beta))
-        nudged = _nudged(model, stacked([free.state] * 2), stacked([drive] * 2), nudge, settings)
-        difference, mean = _halves(nudged.state)
+        if model.affine_force:
+            difference, mean, nudged = relax_pair(model, free.state, drive, cost_grad, beta, settings)
+        else:
+            nudge = CostNudge(model, cost_grad, (beta, -beta))
+            nudged = _nudged(model, stacked([free.state] * 2), stacked([drive] * 2), nudge, settings)
+            difference, mean = _halves(nudged.state)
         logits = model.readout(free.state)
     return Estimate(
         contrast(model, x, difference, mean, free.state, logits, cost_grad, beta), free, logits, nudged.residual

@@ -104,6 +104,11 @@ class EquilibriumModel(nn.Module, ABC):
     def activate(self, a: Tensor) -> Tensor:
         """1-Lipschitz monotone activation, elementwise."""
 
+    def activate_pair(self, mean: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and half difference of activate(mean + half) and activate(mean - half)."""
+        plus, minus = self.activate(mean + half), self.activate(mean - half)
+        return (plus + minus).mul_(0.5), (plus - minus).mul_(0.5)
+
     def activation_slope(self, state: State) -> State | None:
         """d activate/da of an elementwise activation, expressed by the fixed point `state`; None for any other kind."""
         return None

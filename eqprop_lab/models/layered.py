@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import tanh
+from eqprop_lab.equilibrium.activations import tanh, tanh_pair
 from eqprop_lab.models.base import EquilibriumModel, State
 from eqprop_lab.models.bounded_map import BoundedMap, raw_norm
 from eqprop_lab.models.linear_maps import LinearMap
@@ -160,6 +160,10 @@ class LayeredModel(EquilibriumModel):
     def activate(self, a: Tensor) -> Tensor:
         """tanh."""
         return tanh(a)
+
+    def activate_pair(self, mean: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+        """The pair of tanh, without cancellation."""
+        return tanh_pair(mean, half)
 
     def activation_slope(self, state: State) -> State:
         """1 - s^2."""

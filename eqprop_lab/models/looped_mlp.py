@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import tanh
+from eqprop_lab.equilibrium.activations import tanh, tanh_pair
 from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
 from eqprop_lab.models.base import EquilibriumModel, Nudge, State, as_vectors, nudged_force
 from eqprop_lab.validation import positive_int, real
@@ -110,6 +110,10 @@ class LoopedMLP(EquilibriumModel):
     def activate(self, a: Tensor) -> Tensor:
         """tanh."""
         return tanh(a)
+
+    def activate_pair(self, mean: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+        """The pair of tanh, without cancellation."""
+        return tanh_pair(mean, half)
 
     def activation_slope(self, state: State) -> State:
         """1 - h^2."""

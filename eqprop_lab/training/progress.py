@@ -13,7 +13,8 @@ Item = TypeVar("Item")
 
 def on_a_terminal() -> bool:
     """Whether stderr is a terminal. A notebook's calls itself one too, but it has replaced the process's own."""
-    return sys.stderr is sys.__stderr__ and sys.stderr.isatty()
+    stream = sys.__stderr__
+    return stream is not None and sys.stderr is stream and stream.isatty()
 
 
 def progress_bar(items: Iterable[Item], label: str, progress: bool | None) -> Iterator[Item]:

@@ -26,10 +26,10 @@ from eqprop_lab.models.base import EquilibriumModel, State
 
 
 def _solve(
-    model: EquilibriumModel, free: State, drive: State, jacobian: Product, g: State, settings: Settings
+    model: EquilibriumModel, free: Equilibrium, drive: State, jacobian: Product, g: State, settings: Settings
 ) -> tuple[State, float]:
     """v = N (g + J v) by iteration from N g; (v, relative residual). Raises DivergenceError."""
-    slopes, product = model.activation_slope(free), activation_product(model, free, drive)
+    slopes, product = model.activation_slope(free.state), activation_product(model, free.state, drive)
     source = product(g)
 
     def apply(v: State) -> State:
@@ -38,7 +38,7 @@ def _solve(
             return tuple(s + p for s, p in zip(source, product(turned), strict=True))
         return tuple(torch.addcmul(s, n, t) for s, n, t in zip(source, slopes, turned, strict=True))
 
-    v, residual, solver = source, math.inf, make_solver(settings.solver)
+    v, residual, solver = source, math.inf, make_solver(settings.solver, radius=free.radius)
     for step in range(1, settings.nudged_steps + 1):
         image = apply(v)
         last = step == settings.nudged_steps
@@ -75,7 +75,7 @@ def response(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
         logits, g = _cost_slope(model, free.state, cost_grad)
         forward = force_jvp(model, free.state, drive)
         pull = tuple(-block / k for block, k in zip(g, model.kappa, strict=True))
-        v, residual = _solve(model, free.state, drive, forward, pull, settings)
+        v, residual = _solve(model, free, drive, forward, pull, settings)
     return Estimate(contrast(model, x, v, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
 
 
@@ -85,7 +85,7 @@ def implicit(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
         drive, free = free_phase(model, x, settings)
         logits, g = _cost_slope(model, free.state, cost_grad)
         backward = force_vjp(model, free.state, drive)
-        a, residual = _solve(model, free.state, drive, backward, g, settings)
+        a, residual = _solve(model, free, drive, backward, g, settings)
         minus = tuple(-block / k for block, k in zip(a, model.kappa, strict=True))
     return Estimate(contrast(model, x, minus, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
 

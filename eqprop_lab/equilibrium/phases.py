@@ -57,8 +57,12 @@ class CostNudge:
         return self.model.pulled(force, state, self._cotangent(state))
 
 
-def _nudged(model: EquilibriumModel, start: State, drive: State, nudge: Nudge, settings: Settings) -> Equilibrium:
-    solver = make_solver(settings.solver)
+def _nudged(
+    model: EquilibriumModel, start: State, drive: State, nudge: Nudge, settings: Settings, free: Equilibrium
+) -> Equilibrium:
+    # The free phase has measured the radius already, once for every phase stacked here.
+    known = None if free.radius is None else free.radius.repeat(len(start[0]) // len(free.radius))
+    solver = make_solver(settings.solver, radius=known)
     return settle(model, start, drive, max_steps=settings.nudged_steps, tol=settings.tol, nudge=nudge, solver=solver)
 
 
@@ -84,7 +88,7 @@ def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, setti
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         beta = strength(model, free.state, cost_grad, settings)
-        nudged = _nudged(model, free.state, drive, CostNudge(model, cost_grad, (beta,)), settings)
+        nudged = _nudged(model, free.state, drive, CostNudge(model, cost_grad, (beta,)), settings, free)
         difference = tuple(p - f for p, f in zip(nudged.state, free.state, strict=True))
         mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
         logits = model.readout(free.state)
@@ -95,16 +99,16 @@ def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, setti
 def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
     """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error beta^2.
 
-    Where the force is affine the batch holds their mean and half difference (see `mean_difference`).
+    Models that ask for it hold their mean and half difference in that batch instead (see `mean_difference`).
     """
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         beta = strength(model, free.state, cost_grad, settings)
-        if model.affine_force:
+        if model.mean_difference:
             difference, mean, nudged = relax_pair(model, free.state, drive, cost_grad, beta, settings)
         else:
             nudge = CostNudge(model, cost_grad, (beta, -beta))
-            nudged = _nudged(model, stacked([free.state] * 2), stacked([drive] * 2), nudge, settings)
+            nudged = _nudged(model, stacked([free.state] * 2), stacked([drive] * 2), nudge, settings, free)
             difference, mean = _halves(nudged.state)
         logits = model.readout(free.state)
     return Estimate(
@@ -133,7 +137,7 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
             terms = zip(pull(state), forward(away), backward(away), model.kappa, strict=True)
             return tuple(j - jt if p is None else k * p + j - jt for p, j, jt, k in terms)
 
-        nudged = _nudged(model, start, twice, nudge, settings)
+        nudged = _nudged(model, start, twice, nudge, settings, free)
         # The adjoint is the displacement itself; `contrast` weights with kappa, as it has to for a primitive function.
         difference = tuple(d / k for d, k in zip(_halves(nudged.state)[0], model.kappa, strict=True))
         logits = model.readout(free.state)
@@ -199,7 +203,7 @@ def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, set
         many = len(half)
         nudge = CostNudge(view, cost_grad, [beta * p for p in phases])
         start = tuple(torch.complex(s, torch.zeros_like(s)) for s in stacked([free.state] * many))
-        nudged = _nudged(view, start, stacked([drive] * many), nudge, settings)
+        nudged = _nudged(view, start, stacked([drive] * many), nudge, settings, free)
         moves, middles = [], []
         for weight, state in zip(weights, zip(*(s.chunk(many) for s in nudged.state), strict=True), strict=True):
             moves.append(tuple(weight * (s - f) for s, f in zip(state, free.state, strict=True)))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.solvers import SOLVERS, Solver, make_solver, rows
+from eqprop_lab.equilibrium.solvers import SOLVERS, Chebyshev, Solver, make_solver, rows
 from eqprop_lab.validation import one_of, positive_int, real
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ class Equilibrium:
     """Where a relaxation ended.
 
     state: tuple of tensors, batch first. steps: steps taken. residual: relative, worst sample. converged: residual
-    <= tol (<= 1e-4 where no tol was given). error_bound: certified l2 distance to the fixed point of the worst
-    sample, inf where there is no certificate. trajectory: every state from the start on, if asked for.
+    <= tol (<= 1e-4 without one). error_bound: certified l2 distance to the fixed point of the worst sample, inf
+    where there is no certificate. If asked for: trajectory, every state from the start on; sample_steps, (B,) int64,
+    after how many steps each sample reached tol. radius: (B,), of the step's Jacobian, where the solver measured it.
     """
 
     state: State
@@ -49,6 +50,7 @@ class Equilibrium:
     error_bound: float = math.inf
     trajectory: list[State] | None = None
     sample_steps: Tensor | None = None
+    radius: Tensor | None = None
 
 
 def movement(new: State, old: State) -> tuple[Tensor, Tensor]:
@@ -105,7 +107,8 @@ def settle(
         )
     certified = contraction < 1 and nudge is None
     bound = model.metric_condition * contraction / (1 - contraction) * moved if certified else math.inf
-    return Equilibrium(state, steps, residual, reached, bound, path, sample_steps)
+    radius = solver.radius if isinstance(solver, Chebyshev) and solver.radius.numel() else None
+    return Equilibrium(state, steps, residual, reached, bound, path, sample_steps, radius)
 
 
 def _diverged(steps: int, nudged: bool) -> str:

@@ -54,14 +54,18 @@ class Damped:
 class Chebyshev:
     """The three-term recurrence, with a radius measured per sample.
 
-    A state handed to `advance` must stay as it is until the call after the next one.
+    radius: (B,) where it is known already, from a relaxation of the same samples under the same weights: then there is
+    nothing to warm up. A state handed to `advance` must stay as it is until the call after the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, radius: Tensor | None = None) -> None:
         self.steps = 0
         self.previous: State | None = None
         self.moved = torch.empty(0)  # movement two steps ago
         self.radius = self.ceiling = self.weight = torch.empty(0)
+        self.warm_up = WARM_UP if radius is None else 2
+        if radius is not None:
+            self._start(radius)
 
     def advance(self, state: State, image: State) -> State:
         """Picard while the radius is measured, the recurrence afterwards."""
@@ -73,17 +77,19 @@ class Chebyshev:
             before, self.moved = self.moved, moved
             if self.steps >= WARM_UP:
                 rate = (moved / before.clamp_min(torch.finfo(moved.dtype).tiny)).sqrt()
-                self._learn(rate) if self.steps > WARM_UP + 2 else self._start(rate)
-        if previous is None or self.steps < WARM_UP:
+                if self.steps == self.warm_up:
+                    self._start(rate)
+                elif self.steps > self.warm_up + 2:
+                    self._learn(rate)
+        if previous is None or self.steps < self.warm_up:
             return image
         self.weight = 1 / (1 - self.radius.square() * self.weight / 4)
         pairs = zip(previous, image, strict=True)
         return tuple(torch.lerp(p, f, self.weight.to(f.dtype).reshape(-1, *[1] * (f.ndim - 1))) for p, f in pairs)
 
-    def _start(self, rate: Tensor) -> None:
-        if self.steps == WARM_UP:
-            self.radius, self.ceiling = rate.clamp(0, LARGEST_RADIUS), torch.full_like(rate, LARGEST_RADIUS)
-            self.weight = torch.full_like(rate, 2.0)  # w_1 as the recurrence wants it
+    def _start(self, radius: Tensor) -> None:
+        self.radius, self.ceiling = radius.clamp(0, LARGEST_RADIUS), torch.full_like(radius, LARGEST_RADIUS)
+        self.weight = torch.full_like(radius, 2.0)  # w_1 as the recurrence wants it
 
     def _learn(self, rate: Tensor) -> None:
         """Correct the radius by how fast the recurrence really goes."""
@@ -98,8 +104,8 @@ class Chebyshev:
         self.weight = torch.where(grew, 2.0, self.weight)
 
 
-def make_solver(name: str, damping: float = 0.5) -> Solver | None:
+def make_solver(name: str, damping: float = 0.5, radius: Tensor | None = None) -> Solver | None:
     """The solver of that name, for one relaxation; None is Picard, which remembers nothing."""
     if name == "chebyshev":
-        return Chebyshev()
+        return Chebyshev(radius)
     return Damped(damping) if name == "damped" and damping != 1.0 else None

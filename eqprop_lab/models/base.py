@@ -77,6 +77,7 @@ class EquilibriumModel(nn.Module, ABC):
     metric_condition: float = 1.0
     readout_blocks: tuple[int, ...] | None = None
     affine_force: bool = False
+    mean_difference: bool = False  # whether `centered` relaxes mean and half difference (affine forces only)
     output_dim: int
 
     def __init__(self, max_steps: int = 30) -> None:

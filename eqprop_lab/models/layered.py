@@ -69,6 +69,7 @@ class LayeredModel(EquilibriumModel):
     """
 
     affine_force = True
+    mean_difference = True  # far below the readout D is too small to come from subtracting states in float32
     contraction_metric = "max over the red and the black layers of the kappa-weighted l2 norm"
 
     def __init__(

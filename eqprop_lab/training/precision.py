@@ -5,8 +5,7 @@
     all others           refused: D = (s+ - s-)/2 is of size beta, the rounding of s+ and s- of size 2^-9 |s|
 
 Measured relative gradient error with these products (64-64-10, digits): `response` and `implicit` 2e-3; `centered`
-20 % at beta = 0.01 and 3 % at 0.1 by subtraction, 1e-3 in the mean and difference form of an affine force (a trainer
-does not know the form before it runs, and refuses both); `one_sided` 46 % and 10 %.
+20 % at beta = 0.01 and 3 % at 0.1; `one_sided` 46 % and 10 %.
 """
 
 from __future__ import annotations
@@ -88,10 +87,6 @@ class LowPrecision(EquilibriumModel):
     def activate(self, a: Tensor) -> Tensor:
         """The model's own."""
         return self.model.activate(a)
-
-    def activate_pair(self, mean: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-        """The model's own."""
-        return self.model.activate_pair(mean, half)
 
     def activation_slope(self, state: State) -> State | None:
         """The model's own."""

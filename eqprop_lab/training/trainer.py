@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from eqprop_lab.acceleration import compile_model
 from eqprop_lab.equilibrium.costs import make_cost
@@ -28,6 +27,7 @@ from eqprop_lab.training.callbacks import Callbacks, ModelCheckpoint
 from eqprop_lab.training.history import BatchError, History, Record, StopTraining
 from eqprop_lab.training.optim import SCHEDULES, Scheduler, make_optimizer
 from eqprop_lab.training.precision import LowPrecision, autocast, check_amp
+from eqprop_lab.training.progress import progress_bar
 from eqprop_lab.validation import one_of, positive_int, real
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -200,8 +200,7 @@ class EqPropTrainer:
         total = len(loader) if isinstance(loader, Sized) else None
         loss_sum, correct, seen, residual = 0.0, 0, 0, math.nan
         start = time.perf_counter()
-        shown = None if self.progress is None else not self.progress
-        for number, (x, y) in enumerate(tqdm(loader, f"epoch {epoch}", total, leave=False, disable=shown), start=1):
+        for number, (x, y) in enumerate(progress_bar(loader, f"epoch {epoch}", self.progress), start=1):
             try:
                 loss, logits, moved = self.train_batch(x.to(self.device), y.to(self.device))
             except Exception as error:

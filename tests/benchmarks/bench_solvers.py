@@ -14,6 +14,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -49,8 +50,14 @@ class Anderson:
 
 def candidates() -> dict[str, Callable[[], Solver | None]]:
     """Name -> a fresh solver."""
-    over = {f"over-relaxation {w}": (lambda w=w: Damped(w)) for w in OVER}
-    return {"picard": lambda: None, "anderson": Anderson, "chebyshev": Chebyshev} | over
+    fresh: dict[str, Callable[[], Solver | None]] = {
+        "picard": lambda: None,
+        "anderson": Anderson,
+        "chebyshev": Chebyshev,
+    }
+    for w in OVER:
+        fresh[f"over-relaxation {w}"] = partial(Damped, w)
+    return fresh
 
 
 def main() -> None:

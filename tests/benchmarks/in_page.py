@@ -17,12 +17,13 @@ from tests.browser.tiny import write_notebook
 # From the event on, and until the page has painted after `answered(root)` became true.
 _ARM = """([root, event, answered]) => {
   window.eqpropLatency = new Promise((resolve, reject) => {
-    const there = new Function('root', 'before', 'return ' + answered);
-    const before = root.querySelector('img.eqprop-picture').src;
+    const there = new Function('root', 'before', 'look', 'return ' + answered);
+    const look = picture => picture && picture.src + picture.alt;
+    const before = look(root.querySelector('img.eqprop-picture'));
     let start = NaN;
     document.addEventListener(event, () => { start = performance.now(); }, {capture: true, once: true});
     const observer = new MutationObserver(async () => {
-      if (!there(root, before)) return;
+      if (!there(root, before, look)) return;
       observer.disconnect();
       await root.querySelector('img.eqprop-picture').decode();
       requestAnimationFrame(() => resolve((performance.now() - start) / 1000));
@@ -31,7 +32,7 @@ _ARM = """([root, event, answered]) => {
     setTimeout(() => reject(new Error('no answer within 10 s of ' + event)), 10000);
   });
 }"""
-_REDRAWN = "(p => p && p.src !== before)(root.querySelector('img.eqprop-picture'))"
+_REDRAWN = "(now => now && now !== before)(look(root.querySelector('img.eqprop-picture')))"
 _STOPPED = "root.querySelector('[role=status]').innerText.startsWith('Stopped')"
 
 Sample = tuple[str, str, list[float]]

@@ -39,7 +39,7 @@ def both(model: EquilibriumModel, x: Tensor, y: Tensor, beta: float, steps: int)
     """(by mean and difference, by stacking)."""
     found = []
     for affine in (True, False):
-        model.affine_force = affine
+        model.mean_difference = affine
         found.append(estimate_gradients(model, x, y, "centered", beta, free_steps=steps, nudged_steps=steps))
     return found[0], found[1]
 

@@ -1,0 +1,24 @@
+"""The progress bar of an epoch: on a terminal, or where it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from tqdm.auto import tqdm
+
+Item = TypeVar("Item")
+
+
+def on_a_terminal() -> bool:
+    """Whether stderr is a terminal. A notebook's calls itself one too, but it has replaced the process's own."""
+    stream = sys.__stderr__
+    return stream is not None and sys.stderr is stream and stream.isatty()
+
+
+def progress_bar(items: Iterable[Item], label: str, progress: bool | None) -> Iterator[Item]:
+    """The items again, with a bar that leaves no trace. progress: True, False, None (only on a terminal)."""
+    total = len(items) if isinstance(items, Sized) else None
+    shown = on_a_terminal() if progress is None else progress
+    yield from tqdm(items, label, total, leave=False, disable=not shown)

@@ -21,7 +21,8 @@ from torch import Tensor
 from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_bptt
 from eqprop_lab.equilibrium.contrast import NUDGED_STEPS, Estimate, Gradients, Settings
 from eqprop_lab.equilibrium.costs import CostGradient, make_cost
-from eqprop_lab.equilibrium.phases import CostNudge, asymmetric, centered, holomorphic, one_sided
+from eqprop_lab.equilibrium.nudges import CostNudge
+from eqprop_lab.equilibrium.phases import asymmetric, centered, holomorphic, one_sided
 from eqprop_lab.equilibrium.solvers import SOLVERS
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.validation import one_of, positive_int, real

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eqprop_lab.equilibrium.contrast import Settings, stacked
 from eqprop_lab.equilibrium.costs import CostGradient
+from eqprop_lab.equilibrium.nudges import ReadoutNudge
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.models.base import EquilibriumModel, State
@@ -52,28 +53,19 @@ class _Pair(EquilibriumModel):
         return self.model.readout(state)
 
 
-class _PairNudge:
+class _PairNudge(ReadoutNudge):
     """The nudges +beta and -beta, as what they do to the mean and to the half difference of the forces."""
-
-    through_readout = True
 
     def __init__(self, model: EquilibriumModel, cost_grad: CostGradient, beta: float, free: State) -> None:
         self.model, self.cost_grad, self.beta = model, cost_grad, beta
         self.origin = model.readout(tuple(torch.zeros_like(block[:1]) for block in free))
 
-    def _cotangent(self, state: State) -> Tensor:
+    def cotangent(self, state: State) -> Tensor:
         mean, half = self.model.readout(state).chunk(2)
         half = half - self.origin
         phases = torch.stack([mean + half, mean - half])
         plus, minus = torch.broadcast_to(self.cost_grad(phases), phases.shape)
         return torch.cat([plus - minus, plus + minus]).mul_(self.beta / 2)
-
-    def __call__(self, state: State) -> tuple[Tensor | None, ...]:
-        pulls = self.model.readout_vjp(state, self._cotangent(state))
-        return tuple(None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True))
-
-    def subtract(self, state: State, force: State) -> State:
-        return self.model.pulled(force, state, self._cotangent(state))
 
 
 def relax_pair(

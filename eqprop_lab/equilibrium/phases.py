@@ -12,7 +12,6 @@ Laborieux and Zenke 2022, arXiv:2209.00530 (holomorphic); Scurria et al. 2026, a
 from __future__ import annotations
 
 import cmath
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,40 +20,10 @@ from eqprop_lab.equilibrium.contrast import Estimate, Settings, contrast, free_p
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import force_jvp, force_vjp
 from eqprop_lab.equilibrium.mean_difference import relax_pair
+from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.solvers import make_solver, rows
 from eqprop_lab.models.base import EquilibriumModel, Nudge, State
-
-
-class CostNudge:
-    """(beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta each.
-
-    cost_grad: logits (phases, B, K) -> dC/dz, broadcast over the phases.
-    """
-
-    through_readout = True
-
-    def __init__(self, model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[complex]) -> None:
-        self.model, self.cost_grad = model, cost_grad
-        wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
-        self.betas = torch.tensor(betas, dtype=wide)
-        self.scale = self.betas  # beta of every phase, shaped and typed as the first logits that come
-
-    def _cotangent(self, state: State) -> Tensor:
-        logits = self.model.readout(state)
-        phases = logits.unflatten(0, (len(self.betas), -1))
-        if self.scale.ndim != phases.ndim:
-            self.scale = self.betas.to(logits).reshape(-1, *[1] * (phases.ndim - 1))
-        return (self.scale * self.cost_grad(phases)).flatten(0, 1)
-
-    def __call__(self, state: State) -> tuple[Tensor | None, ...]:
-        """What is subtracted from each block's force."""
-        pulls = self.model.readout_vjp(state, self._cotangent(state))
-        return tuple(None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True))
-
-    def subtract(self, state: State, force: State) -> State:
-        """The force with the nudge subtracted, by the model's own quickest way."""
-        return self.model.pulled(force, state, self._cotangent(state))
 
 
 def _nudged(
@@ -126,11 +95,8 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
         drive, free = free_phase(model, x, settings)
         beta = strength(model, free.state, cost_grad, settings)
         twice, start = stacked([drive] * 2), stacked([free.state] * 2)
-        pull, forward, backward = (
-            CostNudge(model, cost_grad, (beta, -beta)),
-            force_jvp(model, start, twice),
-            force_vjp(model, start, twice),
-        )
+        pull = CostNudge(model, cost_grad, (beta, -beta))
+        forward, backward = force_jvp(model, start, twice), force_vjp(model, start, twice)
 
         def nudge(state: State) -> State:
             away = tuple(s - f for s, f in zip(state, start, strict=True))

@@ -9,16 +9,13 @@ max bytes at one time     the tensors a computation holds, which is what BPTT pa
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.live_bytes import MemoryTimeline
 from eqprop_lab.models.base import EquilibriumModel, State
 from eqprop_lab.validation import positive_int, real
 
@@ -144,34 +141,6 @@ def inject_noise_and_relax(
     }
 
 
-class _TensorBytes(TorchDispatchMode):
-    """Counts the bytes of tensor storages made while it is active: `now` alive, `peak` the most at one time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._alive: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                # Views and results written into a given buffer are no new memory.
-                if storage._cdata not in given | self._alive:
-                    self._alive.add(storage._cdata)
-                    self.now += storage.nbytes()
-                    self.peak = max(self.peak, self.now)
-                    weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
-        return out
-
-    def _freed(self, key: int, nbytes: int) -> None:
-        self._alive.discard(key)
-        self.now -= nbytes
-
-
 def peak_tensor_bytes(computation: Callable[[], object]) -> int:
     """Most bytes that tensors made by `computation()` hold at one time.
 
@@ -179,6 +148,6 @@ def peak_tensor_bytes(computation: Callable[[], object]) -> int:
     many views it has. Every device counts; scratch memory inside a single operation does not. The computation runs
     once, several times slower than usual: for measuring only.
     """
-    with _TensorBytes() as counted:
+    with MemoryTimeline() as counted:
         computation()
     return counted.peak

@@ -137,7 +137,7 @@ def relax(
         solver: "picard", "damped" (weight `damping` in (0, 1] on the new state) or "chebyshev" (symmetric couplings).
         start: a state to start from; trajectory: keep every state (memory grows with the steps); per_sample: count the
             steps each sample needed for `tol`.
-        nudge: state -> what is subtracted inside the activation, block by block (see `phases.CostNudge`).
+        nudge: state -> what is subtracted inside the activation, block by block (see `nudges.CostNudge`).
     Returns: Equilibrium; its residual is always measured. No graph is kept.
     Raises: TypeError, ValueError for bad arguments; DivergenceError. Warns ConvergenceWarning when tol is missed.
     """

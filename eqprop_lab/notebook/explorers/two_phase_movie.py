@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from eqprop_lab.datasets import build_dataset
 from eqprop_lab.equilibrium.costs import make_cost
-from eqprop_lab.equilibrium.phases import CostNudge
+from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider

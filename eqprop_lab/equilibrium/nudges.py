@@ -1,0 +1,53 @@
+"""Nudges that act through the readout: from a cotangent of the logits to what is subtracted from each force."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from eqprop_lab.equilibrium.costs import CostGradient
+from eqprop_lab.models.base import EquilibriumModel, State
+
+
+class ReadoutNudge(ABC):
+    """(1 / kappa_l) (d readout / d s_l)^T cotangent(state), as a step of the model takes it."""
+
+    through_readout = True
+    model: EquilibriumModel
+
+    @abstractmethod
+    def cotangent(self, state: State) -> Tensor:
+        """What pulls on the logits of the state, one row a sample."""
+
+    def __call__(self, state: State) -> tuple[Tensor | None, ...]:
+        """What is subtracted from each block's force."""
+        pulls = self.model.readout_vjp(state, self.cotangent(state))
+        return tuple(None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True))
+
+    def subtract(self, state: State, force: State) -> State:
+        """The force with the nudge subtracted, by the model's own quickest way."""
+        return self.model.pulled(force, state, self.cotangent(state))
+
+
+class CostNudge(ReadoutNudge):
+    """(beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta each.
+
+    cost_grad: logits (phases, B, K) -> dC/dz, broadcast over the phases.
+    """
+
+    def __init__(self, model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[complex]) -> None:
+        self.model, self.cost_grad = model, cost_grad
+        wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
+        self.betas = torch.tensor(betas, dtype=wide)
+        self.scale = self.betas  # beta of every phase, shaped and typed as the first logits that come
+
+    def cotangent(self, state: State) -> Tensor:
+        """beta dC/dz of every phase."""
+        logits = self.model.readout(state)
+        phases = logits.unflatten(0, (len(self.betas), -1))
+        if self.scale.ndim != phases.ndim:
+            self.scale = self.betas.to(logits).reshape(-1, *[1] * (phases.ndim - 1))
+        return (self.scale * self.cost_grad(phases)).flatten(0, 1)

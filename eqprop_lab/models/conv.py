@@ -34,6 +34,37 @@ def _per_layer(name: str, value: int | Sequence[int], depth: int) -> list[int]:
     return values
 
 
+def conv_maps(
+    input_channels: int,
+    hidden_channels: int | Sequence[int],
+    image_size: int | Sequence[int] | None = None,
+    kernel_size: int | Sequence[int] | None = None,
+    strides: int | Sequence[int] | None = None,
+) -> list[ConvMap]:
+    """The convolutions of ConvEqProp from the input to the top layer. Arguments and errors as there."""
+    inputs = positive_int("input_channels", input_channels)
+    if isinstance(hidden_channels, int):
+        hidden_channels = [hidden_channels, 2 * hidden_channels]
+    channels = [inputs, *_layer_widths("hidden_channels", hidden_channels)]
+    depth = len(channels) - 1
+    size = (28 if inputs == 1 else 32) if image_size is None else image_size
+    height, width = _per_layer("image_size", size, 2)
+    chosen = None if strides is None else _per_layer("strides", strides, depth)
+    kernels = None if kernel_size is None else _per_layer("kernel_size", kernel_size, depth)
+    maps = []
+    for layer in range(depth):
+        halve = height % 2 == 0 and width % 2 == 0 and (layer > 0 or min(height, width) >= SMALL)
+        stride = (2 if halve else 1) if chosen is None else chosen[layer]
+        kernel = (5 if layer == 0 and stride > 1 else 3) if kernels is None else kernels[layer]
+        if kernel % 2 == 0 and stride == 1:
+            raise ValueError(f"kernel_size must be odd where the stride is 1, got {kernel} for layer {layer + 1}")
+        if height % stride or width % stride:
+            raise ValueError(f"strides: {stride} of layer {layer + 1} does not divide its {height}x{width} images")
+        maps.append(ConvMap((channels[layer], channels[layer + 1]), (height, width), kernel, stride))
+        height, width = height // stride, width // stride
+    return maps
+
+
 class ConvEqProp(LayeredModel):
     """Convolutional equilibrium network: stride instead of pooling, tanh states, flat linear readout.
 
@@ -45,7 +76,7 @@ class ConvEqProp(LayeredModel):
         rho: the certified contraction is kept below this, in (0, 1). use_spectral_norm: False lifts the bound.
         max_steps: sweeps of a free phase. seed: as in LoopedMLP.
         image_size: pixels a side, or (height, width); None is 28 for one channel and 32 for any other number.
-        kernel_size: odd, one or one per layer; None is 3, and 5 for a first layer with a stride.
+        kernel_size: one or one per layer, odd where the stride is 1; None is 3, and 5 for a first layer with a stride.
         strides: one or one per layer, each must divide its image; None is 2 wherever the size is even, and 1 for the
             first layer of images below 16 pixels.
 
@@ -72,29 +103,10 @@ class ConvEqProp(LayeredModel):
         kernel_size: int | Sequence[int] | None = None,
         strides: int | Sequence[int] | None = None,
     ) -> None:
-        inputs = positive_int("input_channels", input_channels)
-        given = hidden_channels
-        if isinstance(hidden_channels, int):
-            hidden_channels = [hidden_channels, 2 * hidden_channels]
-        channels = [inputs, *_layer_widths("hidden_channels", hidden_channels)]
-        depth = len(channels) - 1
-        size = (28 if input_channels == 1 else 32) if image_size is None else image_size
-        height, width = _per_layer("image_size", size, 2)
-        chosen = None if strides is None else _per_layer("strides", strides, depth)
-        kernels = None if kernel_size is None else _per_layer("kernel_size", kernel_size, depth)
-        maps = []
-        for layer in range(depth):
-            halve = height % 2 == 0 and width % 2 == 0 and (layer > 0 or min(height, width) >= SMALL)
-            stride = (2 if halve else 1) if chosen is None else chosen[layer]
-            kernel = (5 if layer == 0 and stride > 1 else 3) if kernels is None else kernels[layer]
-            if kernel % 2 == 0:
-                raise ValueError(f"kernel_size must be odd, got {kernel} for layer {layer + 1}")
-            if height % stride or width % stride:
-                raise ValueError(f"strides: {stride} of layer {layer + 1} does not divide its {height}x{width} images")
-            maps.append(ConvMap((channels[layer], channels[layer + 1]), (height, width), kernel, stride))
-            height, width = height // stride, width // stride
+        maps = conv_maps(input_channels, hidden_channels, image_size, kernel_size, strides)
         super().__init__(maps, output_dim, gamma, rho, use_spectral_norm, max_steps, seed)
-        self.input_channels, self.hidden_channels, self.channels = inputs, given, tuple(channels[1:])
+        self.input_channels, self.hidden_channels = input_channels, hidden_channels
+        self.channels = tuple(linear.channels[1] for linear in maps)
 
     def _check_shape(self, x: Tensor) -> None:
         if x.ndim == 4 and x.shape[1] != self.input_channels:

@@ -111,15 +111,21 @@ class DenseMap:
 
 @dataclass(frozen=True)
 class ConvMap:
-    """Square convolution with zero padding (kernel - 1)/2: (B, in, H, W) -> (B, out, H / stride, W / stride).
+    """Square convolution with zero padding: (B, in, H, W) -> (B, out, H / stride, W / stride).
 
-    `kernel` is odd and `stride` divides `size` = (H, W) of the input: then `down` gives back exactly H x W.
+    `kernel` is odd, or even with a stride of 2 or more, and `stride` divides `size` = (H, W) of the input: then `down`
+    gives back exactly H x W. A kernel of 4 with stride 2 holds every 3x3 convolution followed by 2x2 average pooling.
     """
 
     channels: tuple[int, int]
     size: tuple[int, int]
     kernel: int
     stride: int
+
+    @property
+    def padding(self) -> int:
+        """Zeros around the input."""
+        return (self.kernel - 1) // 2
 
     @property
     def in_shape(self) -> Shape:
@@ -143,15 +149,16 @@ class ConvMap:
 
     def up(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """conv(x, W) + bias."""
-        return F.conv2d(x, weight, None if bias is None else bias.flatten(), self.stride, self.kernel // 2)
+        return F.conv2d(x, weight, None if bias is None else bias.flatten(), self.stride, self.padding)
 
     def down(self, y: Tensor, weight: Tensor) -> Tensor:
         """conv_transpose(y, W), the exact adjoint of `up`."""
-        return F.conv_transpose2d(y, weight, None, self.stride, self.kernel // 2, self.stride - 1)
+        extra = self.stride + 2 * self.padding - self.kernel  # rows at the far edge that no output begins at
+        return F.conv_transpose2d(y, weight, None, self.stride, self.padding, extra)
 
     def weight_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Correlation of x and y at the offsets of the kernel."""
-        return conv2d_weight(x, self.weight_shape, y, self.stride, self.kernel // 2)
+        return conv2d_weight(x, self.weight_shape, y, self.stride, self.padding)
 
     @torch.no_grad()
     def norm_bound(self, weight: Tensor) -> float:

@@ -88,7 +88,10 @@ def test_presets_construct_and_read_out(name: str, shape: tuple[int, ...]) -> No
 ODD = ConvEqProp(2, [3, 4, 5], 10, image_size=(9, 15), strides=[3, 1, 1], kernel_size=[5, 3, 3]).double()
 
 
-@pytest.mark.parametrize("model", [conv([3, 4, 5]), deep(), ODD])
+EVEN = ConvEqProp(2, [3, 4, 5], 10, image_size=(12, 24), strides=[3, 2, 2], kernel_size=[6, 4, 2]).double()
+
+
+@pytest.mark.parametrize("model", [conv([3, 4, 5]), deep(), ODD, EVEN])
 @torch.no_grad()
 def test_down_is_the_adjoint_of_up(model: LayeredModel) -> None:
     for layer in model._layers():
@@ -264,7 +267,12 @@ def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
         ((1, 4, 10), {"image_size": 9, "strides": 2}, ValueError, "2 of layer 1 does not divide its 9x9 images"),
         ((1, 4, 10), {"image_size": 14, "strides": [2, 2]}, ValueError, "2 of layer 2 does not divide its 7x7"),
         ((1, 4, 10), {"strides": [2]}, ValueError, "strides must be one integer or one for each of the 2 layers"),
-        ((1, 4, 10), {"kernel_size": 4}, ValueError, "kernel_size must be odd, got 4"),
+        (
+            (1, 4, 10),
+            {"kernel_size": 4, "strides": 1},
+            ValueError,
+            "kernel_size must be odd where the stride is 1, got 4",
+        ),
         ((1, 4, 10), {"image_size": 2.5}, TypeError, "image_size must be an integer"),
         ((1, 4, 10), {"gamma": 0.0}, ValueError, "gamma must be a finite number > 0 and <= 1, got 0"),
         ((1, 4, 10), {"gamma": 1.5}, ValueError, "gamma must be"),

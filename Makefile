@@ -5,6 +5,7 @@ PIP_ARGS    ?=
 CONSTRAINTS ?= constraints.txt
 EXTRAS      ?= lab,test
 LAB_ARGS    ?=
+GPU_ARGS    ?=
 PYTEST_ARGS ?=
 
 comma := ,
@@ -26,6 +27,7 @@ help:  ## list the targets and the variables
 	@echo
 	@echo "  NB=04_looped_mlp   only these notebooks (notebooks, nbval)   PROFILE=smoke|full|cuda   UPDATE=1"
 	@echo "  LAB_ARGS=--port=9000   passed to JupyterLab                  PYTEST_ARGS='-x tests/test_setup.py'"
+	@echo "  GPU_ARGS='--only cifar10 --data FOLDER'   passed to gpu-check"
 	@echo "  PYTHON=python3.13      makes the environment                 EXTRAS=lab,test,gpu"
 	@echo "  PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"
 	@echo "                     passed to pip; this value spares a Linux machine without a GPU the CUDA libraries"
@@ -71,7 +73,7 @@ format: $(STAMP)  ## format the code and mend what ruff can mend
 	$(PY) -m ruff check --fix .
 
 gpu-check: $(STAMP)  ## run the checks that need a CUDA device
-	$(PY) -m eqprop_lab gpu-check $(if $(OUT),--out $(OUT))
+	$(PY) -m eqprop_lab gpu-check $(if $(OUT),--out $(OUT)) $(GPU_ARGS)
 
 bench: $(STAMP)  ## measure speed and latencies (tests/benchmarks)
 	@set -e; for script in tests/benchmarks/bench_*.py; do \

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from eqprop_lab import acceleration
 from eqprop_lab.acceleration import check_cupy_available, compile_model, get_optimal_backend
+from eqprop_lab.augmentation import Augmentation
 from eqprop_lab.config import create_model_preset, get_dataset_info, get_model_config
 from eqprop_lab.datasets import DataUnavailable, build_dataset
 from eqprop_lab.equilibrium.block import EquilibriumBlock
@@ -14,14 +15,17 @@ from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, relax
 from eqprop_lab.equilibrium.verification import verify_spectral_norm
 from eqprop_lab.experiment_config import load_config, train_from_config
-from eqprop_lab.models import BackpropMLP, ConvEqProp, DeepEqProp, EquilibriumModel, LoopedMLP
+from eqprop_lab.models import BackpropCNN, BackpropMLP, ConvEqProp, DeepEqProp, EquilibriumModel, LoopedMLP
 from eqprop_lab.models.registry import ModelRegistry, model_registry
+from eqprop_lab.trained import list_trained, load_trained, save_trained, trained_info
 from eqprop_lab.training import EqPropTrainer, StopTraining
 from eqprop_lab.utils import compute_gradient_norm, count_parameters, estimate_memory_usage
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Augmentation",
+    "BackpropCNN",
     "BackpropMLP",
     "ConvEqProp",
     "ConvergenceWarning",
@@ -50,10 +54,14 @@ __all__ = [
     "get_dataset_info",
     "get_model_config",
     "get_optimal_backend",
+    "list_trained",
     "load_config",
+    "load_trained",
     "model_registry",
     "relax",
+    "save_trained",
     "train_from_config",
+    "trained_info",
     "verify_spectral_norm",
 ]
 

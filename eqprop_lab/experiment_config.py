@@ -5,9 +5,10 @@
     data:       {dataset: digits, ...}
     experiment: {name: first_try, seed: 0}
 
-`input_dim` and `output_dim` follow from the data set where they are left out. `training` takes the arguments of
-EqPropTrainer (`learning_rate` is its `lr`), and `early_stopping`, the patience in epochs. `data` takes the options of
-`build_dataset`, `experiment` also `use_wandb`, `use_tensorboard` and `project`, which the command `train` acts on.
+`input_dim`, `output_dim`, `input_channels` and `image_size` follow from the data set where they are left out.
+`training` takes the arguments of EqPropTrainer (`learning_rate` is its `lr`), and `early_stopping`, the patience in
+epochs. `data` takes the options of `build_dataset` and `augmentation` (see `config_sections`), `experiment` also
+`use_wandb`, `use_tensorboard` and `project`, which the command `train` acts on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,19 @@ from typing import Any
 import torch
 import yaml
 
-from eqprop_lab.config import get_dataset_info, get_model_config, preset_model
+from eqprop_lab.augmentation import Augmentation
+from eqprop_lab.config import dataset_name
+from eqprop_lab.config_sections import check_sizes, data_facts, read_augmentation, read_experiment, read_model
 from eqprop_lab.datasets import DataSet, build_dataset
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.models.registry import model_registry
 from eqprop_lab.training import EarlyStopping, EqPropTrainer, History, seed_everything
-from eqprop_lab.validation import known_keys, one_of, positive_int
+from eqprop_lab.validation import known_keys, positive_int
 
 SECTIONS = ("model", "training", "data", "experiment")
 _TRAINER = [name for name in inspect.signature(EqPropTrainer).parameters if name not in ("model", "lr", "progress")]
 TRAINING_KEYS = ("epochs", "batch_size", "learning_rate", "early_stopping", *_TRAINER)
-DATA_KEYS = ("dataset", "augmentation", "validation", "limit", "root", "samples", "noise", "seed")
+DATA_KEYS = ("dataset", "augmentation", "validation", "limit", "root", "size", "channels", "samples", "noise", "seed")
 EXPERIMENT_KEYS = ("name", "seed", "use_wandb", "use_tensorboard", "project")
 
 
@@ -53,6 +56,7 @@ class ExperimentConfig:
     epochs: int = 10
     batch_size: int = 64
     early_stopping: int | None = None
+    augmentation: Augmentation | None = None
 
     @property
     def seed(self) -> int:
@@ -64,6 +68,7 @@ class ExperimentConfig:
         training = {"epochs": self.epochs, "batch_size": self.batch_size, "early_stopping": self.early_stopping}
         options = {("learning_rate" if key == "lr" else key): value for key, value in self.trainer.items()}
         data = {("dataset" if key == "name" else key): value for key, value in self.data.items()}
+        data["augmentation"] = False if self.augmentation is None else asdict(self.augmentation)
         model = {"name": self.model, "params": dict(self.params)}
         return {"model": model, "training": training | options, "data": data, "experiment": dict(self.experiment)}
 
@@ -125,7 +130,8 @@ def _section(content: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> di
 def parse_config(content: Any) -> ExperimentConfig:
     """Check the four sections as Python data. Builds model and trainer once to check their values; loads no data.
 
-    Raises: TypeError, ValueError naming the key, the value and what is accepted.
+    Raises: TypeError, ValueError naming the key, the value and what is accepted; DataUnavailable if a folder of images
+    is not there and the sizes of the model are to follow from it.
     """
     if not isinstance(content, Mapping):
         raise TypeError(f"a config must be a mapping with the sections {', '.join(SECTIONS)}, got {content!r}")
@@ -133,14 +139,12 @@ def parse_config(content: Any) -> ExperimentConfig:
     model = _section(content, "model", ("name", "preset", "params"))
     training = _section(content, "training", TRAINING_KEYS)
     data = _section(content, "data", DATA_KEYS)
-    experiment = _section(content, "experiment", EXPERIMENT_KEYS)
-    experiment = _experiment(experiment)
+    experiment = read_experiment(_section(content, "experiment", EXPERIMENT_KEYS))
     if "dataset" not in data:
         raise ValueError("data.dataset must name a data set")
-    facts = get_dataset_info(data.pop("dataset"))
-    if data.pop("augmentation", False) is not False:
-        raise ValueError("data.augmentation must be false: augmentation is not part of this version")
-    name, params = _model(model, facts, experiment["seed"])
+    options = {"name": dataset_name(data.pop("dataset")), **data}
+    augmentation = read_augmentation(options.pop("augmentation", False), options["name"])
+    name, params = read_model(model, options, experiment["seed"])
     if isinstance(training.get("optimizer"), str):
         training["optimizer"] = training["optimizer"].lower()
     epochs = positive_int("training.epochs", training.pop("epochs", 10))
@@ -150,50 +154,9 @@ def parse_config(content: Any) -> ExperimentConfig:
         positive_int("training.early_stopping", patience)
     if "learning_rate" in training:
         training["lr"] = training.pop("learning_rate")
-    options = {"name": facts["name"], **data}
-    config = ExperimentConfig(name, params, training, options, experiment, epochs, size, patience)
+    config = ExperimentConfig(name, params, training, options, experiment, epochs, size, patience, augmentation)
     make_trainer(config)
     return config
-
-
-def _experiment(section: dict[str, Any]) -> dict[str, Any]:
-    filled = {"name": "experiment", "seed": 0, "use_wandb": False, "use_tensorboard": False, "project": "eqprop_lab"}
-    filled |= section
-    seed = filled["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"experiment.seed must be an integer from 0 to 2^32 - 1, got {seed!r}")
-    for key in ("name", "project"):
-        if not isinstance(filled[key], str) or not filled[key]:
-            raise ValueError(f"experiment.{key} must be a non-empty text, got {filled[key]!r}")
-    for key in ("use_wandb", "use_tensorboard"):
-        if not isinstance(filled[key], bool):
-            raise ValueError(f"experiment.{key} must be true or false, got {filled[key]!r}")
-    return filled
-
-
-def _model(section: dict[str, Any], facts: dict[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
-    """(registered name, complete arguments) of the model section for a data set."""
-    given = section.get("params") or {}
-    if not isinstance(given, Mapping):
-        raise TypeError(f"model.params must be a mapping of arguments, got {given!r}")
-    if ("name" in section) == ("preset" in section):
-        raise ValueError(f"section 'model' needs either a 'name' or a 'preset', got {sorted(section)}")
-    params: dict[str, Any] = dict(given)
-    if "preset" in section:
-        name = preset_model(section["preset"])
-        params = get_model_config(section["preset"], **params)
-    else:
-        name = section["name"]
-    one_of("model.name", name, model_registry.list_models())
-    known = model_registry.parameters(name) or {}
-    for key, value in (("input_dim", facts["input_dim"]), ("output_dim", facts["output_dim"]), ("seed", seed)):
-        if key in known:
-            params.setdefault(key, value)
-    for key in ("input_dim", "output_dim"):
-        if key in known and params[key] != facts[key]:
-            raise ValueError(f"model.params.{key} is {params[key]}, but {facts['name']} has {facts[key]}")
-    model_registry.check(name, params)
-    return name, params
 
 
 def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
@@ -211,7 +174,9 @@ def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
 
 def build_experiment(config: ExperimentConfig) -> tuple[EqPropTrainer, DataSet]:
     """(trainer with a fresh model, data set). Raises as `build_dataset` does: DataUnavailable, ValueError."""
-    return make_trainer(config), build_dataset(config.data)
+    trainer, data = make_trainer(config), build_dataset(config.data)
+    check_sizes(config.params, data_facts(data))
+    return trainer, data
 
 
 def fit_experiment(
@@ -219,12 +184,15 @@ def fit_experiment(
 ) -> History:
     """Train on the training split, looking at the validation split after every epoch; the test split is not touched.
 
+    Both are moved whole to the device of the trainer; augmentation changes the training images only.
+
     options: those of `EqPropTrainer.fit` (`checkpoint_path`, `resume`).
     """
     seed_everything(config.seed)
     stop = [] if config.early_stopping is None else [EarlyStopping(patience=config.early_stopping)]
-    loader = data.train.batches(config.batch_size, shuffle=True, seed=config.seed)
-    held = data.validation.batches(config.batch_size)
+    train, held_out = (split.to(trainer.device) for split in (data.train, data.validation))
+    loader = train.batches(config.batch_size, shuffle=True, seed=config.seed, augment=config.augmentation)
+    held = held_out.batches(config.batch_size)
     return trainer.fit(loader, config.epochs, held, [*stop, *callbacks], **options)
 
 

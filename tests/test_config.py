@@ -83,6 +83,7 @@ def test_facts_cover_every_data_set_and_agree_with_the_data(tmp_path: Path) -> N
     for name in NAMES:
         facts = get_dataset_info(name)
         assert dataset_name(name.replace("_", "-").upper()) == name
+        assert (facts["channels"] is None) == (name in ("xor", "two_moons", "image_folder"))
         if facts["channels"] is not None:
             assert facts["input_dim"] == facts["channels"] * facts["size"] ** 2
     for config in ("digits", "xor", "two_moons", {"name": "mnist", "root": tmp_path, "validation": 5}):

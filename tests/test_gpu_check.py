@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,8 @@ import pytest
 import torch
 
 from eqprop_lab import estimate_gradients, gpu_check
+from eqprop_lab.gpu.budget import device_name
+from eqprop_lab.gpu.cifar_parts import Options
 from eqprop_lab.gpu_check import CHECKS, device_facts, parity, run_checks, step_time, store
 
 CPU = torch.device("cpu")
@@ -32,7 +36,7 @@ def test_with_a_gpu_the_report_is_stored_and_a_failure_is_the_exit_status(
     checks = {"device": CHECKS["device"]}
     monkeypatch.setattr(gpu_check, "CHECKS", checks)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu_check, "run_checks", lambda device, real=run_checks: real(CPU))
+    monkeypatch.setattr(gpu_check, "run_checks", lambda device, *given, real=run_checks: real(CPU, *given))
     assert gpu_check.main(["--out", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     report = json.loads(path.read_text())
@@ -83,18 +87,58 @@ def test_step_time_and_device_facts_are_figures(monkeypatch: pytest.MonkeyPatch)
     assert device_facts(CPU)["name"]
 
 
-def test_facts_and_timing_of_a_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facts_of_a_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
     card = SimpleNamespace(name="a card", major=9, minor=0, total_memory=2**31)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
     facts = device_facts(torch.device("cuda"))
     assert facts == {"ok": True, "name": "a card", "memory_gib": 2.0, "capability": "9.0"}
-    waited: list[torch.device] = []
-    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
-    for device in (CPU, torch.device("cuda")):
-        gpu_check._wait(device)
-    assert waited == [torch.device("cuda")]  # without it a step would end when it has been handed over
+    assert device_name(torch.device("cuda")) == "a card"
+
+
+def test_single_checks_run_on_a_processor_when_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[Options] = []
+
+    def run(device: torch.device, options: Options) -> dict[str, object]:
+        given.append(options)
+        return {"ok": device == CPU, "finished": False}
+
+    monkeypatch.setitem(CHECKS, "cifar10", replace(CHECKS["cifar10"], run=run))
+    call = ["--device", "cpu", "--only", "cifar10", "device", "--out", str(tmp_path)]
+    assert gpu_check.main([*call, "--toy", "--minutes", "2", "--epochs", "4", "--data", "images"]) == 0
+    assert given == [Options(out=tmp_path, data=Path("images"), minutes=2.0, epochs=4, toy=True)]
+    (path,) = tmp_path.iterdir()
+    assert list(json.loads(path.read_text())["checks"]) == ["cifar10", "device"]
+    assert "ok     cifar10      ok True, finished False" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "cpu"], "cifar10 would take days; give --toy"),
+        (["--minutes", "0"], "minutes must be a finite number > 0"),
+        (["--only", "cifar"], "invalid choice: 'cifar'"),
+        (["--epochs", "3", "--fill-minutes", "4"], "give one of them"),
+    ],
+)
+def test_wrong_calls_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        gpu_check.main(arguments)
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_make_hands_its_options_on(root: Path) -> None:
+    done = subprocess.run(
+        ["make", "-n", "-o", "install", "gpu-check", "GPU_ARGS=--only cifar10 --toy", "OUT=there"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert "-m eqprop_lab gpu-check --out there --only cifar10 --toy\n" in done.stdout
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_every_check_passes_on_the_gpu() -> None:
-    assert run_checks(torch.device("cuda"))["ok"]
+def test_every_check_passes_on_the_gpu(tmp_path: Path) -> None:
+    report = run_checks(torch.device("cuda"), options=Options(out=tmp_path, toy=True))
+    assert report["ok"] and report["checks"]["cifar10"]["finished"]

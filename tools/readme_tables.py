@@ -16,35 +16,57 @@ from typing import Any
 from eqprop_lab.notebook.series import series, series_table
 
 ROOT = Path(__file__).resolve().parent.parent
-ROWS = (("eqprop", "LoopedMLP, EqProp"), ("backprop", "BackpropMLP, backprop"))
+# Keys of a result in the order of the rows, each with the way its network is trained.
+ROWS = {"eqprop": "EqProp", "response": "EqProp", "backprop": "backprop"}
+# The notebook that tells about the results of an equilibrium network.
+NOTEBOOKS = {"LoopedMLP": "04_looped_mlp", "ConvEqProp": "05_conv_eqprop"}
 
 
 def results_table(folder: Path) -> str:
-    """One row a result: value, spread over seeds, estimator, device, time, notebook; the backprop twin below it."""
+    """One row a network of a result: value, spread over seeds, estimator, device, time, notebook; backprop comes last.
+
+    Raises ValueError naming the file for a network that no notebook tells about.
+    """
     lines = ["| Data | Network | Estimator | Test accuracy | Seeds | CPU time a seed | Device | Notebook |"]
     lines.append("|:--|:--|:--|--:|--:|--:|:--|:--|")
-    for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if all(key in result for key, _ in ROWS):
-            lines += [_row(result, key, name) for key, name in ROWS]
+    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    results = {name: result for name, result in found.items() if "eqprop" in result and "networks" in result}
+    for name, result in results.items():
+        if result["networks"]["eqprop"] not in NOTEBOOKS:
+            raise ValueError(f"{name}: no notebook is known for {result['networks']['eqprop']!r}")
+        alike = [other for other in results.values() if _subject(other) == _subject(result)]
+        # Two recipes for the same network and data are told apart by their length.
+        data = result["dataset"] if len(alike) == 1 else f"{result['dataset']}, {result['recipe']['epochs']} epochs"
+        lines += [_row(result, key, data) for key in ROWS if key in result]
     return "\n".join(lines)
 
 
-def _row(result: dict[str, Any], key: str, name: str) -> str:
+def _subject(result: dict[str, Any]) -> tuple[str, str]:
+    return result["dataset"], result["networks"]["eqprop"]
+
+
+def _estimator(result: dict[str, Any], key: str) -> str:
+    if key == "eqprop":
+        return f"`{result['estimator']}`, beta {result['recipe']['beta']}"
+    return "`response`" if key == "response" else "autograd"
+
+
+def _row(result: dict[str, Any], key: str, data: str) -> str:
     runs = result[key]
     accuracy = [100 * run["test_accuracy"] for run in runs]
-    estimator = f"`{result['estimator']}`, beta {result['recipe']['beta']}" if key == "eqprop" else "autograd"
+    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
     sizes = "-".join(str(size) for size in result["sizes"])
     seconds = statistics.mean(run["cpu_seconds"] for run in runs)
+    notebook = NOTEBOOKS[result["networks"]["eqprop"]]
     cells = (
-        result["dataset"],
-        f"{name}, {sizes}, {result['parameters']:,} parameters",
-        estimator,
-        f"{statistics.mean(accuracy):.2f} ± {statistics.stdev(accuracy):.2f} %",
+        data,
+        f"{result['networks'][key]}, {ROWS[key]}, {sizes}, {result['parameters']:,} parameters",
+        _estimator(result, key),
+        f"{statistics.mean(accuracy):.2f}{spread} %",
         str(len(runs)),
         f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s",
         result["device"],
-        "[04](notebooks/04_looped_mlp.ipynb)",
+        f"[{notebook[:2]}](notebooks/{notebook}.ipynb)",
     )
     return "| " + " | ".join(cells) + " |"
 

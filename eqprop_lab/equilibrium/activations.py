@@ -25,12 +25,15 @@ def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
     return result
 
 
-def tanh_pair(mean: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-    """((p + r)/2, (p - r)/2) of p = tanh(mean + half), r = tanh(mean - half), the second without cancellation:
+def tanh_pair(pair: Tensor) -> Tensor:
+    """[abar; alpha] along the batch -> [M; D] = ((p + r)/2, (p - r)/2) of p, r = tanh(abar +- alpha), in place.
 
-    p - r = tanh(2 half) (1 - p r). Same shape and dtype as the arguments.
+    D = d (1 - m^2) / (1 - m^2 d^2),   M = m - D m d   with m, d = tanh(abar), tanh(alpha): no two close numbers are
+    subtracted, however small alpha is. Same shape and dtype as the argument.
     """
-    plus, minus = mean + half, mean - half
-    p, r, double = tanh(plus, plus), tanh(minus, minus), 2 * half
-    difference = tanh(double, double).mul_(torch.addcmul(torch.ones_like(p), p, r, value=-1)).mul_(0.5)
-    return p.add_(r).mul_(0.5), difference
+    mean, half = tanh(pair, pair).chunk(2)
+    product = mean * half
+    size = torch.addcmul(torch.ones((), dtype=pair.dtype, device=pair.device), product, product, value=-1)
+    half.addcmul_(product, mean, value=-1).div_(size)
+    mean.addcmul_(half, product, value=-1)
+    return pair

@@ -13,35 +13,50 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.contrast import INPUT, Estimate, Settings, contrast, free_phase, trained_parameters
 from eqprop_lab.equilibrium.costs import CostGradient
-from eqprop_lab.equilibrium.jacobian import Product, activation_product, force_jvp, force_vjp
+from eqprop_lab.equilibrium.jacobian import activation_product, force_jvp, force_vjp
+from eqprop_lab.equilibrium.over_relaxation import FIRST, OverRelaxed
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, movement, settle
 from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.models.base import EquilibriumModel, State
 
+Group = tuple[int, ...]
+Groups = Sequence[Group]
+
 
 def _solve(
-    model: EquilibriumModel, free: Equilibrium, drive: State, jacobian: Product, g: State, settings: Settings
+    model: EquilibriumModel,
+    free: Equilibrium,
+    drive: State,
+    jacobian: Callable[[Group, State], State],
+    groups: Groups,
+    g: State,
+    settings: Settings,
 ) -> tuple[State, float]:
-    """v = N (g + J v) by iteration from N g; (v, relative residual). Raises DivergenceError."""
+    """v = N (g + J v) by iteration from N g, group by group; (v, relative residual). Raises DivergenceError."""
     slopes, product = model.activation_slope(free.state), activation_product(model, free.state, drive)
-    source = product(g)
-
-    def apply(v: State) -> State:
-        turned = jacobian(v)
-        if slopes is None:
-            return tuple(s + p for s, p in zip(source, product(turned), strict=True))
-        return tuple(torch.addcmul(s, n, t) for s, n, t in zip(source, slopes, turned, strict=True))
-
-    v, residual, solver = source, math.inf, make_solver(settings.solver, radius=free.radius)
+    v = source = product(g)
+    residual, solver = math.inf, make_solver(settings.solver, radius=free.radius)
     for step in range(1, settings.nudged_steps + 1):
-        image = apply(v)
         last = step == settings.nudged_steps
+        omega = FIRST if isinstance(solver, OverRelaxed) and not last else 1.0
+        image = v
+        for group in groups:
+            turned = jacobian(group, image)
+            if slopes is None:
+                image = tuple(s + p for s, p in zip(source, product(turned), strict=True))
+                continue
+            moved = list(image)
+            for block in group:
+                new = torch.addcmul(source[block], slopes[block], turned[block])
+                moved[block] = new if omega == 1 else torch.lerp(image[block], new, omega)
+            image = tuple(moved)
         if settings.tol is not None or last:
             residual = float(movement(image, v)[0].max())
             if not math.isfinite(residual):
@@ -65,6 +80,15 @@ def _cost_slope(model: EquilibriumModel, free: State, cost_grad: CostGradient) -
     return logits, tuple(torch.zeros_like(s) if p is None else p for p, s in zip(pulls, free, strict=True))
 
 
+def _forward(model: EquilibriumModel, state: State, drive: State) -> tuple[Callable[[Group, State], State], Groups]:
+    """(group, v) -> J v, right in the blocks of the group; the groups are the model's own where its force is affine."""
+    if model.affine_force and model.activation_slope(state) is not None:
+        silent = tuple(torch.zeros_like(block) for block in drive)
+        return lambda group, v: model.block_forces(group, v, silent), model.groups
+    forward = force_jvp(model, state, drive)
+    return lambda group, v: forward(v), (tuple(range(len(state))),)
+
+
 def response(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
     """v = N (J v - g/kappa), dL/dtheta = -sum_l kappa_l <v_l, d force_l/d theta>: EqProp in the limit of a weak nudge.
 
@@ -73,9 +97,9 @@ def response(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         logits, g = _cost_slope(model, free.state, cost_grad)
-        forward = force_jvp(model, free.state, drive)
+        forward, groups = _forward(model, free.state, drive)
         pull = tuple(-block / k for block, k in zip(g, model.kappa, strict=True))
-        v, residual = _solve(model, free, drive, forward, pull, settings)
+        v, residual = _solve(model, free, drive, forward, groups, pull, settings)
     return Estimate(contrast(model, x, v, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
 
 
@@ -85,7 +109,8 @@ def implicit(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
         drive, free = free_phase(model, x, settings)
         logits, g = _cost_slope(model, free.state, cost_grad)
         backward = force_vjp(model, free.state, drive)
-        a, residual = _solve(model, free, drive, backward, g, settings)
+        every = (tuple(range(len(g))),)
+        a, residual = _solve(model, free, drive, lambda group, v: backward(v), every, g, settings)
         minus = tuple(-block / k for block, k in zip(a, model.kappa, strict=True))
     return Estimate(contrast(model, x, minus, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
 

@@ -21,22 +21,10 @@ from torch import Tensor
 from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_bptt
 from eqprop_lab.equilibrium.contrast import NUDGED_STEPS, Estimate, Gradients, Settings
 from eqprop_lab.equilibrium.costs import CostGradient, make_cost
-from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.phases import asymmetric, centered, holomorphic, one_sided
 from eqprop_lab.equilibrium.solvers import SOLVERS
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.validation import one_of, positive_int, real
-
-__all__ = [
-    "ESTIMATORS",
-    "CostNudge",
-    "Estimate",
-    "Gradients",
-    "Settings",
-    "estimate",
-    "estimate_gradients",
-    "make_settings",
-]
 
 AUTO_BETA = 0.03
 Estimator = Callable[[EquilibriumModel, Tensor, CostGradient, Settings], Estimate]

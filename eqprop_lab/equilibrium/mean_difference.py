@@ -1,7 +1,7 @@
 """The two nudged phases of an affine force as their mean and half difference, s+- = M +- D, a+- = abar +- alpha.
 
     abar = J M + u - beta (g+ - g-)/2,    alpha = J D - beta (g+ + g-)/2        g+- = dC/ds(M +- D) / kappa
-    p, r = tanh(abar +- alpha),           M = (p + r)/2,    D = tanh(2 alpha) (1 - p r)/2
+    p, r = tanh(abar +- alpha),           M = (p + r)/2,    D = (p - r)/2   (see `activations.tanh_pair`)
 
 The same states as relaxing +beta and -beta, with as many products, but D never comes from subtracting two nearly equal
 numbers: where a layer hardly moves (far below the readout, with a small feedback gain) float32 would keep only rounding
@@ -19,38 +19,17 @@ from eqprop_lab.equilibrium.nudges import ReadoutNudge
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.models.base import EquilibriumModel, State
+from eqprop_lab.models.view import ModelView
 
 
-class _Pair(EquilibriumModel):
+class _Pair(ModelView):
     """A model with affine force, stepped on the mean and half difference of two states, [M; D] along the batch."""
-
-    model: EquilibriumModel
-
-    def __init__(self, model: EquilibriumModel) -> None:
-        super().__init__(model.max_steps)
-        # Not registered as a submodule: this is a view of the model for the length of one phase.
-        self.__dict__["model"] = model
-        self.groups, self.kappa, self.readout_blocks = model.groups, model.kappa, model.readout_blocks
-
-    def drive(self, x: Tensor) -> State:
-        drive = self.model.drive(x)
-        return stacked([drive, tuple(torch.zeros_like(block) for block in drive)])
-
-    def initial_state(self, drive: State) -> State:
-        free = self.model.initial_state(tuple(block.chunk(2)[0] for block in drive))
-        return stacked([free, tuple(torch.zeros_like(block) for block in free)])
-
-    def force(self, state: State, drive: State) -> State:
-        return self.model.force(state, drive)
 
     def block_forces(self, group: tuple[int, ...], state: State, drive: State) -> State:
         return self.model.block_forces(group, state, drive)
 
     def activate(self, a: Tensor) -> Tensor:
-        return torch.cat(self.model.activate_pair(*a.chunk(2)))
-
-    def readout(self, state: State) -> Tensor:
-        return self.model.readout(state)
+        return self.model.activate_pair(a)
 
 
 class _PairNudge(ReadoutNudge):

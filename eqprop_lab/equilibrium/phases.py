@@ -24,6 +24,7 @@ from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.solvers import make_solver, rows
 from eqprop_lab.models.base import EquilibriumModel, Nudge, State
+from eqprop_lab.models.view import ModelView
 
 
 def _nudged(
@@ -111,30 +112,13 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
     return Estimate(gradients, free, logits, nudged.residual)
 
 
-class _Complexified(EquilibriumModel):
+class _Complexified(ModelView):
     """A model with affine force, stepped on complex states: force(a + ib) = force(a) + i J b."""
-
-    model: EquilibriumModel
-
-    def __init__(self, model: EquilibriumModel) -> None:
-        super().__init__(model.max_steps)
-        # Not registered as a submodule: this is a view of the model for the length of one phase.
-        self.__dict__["model"] = model
-        self.groups, self.kappa = model.groups, model.kappa
-
-    def drive(self, x: Tensor) -> State:
-        return self.model.drive(x)
-
-    def initial_state(self, drive: State) -> State:
-        return self.model.initial_state(drive)
 
     def force(self, state: State, drive: State) -> State:
         parts = stacked([tuple(s.real for s in state), tuple(s.imag for s in state)])
         forces = self.model.force(parts, stacked([drive, tuple(torch.zeros_like(d) for d in drive)]))
         return tuple(torch.complex(*f.chunk(2)) for f in forces)
-
-    def activate(self, a: Tensor) -> Tensor:
-        return self.model.activate(a)
 
     def readout(self, state: State) -> Tensor:
         real, imaginary = tuple(s.real.contiguous() for s in state), tuple(s.imag.contiguous() for s in state)

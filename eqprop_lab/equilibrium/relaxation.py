@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.over_relaxation import OverRelaxed
 from eqprop_lab.equilibrium.solvers import SOLVERS, Chebyshev, Solver, make_solver, rows
 from eqprop_lab.validation import one_of, positive_int, real
 
@@ -85,7 +86,11 @@ def settle(
     sample_steps = torch.full((len(state[0]),), max_steps) if per_sample else None
     with model.frozen_weights():
         while steps < max_steps and not reached:
-            image = model.step(state, drive, nudge, spare[steps % 3])
+            relaxed = solver if isinstance(solver, OverRelaxed) and solver.omega > 1 and steps + 1 < max_steps else None
+            if relaxed is None:
+                image = model.step(state, drive, nudge, spare[steps % 3])
+            else:
+                image = relaxed.sweep(model, state, drive, nudge)
             steps += 1
             if tol is not None or steps == max_steps:
                 with torch.no_grad():
@@ -94,6 +99,10 @@ def settle(
                 if not math.isfinite(residual):
                     raise DivergenceError(_diverged(steps, nudge is not None))
                 reached = residual <= (SETTLED if tol is None else tol)
+                if relaxed is not None:
+                    relaxed.watch(moved)
+                    if reached:  # what is returned is an image of the step itself
+                        relaxed.omega, reached = 1.0, False
                 if sample_steps is not None and tol is not None:
                     sample_steps[(relative.cpu() <= tol) & (sample_steps == max_steps)] = steps
             state = image if solver is None or reached or steps == max_steps else solver.advance(state, image)
@@ -134,7 +143,8 @@ def relax(
     Args:
         x: inputs (B, ...). max_steps: at most this many steps (default `model.max_steps`).
         tol: relative tolerance; None takes exactly `max_steps` steps.
-        solver: "picard", "damped" (weight `damping` in (0, 1] on the new state) or "chebyshev" (symmetric couplings).
+        solver: "picard", "damped" (weight `damping` in (0, 1] on the new state) "chebyshev" (symmetric couplings)
+            or "over_relaxed" (red-black models).
         start: a state to start from; trajectory: keep every state (memory grows with the steps); per_sample: count the
             steps each sample needed for `tol`.
         nudge: state -> what is subtracted inside the activation, block by block (see `nudges.CostNudge`).

@@ -2,6 +2,7 @@
 
     picard      s_{k+1} = F(s_k)
     damped      s_{k+1} = (1 - a) s_k + a F(s_k)
+    over_relaxed   see `over_relaxation`; for models that move in groups
     chebyshev   s_{k+1} = s_{k-1} + w_{k+1} (F(s_k) - s_{k-1}),  w_{k+1} = 1/(1 - r^2 w_k/4),  w_2 = 1/(1 - r^2/2)
 
 Chebyshev needs the radius r of the step's Jacobian, which is real for symmetric couplings. The certified norm is far
@@ -19,17 +20,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.over_relaxation import OverRelaxed
+
 State = tuple[Tensor, ...]
 WARM_UP = 4  # Picard steps from which the radius is measured
 LARGEST_RADIUS = 0.98
-SOLVERS = ("picard", "damped", "chebyshev")
+SOLVERS = ("picard", "damped", "chebyshev", "over_relaxed")
 
 
 def rows(state: State) -> Tensor:
     """Per-sample l2 norm over all blocks, (B,)."""
-    if len(state) == 1:
-        return torch.linalg.vector_norm(state[0].flatten(1), dim=1)
-    return torch.stack([torch.linalg.vector_norm(block.flatten(1), dim=1) for block in state]).norm(dim=0)
+    # Over all axes of a block as it lies in memory: flattening images with their channels last would copy them.
+    sizes = [torch.linalg.vector_norm(block, dim=tuple(range(1, block.ndim))) for block in state]
+    return sizes[0] if len(sizes) == 1 else torch.stack(sizes).norm(dim=0)
 
 
 class Solver(Protocol):
@@ -108,4 +111,6 @@ def make_solver(name: str, damping: float = 0.5, radius: Tensor | None = None) -
     """The solver of that name, for one relaxation; None is Picard, which remembers nothing."""
     if name == "chebyshev":
         return Chebyshev(radius)
+    if name == "over_relaxed":
+        return OverRelaxed()
     return Damped(damping) if name == "damped" and damping != 1.0 else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from eqprop_lab.models.backprop import BackpropMLP
+from eqprop_lab.models.backprop import BackpropCNN, BackpropMLP
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
 
-__all__ = ["BackpropMLP", "ConvEqProp", "DeepEqProp", "EquilibriumModel", "LoopedMLP"]
+__all__ = ["BackpropCNN", "BackpropMLP", "ConvEqProp", "DeepEqProp", "EquilibriumModel", "LoopedMLP"]

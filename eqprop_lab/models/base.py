@@ -7,7 +7,6 @@ Everything else (relaxation, gradient estimators, training, probes) is written a
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.models.inputs import check_input
 from eqprop_lab.validation import positive_int
 
 State = tuple[Tensor, ...]
@@ -28,34 +28,6 @@ def nudged_force(force: State, state: State, nudge: Nudge) -> State:
     if subtract is not None:
         return subtract(state, force)
     return tuple(f if pull is None else f - pull for f, pull in zip(force, nudge(state), strict=True))
-
-
-def as_vectors(x: Tensor, features: int) -> Tensor:
-    """Inputs of any image shape (B, ...) as rows (B, features). Raises ValueError when the sizes do not fit."""
-    rows = x.flatten(1) if x.ndim > 1 else x
-    if rows.ndim != 2 or rows.shape[1] != features:
-        raise ValueError(
-            f"x must hold a batch of {features} features each, as (B, {features}) or any image shape with that many "
-            f"pixels, got shape {tuple(x.shape)}"
-        )
-    return rows
-
-
-def check_input(x: Tensor, parameter: Tensor) -> None:
-    """Raise TypeError or ValueError unless x is a finite floating tensor of the parameters' dtype and device."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
-    if x.dtype != parameter.dtype:
-        raise TypeError(
-            f"x has dtype {x.dtype}, the model has {parameter.dtype}: convert one (x.to(...) or model.to(...))"
-        )
-    if x.device != parameter.device:
-        raise ValueError(f"x is on {x.device}, the model on {parameter.device}: move one of them")
-    if x.shape[0] == 0:
-        raise ValueError("x must hold at least one sample, got a batch of size 0")
-    # The sum is finite only if every value is; it costs a third of the full look, which decides when it is not.
-    if not math.isfinite(float(x.detach().sum())) and not bool(torch.isfinite(x).all()):
-        raise ValueError("x holds NaN or infinite values; every input must be finite")
 
 
 class EquilibriumModel(nn.Module, ABC):
@@ -105,10 +77,18 @@ class EquilibriumModel(nn.Module, ABC):
     def activate(self, a: Tensor) -> Tensor:
         """1-Lipschitz monotone activation, elementwise."""
 
-    def activate_pair(self, mean: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and half difference of activate(mean + half) and activate(mean - half)."""
+    def activate_(self, a: Tensor) -> Tensor:
+        """activate(a); `a` may be overwritten."""
+        return self.activate(a)
+
+    def activate_pair(self, pair: Tensor) -> Tensor:
+        """[abar; alpha] along the batch -> mean and half difference [M; D] of activate(abar +- alpha).
+
+        `pair` may be overwritten.
+        """
+        mean, half = pair.chunk(2)
         plus, minus = self.activate(mean + half), self.activate(mean - half)
-        return (plus + minus).mul_(0.5), (plus - minus).mul_(0.5)
+        return torch.cat([plus + minus, plus - minus]).mul_(0.5)
 
     def activation_slope(self, state: State) -> State | None:
         """d activate/da of an elementwise activation, expressed by the fixed point `state`; None for any other kind."""
@@ -141,15 +121,16 @@ class EquilibriumModel(nn.Module, ABC):
 
         out: buffers, different from `state`, that a model may write its result into when no gradients are recorded.
         """
-        current = list(state)
         for group in self.groups:
-            snapshot = tuple(current)
-            force = self.block_forces(group, snapshot, drive)
-            if nudge is not None and self._sees(group, nudge):
-                force = nudged_force(force, snapshot, nudge)
-            for block in group:
-                current[block] = self.activate(force[block])
-        return tuple(current)
+            state = self.update(group, state, drive, nudge)
+        return state
+
+    def update(self, group: tuple[int, ...], state: State, drive: State, nudge: Nudge | None = None) -> State:
+        """The state after one group of blocks has moved."""
+        force = self.block_forces(group, state, drive)
+        if nudge is not None and self._sees(group, nudge):
+            force = nudged_force(force, state, nudge)
+        return tuple(self.activate_(f) if i in group else s for i, (f, s) in enumerate(zip(force, state, strict=True)))
 
     def block_forces(self, group: tuple[int, ...], state: State, drive: State) -> State:
         """Forces in which only the blocks of `group` need be right; the others may hold anything of their shape."""

@@ -43,7 +43,9 @@ class BoundedMap(nn.Module):
         start = torch.randn(vectors, *linear.in_shape, generator=torch.Generator().manual_seed(0))
         self.register_buffer("basis", start.to(weight))
         self.register_buffer("square", torch.ones((), dtype=weight.dtype, device=weight.device))  # sigma^2
-        self._follow(weight.detach(), FIRST_ROUNDS, 1 + 1e-12)
+        # Growth counts from a first estimate: the 1 above is none, and a norm below it would end the search at once.
+        for rounds in (1, FIRST_ROUNDS - 1):
+            self._follow(weight.detach(), rounds, 1 + 1e-12)
         self._seen: tuple[int, float] | None = None
         self._register_load_state_dict_pre_hook(self._forget)
 

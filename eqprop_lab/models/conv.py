@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from eqprop_lab.models.base import as_vectors
+from eqprop_lab.models.inputs import as_vectors
 from eqprop_lab.models.layered import LayeredModel
 from eqprop_lab.models.linear_maps import ConvMap, DenseMap
 from eqprop_lab.validation import positive_int

@@ -33,6 +33,13 @@ START = 0.8  # share of the cap that the interior weights have at the start
 KEEPING = 3.0  # norm at which tanh layers keep the size of their states with depth
 
 
+def sum_into(first: Tensor, *others: Tensor) -> Tensor:
+    """The sum of all, written into the first."""
+    for other in others:
+        first.add_(other)
+    return first
+
+
 class Layer(nn.Module):
     """Weight and bias of one linear map; the weight of an interior layer is parametrised by `bound`."""
 
@@ -107,9 +114,13 @@ class LayeredModel(EquilibriumModel):
     def _layers(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]
 
+    def _top(self) -> LinearMap:
+        return self._layers()[-1].linear
+
     def effective_weights(self) -> dict[str, Tensor]:
-        """The weights of the interior layers by their number, from 1 (the layer above the first)."""
-        return {str(number): layer.weight for number, layer in enumerate(self._layers()) if number > 0}
+        """W_l of the interior layers as "up1", "up2", ... and gamma W_l as "down1", ... (1: above the first layer)."""
+        up = {f"up{number}": layer.weight for number, layer in enumerate(self._layers()) if number > 0}
+        return up | {name.replace("up", "down"): self.gamma * weight for name, weight in up.items()}
 
     def _weights(self) -> dict[str, Tensor]:
         return self.effective_weights() if self._frozen is None else self._frozen
@@ -138,20 +149,20 @@ class LayeredModel(EquilibriumModel):
         """The feed-forward pass: s_l = tanh(W_l s_(l-1) + b_l)."""
         state, weights = [self.activate(drive[0])], self._weights()
         for number, layer in enumerate(self._layers()[1:], start=1):
-            state.append(self.activate(layer.linear.up(state[-1], weights[str(number)]) + drive[number]))
+            state.append(self.activate(layer.linear.up(state[-1], weights[f"up{number}"]) + drive[number]))
         return tuple(state)
 
     def block_forces(self, group: tuple[int, ...], state: State, drive: State) -> State:
         """a_l of the layers in `group`; the others hold their state."""
         force, weights, layers = list(state), self._weights(), self._layers()
         for block in group:
-            a = drive[block]
+            terms = []
             if block > 0:
-                a = layers[block].linear.up(state[block - 1], weights[str(block)]) + a
+                terms.append(layers[block].linear.up(state[block - 1], weights[f"up{block}"]))
             if block + 1 < len(layers):
-                down = layers[block + 1].linear.down(state[block + 1], weights[str(block + 1)])
-                a = torch.add(a, down, alpha=self.gamma)
-            force[block] = a
+                terms.append(layers[block + 1].linear.down(state[block + 1], weights[f"down{block + 1}"]))
+            # Products are new tensors: what is added goes into the first of them.
+            force[block] = sum_into(*terms, drive[block])
         return tuple(force)
 
     def force(self, state: State, drive: State) -> State:
@@ -162,9 +173,13 @@ class LayeredModel(EquilibriumModel):
         """tanh."""
         return tanh(a)
 
-    def activate_pair(self, mean: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    def activate_(self, a: Tensor) -> Tensor:
+        """tanh, in place where no graph is recorded."""
+        return tanh(a) if torch.is_grad_enabled() else tanh(a, a)
+
+    def activate_pair(self, pair: Tensor) -> Tensor:
         """The pair of tanh, without cancellation."""
-        return tanh_pair(mean, half)
+        return tanh_pair(pair)
 
     def activation_slope(self, state: State) -> State:
         """1 - s^2."""
@@ -172,16 +187,16 @@ class LayeredModel(EquilibriumModel):
 
     def readout(self, state: State) -> Tensor:
         """z = W_out vec(s_L) + c."""
-        return self.W_out(state[-1].flatten(1))
+        return self.W_out(self._top().vec(state[-1]))
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         """W_out^T cotangent for the top layer, None for the others."""
-        pull = (cotangent @ self.W_out.weight).view(state[-1].shape)
-        return (*[None] * (len(state) - 1), pull)
+        return (*[None] * (len(state) - 1), self._top().unvec(cotangent @ self.W_out.weight))
 
     def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
-        """a_L - W_out^T cotangent (kappa_L is 1)."""
-        return (*force[:-1], force[-1] - (cotangent @ self.W_out.weight).view(force[-1].shape))
+        """a_L - W_out^T cotangent (kappa_L is 1), in place."""
+        rows = self._top().vec(force[-1]).addmm_(cotangent, self.W_out.weight, alpha=-1)
+        return (*force[:-1], self._top().unvec(rows))
 
     def energy(self, state: State, drive: State) -> Tensor:
         """E per sample (B,), finite up to |s| = 1."""
@@ -189,7 +204,7 @@ class LayeredModel(EquilibriumModel):
         for block, (s, kappa) in enumerate(zip(state, self.kappa, strict=True)):
             u = drive[block]
             if block > 0:
-                u = layers[block].linear.up(state[block - 1], weights[str(block)]) + u
+                u = layers[block].linear.up(state[block - 1], weights[f"up{block}"]) + u
             entropy = 0.5 * (torch.xlogy(1 + s, 1 + s) + torch.xlogy(1 - s, 1 - s))
             total = total + kappa * (entropy - s * u).flatten(1).sum(1)
         return total
@@ -200,7 +215,7 @@ class LayeredModel(EquilibriumModel):
         """The gradients of the contract in closed form: one correlation per weight."""
         if type(self).force is not LayeredModel.force or type(self).readout is not LayeredModel.readout:
             return super().parameter_gradients(x, cotangent, state, free, error, driven)
-        found = {"W_out.weight": error.T @ free[-1].flatten(1), "W_out.bias": error.sum(0)}
+        found = {"W_out.weight": error.T @ self._top().vec(free[-1]), "W_out.bias": error.sum(0)}
         for number, (layer, c) in enumerate(zip(self._layers(), cotangent, strict=True)):
             parts = [part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on]
             into = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
@@ -208,8 +223,8 @@ class LayeredModel(EquilibriumModel):
             if number == 0:
                 found["layers.0.weight"] = layer.linear.weight_gradient(self._inputs(x), into)
                 continue
-            below, lower = state[number - 1], self.gamma * cotangent[number - 1]
-            by_weight = layer.linear.weight_gradient(torch.cat([below, lower]), torch.cat([c, state[number]]))
+            by_weight = layer.linear.weight_gradient(state[number - 1], c)
+            by_weight = by_weight + self.gamma * layer.linear.weight_gradient(cotangent[number - 1], state[number])
             original = layer.get_parameter("parametrizations.weight.original")
             with torch.enable_grad():
                 (pulled,) = torch.autograd.grad(layer.weight, original, by_weight)

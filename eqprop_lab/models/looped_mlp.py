@@ -17,7 +17,8 @@ from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_pair
 from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
-from eqprop_lab.models.base import EquilibriumModel, Nudge, State, as_vectors, nudged_force
+from eqprop_lab.models.base import EquilibriumModel, Nudge, State, nudged_force
+from eqprop_lab.models.inputs import as_vectors
 from eqprop_lab.validation import positive_int, real
 
 
@@ -111,9 +112,9 @@ class LoopedMLP(EquilibriumModel):
         """tanh."""
         return tanh(a)
 
-    def activate_pair(self, mean: Tensor, half: Tensor) -> tuple[Tensor, Tensor]:
+    def activate_pair(self, pair: Tensor) -> Tensor:
         """The pair of tanh, without cancellation."""
-        return tanh_pair(mean, half)
+        return tanh_pair(pair)
 
     def activation_slope(self, state: State) -> State:
         """1 - h^2."""

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from eqprop_lab.models.backprop import BackpropMLP
+from eqprop_lab.models.backprop import BackpropCNN, BackpropMLP
 from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
+from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.validation import known_keys, one_of
 
 Factory = Callable[..., nn.Module]
@@ -86,5 +87,5 @@ class ModelRegistry:
 
 
 model_registry = ModelRegistry()
-for _model in (BackpropMLP, ConvEqProp, DeepEqProp, LoopedMLP):
+for _model in (BackpropCNN, BackpropMLP, ConvEqProp, DeepEqProp, LoopedMLP, SingleStateConv):
     model_registry.register(_model.__name__, _model)

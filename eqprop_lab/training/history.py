@@ -20,8 +20,8 @@ class History(dict[str, list[Any]]):
     """Curves of a training, one entry an epoch.
 
     Keys: "epoch", "estimator", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "residual" (worst free-phase
-    residual of the epoch), "norm" (certified contraction bound after it; nan for ordinary modules), "seconds" (wall
-    time of the training part).
+    residual of the epoch), "val_residual" (the same of the evaluation after it), "norm" (certified contraction bound
+    then; nan for ordinary modules), "seconds" (wall time of the training part).
     """
 
     def append(self, record: Record) -> None:

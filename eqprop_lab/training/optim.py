@@ -6,7 +6,7 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eqprop_lab.validation import one_of, real
 
@@ -34,6 +34,13 @@ def make_optimizer(
     # The fused kernels do the same arithmetic in one pass; they exist for these two kinds of device.
     extra["fused"] = next(model.parameters()).device.type in ("cpu", "cuda")
     return build(model.parameters(), lr=rate, weight_decay=decay, **extra)
+
+
+def laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
+    """The gradient in the memory layout of its parameter: fused optimisers pair numbers by their place in memory."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def make_schedule(

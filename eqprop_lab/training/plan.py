@@ -77,7 +77,7 @@ def mark(trainer: EqPropTrainer, inside: bool) -> None:
 
 
 def hold_out(loader: object, val_loader: object, part: float) -> tuple[Batches, Batches]:
-    """Two loaders from one: the part that trains, shuffled as before, and the part that validates.
+    """Two loaders from one: the part that trains, shuffled and augmented as before, and the part that validates, as is.
 
     The samples held out are drawn with a fixed seed, so that every fit holds out the same ones. Raises TypeError,
     ValueError.
@@ -90,6 +90,6 @@ def hold_out(loader: object, val_loader: object, part: float) -> tuple[Batches, 
             "give a val_loader instead"
         )
     kept, held = loader.split.split(part)
-    rest = Batches(kept, loader.size, loader.shuffle, seed=0)
+    rest = Batches(kept, loader.size, loader.shuffle, seed=0, augment=loader.augment)
     rest.generator = loader.generator
     return rest, held.batches(loader.size)

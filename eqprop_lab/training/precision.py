@@ -10,13 +10,12 @@ Measured relative gradient error with these products (64-64-10, digits): `respon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
 
 from eqprop_lab.models.base import EquilibriumModel, State
+from eqprop_lab.models.view import ModelView
 
 SAFE = ("response", "implicit", "autograd")
 
@@ -41,41 +40,17 @@ def autocast(amp: bool, device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, torch.bfloat16) if amp else nullcontext()
 
 
-class LowPrecision(EquilibriumModel):
+class LowPrecision(ModelView):
     """A view of a model whose force and readout products are rounded to bfloat16. States stay float32, and the
     parameter gradients are computed by the model itself, in full precision.
     """
 
-    model: EquilibriumModel
-
     def __init__(self, model: EquilibriumModel) -> None:
-        super().__init__(model.max_steps)
-        # Not registered as a submodule: a view has no parameters of its own.
-        self.__dict__["model"] = model
-        self.groups, self.kappa, self.output_dim = model.groups, model.kappa, model.output_dim
-        self.affine_force = model.affine_force
+        super().__init__(model)
         self.device_type = next(model.parameters()).device.type
 
     def _rounded(self) -> torch.autocast:
         return torch.autocast(self.device_type, torch.bfloat16)
-
-    @contextmanager
-    def frozen_weights(self) -> Iterator[None]:
-        """The model's own, evaluated in full precision."""
-        with self.model.frozen_weights():
-            yield
-
-    def check_batch(self, x: Tensor) -> None:
-        """The model's own."""
-        self.model.check_batch(x)
-
-    def drive(self, x: Tensor) -> State:
-        """The model's own, in full precision: it is computed once a batch."""
-        return self.model.drive(x)
-
-    def initial_state(self, drive: State) -> State:
-        """The model's own."""
-        return self.model.initial_state(drive)
 
     def force(self, state: State, drive: State) -> State:
         """The model's force from bfloat16 products, returned in the dtype of the state."""
@@ -83,25 +58,3 @@ class LowPrecision(EquilibriumModel):
         with self.model.frozen_weights(), self._rounded():
             forces = self.model.force(state, drive)
         return tuple(f.to(s.dtype) for f, s in zip(forces, state, strict=True))
-
-    def activate(self, a: Tensor) -> Tensor:
-        """The model's own."""
-        return self.model.activate(a)
-
-    def activation_slope(self, state: State) -> State | None:
-        """The model's own."""
-        return self.model.activation_slope(state)
-
-    def readout(self, state: State) -> Tensor:
-        """The model's own: once a batch, and the cost is looked at in full precision."""
-        return self.model.readout(state)
-
-    def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        """The model's own."""
-        return self.model.readout_vjp(state, cotangent)
-
-    def parameter_gradients(
-        self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
-    ) -> dict[str, Tensor]:
-        """The model's own, in full precision."""
-        return self.model.parameter_gradients(x, cotangent, state, free, error, driven)

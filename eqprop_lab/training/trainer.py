@@ -17,15 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab.acceleration import compile_model
+from eqprop_lab.acceleration import compile_model, keep_freed_memory
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, make_settings
-from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.models.base import EquilibriumModel
-from eqprop_lab.training import checkpoint, plan
+from eqprop_lab.training import checkpoint, evaluation, plan
 from eqprop_lab.training.callbacks import Callbacks, ModelCheckpoint
 from eqprop_lab.training.history import BatchError, History, Record, StopTraining
-from eqprop_lab.training.optim import SCHEDULES, Scheduler, make_optimizer
+from eqprop_lab.training.optim import SCHEDULES, Scheduler, laid_out, make_optimizer
 from eqprop_lab.training.precision import LowPrecision, autocast, check_amp
 from eqprop_lab.training.progress import progress_bar
 from eqprop_lab.validation import one_of, positive_int, real
@@ -41,7 +40,8 @@ class EqPropTrainer:
         gradient: an estimator name ("centered", "bptt") or "autograd".
         optimizer: "adam", "adamw", "sgd", or a function (parameters) -> torch Optimizer (`lr`, `weight_decay` are
         then its own). lr > 0; weight_decay >= 0; beta, free_steps, nudged_steps, tol, solver: as in
-        `estimate_gradients`.
+        `estimate_gradients`. eval_tol: relative residual at which the free phase of an evaluation stops (None: after
+        `model.max_steps` steps).
         schedule: None, "one_cycle" (up to `lr` and down again) or "cosine" (down from `lr`), over the batches of
         one `fit`. cost: "cross_entropy" or "mse". clip_norm > 0: scale the gradient down to at most this l2 norm.
         amp: bfloat16 products, only where that is safe (see `precision`). use_compile: torch.compile the step; on a
@@ -62,6 +62,7 @@ class EqPropTrainer:
         nudged_steps: int | None = None,
         tol: float | None = None,
         solver: str = "picard",
+        eval_tol: float | None = None,
         weight_decay: float = 0.0,
         schedule: str | None = None,
         cost: str = "cross_entropy",
@@ -83,9 +84,11 @@ class EqPropTrainer:
         if use_compile:
             compile_model(self.model)
         self.device = next(model.parameters()).device
+        keep_freed_memory()
         self.settings: Settings | None = None
         if isinstance(model, EquilibriumModel):
             self.settings = make_settings(model, beta, free_steps, nudged_steps, tol, solver)
+        self.eval_tol = None if eval_tol is None else real("eval_tol", eval_tol, above=0.0)
         self.cost = one_of("cost", cost, ("cross_entropy", "mse"))
         self.clip_norm = None if clip_norm is None else real("clip_norm", clip_norm, above=0.0)
         self.amp = check_amp(amp, gradient)
@@ -127,7 +130,7 @@ class EqPropTrainer:
             parameter.grad = None
         if self.gradient == "autograd":
             with autocast(self.amp, self.device):
-                logits = self._logits(x)
+                logits = self.logits(x)
                 loss = make_cost(self.cost, y, logits.shape[1], logits).value(logits)
             loss.mean().backward()
             residual = math.nan
@@ -135,7 +138,7 @@ class EqPropTrainer:
             assert isinstance(self.relaxed, EquilibriumModel) and self.settings is not None
             result, loss = estimate(self.relaxed, x, y, self.gradient, self.settings, self.cost)
             for name, parameter in self.parameters.items():
-                parameter.grad = result.gradients.get(name)
+                parameter.grad = laid_out(result.gradients.get(name), parameter)
             logits, residual = result.logits, result.free.residual
         if not bool(torch.isfinite(loss).all()):
             raise ValueError("the cost is not finite; nothing was updated")
@@ -146,7 +149,8 @@ class EqPropTrainer:
             self.scheduler.step()
         return loss.detach(), logits.detach(), residual
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor) -> Tensor:
+        """What an ordinary module makes of a batch, after its own look at it where it has one."""
         check = getattr(self.model, "check_batch", None)
         if check is not None:
             check(x)
@@ -184,7 +188,7 @@ class EqPropTrainer:
                 record = self._epoch(epoch, train_loader)
                 if val_loader is not None:
                     result = self.evaluate(val_loader)
-                    record |= {"val_loss": result["loss"], "val_accuracy": result["accuracy"]}
+                    record |= {f"val_{name}": result[name] for name in ("loss", "accuracy", "residual")}
                 self.history.append(record)
                 plan.mark(self, inside=False)
                 self.callbacks.epoch(self, record)
@@ -206,7 +210,7 @@ class EqPropTrainer:
             except Exception as error:
                 raise BatchError(f"epoch {epoch}, batch {number}: {error}") from error
             loss_sum, seen = loss_sum + float(loss.sum()), seen + len(loss)
-            correct += _correct(logits, y.to(self.device))
+            correct += evaluation.correct(logits, y.to(self.device))
             residual = moved if math.isnan(residual) else max(residual, moved)
             for watcher in self.callbacks.watchers:
                 watcher.on_batch_end(self, number, total)
@@ -224,36 +228,10 @@ class EqPropTrainer:
             "seconds": seconds,
         }
 
-    @torch.no_grad()
     def evaluate(self, loader: Batches) -> dict[str, float]:
         """{"accuracy", "loss", "residual", "samples"} over a loader; residual: worst free-phase residual, nan for
         ordinary modules.
 
         Raises BatchError for the first batch that fails (none is skipped), ValueError for an empty loader.
         """
-        self.model.eval()
-        loss_sum, correct, seen, residual = 0.0, 0, 0, math.nan
-        for number, (x, y) in enumerate(loader, start=1):
-            x, y = x.to(self.device), y.to(self.device)
-            try:
-                if isinstance(self.model, EquilibriumModel):
-                    self.model.check_batch(x)
-                    drive = self.model.drive(x)
-                    end = settle(self.model, self.model.initial_state(drive), drive, max_steps=self.model.max_steps)
-                    logits = self.model.readout(end.state)
-                    residual = end.residual if math.isnan(residual) else max(residual, end.residual)
-                else:
-                    logits = self._logits(x)
-                loss = make_cost(self.cost, y, logits.shape[1], logits).value(logits)
-            except Exception as error:
-                raise BatchError(f"evaluation, batch {number}: {error}") from error
-            loss_sum, seen = loss_sum + float(loss.sum()), seen + len(x)
-            correct += _correct(logits, y)
-        if seen == 0:
-            raise ValueError("loader is empty: it must yield at least one batch (x, y)")
-        return {"accuracy": correct / seen, "loss": loss_sum / seen, "residual": residual, "samples": seen}
-
-
-def _correct(logits: Tensor, y: Tensor) -> int:
-    labels = y.argmax(1) if y.is_floating_point() else y
-    return int((logits.argmax(1) == labels).sum())
+        return evaluation.evaluate(self, loader)

@@ -5,29 +5,24 @@
 
 Both networks get the same recipe, which was chosen on the validation images; the test images are looked at once per
 seed, after training. MNIST takes about a minute a seed on one core. Writes data/results/NAME_looped_mlp.json, which
-the README's table and notebook 04 read. Seconds are CPU seconds of the process, validation included.
+the README's table and notebook 04 read. A run that is stored there already is not made again.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import platform
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, __version__, build_dataset
+from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, build_dataset
 from eqprop_lab.datasets import DataSet
-from eqprop_lab.regression.files import write_text
+from tests.benchmarks.published import RESULTS, Row, Training, measured, publish, shared
 
-RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
+NETWORKS = {"eqprop": "LoopedMLP", "backprop": "BackpropMLP"}
 ESTIMATOR = "centered"
 SHARED: dict[str, Any] = {"optimizer": "adamw", "weight_decay": 0.0, "schedule": "one_cycle", "beta": 0.03}
 RECIPES: dict[str, dict[str, Any]] = {
@@ -40,75 +35,46 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def train(model: nn.Module, gradient: str, data: DataSet, recipe: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Curves over the epochs, CPU seconds of the training, and the accuracy on the test images, looked at once."""
+def train(model: nn.Module, gradient: str, data: DataSet, recipe: dict[str, Any], seed: int) -> Row:
+    """The record of one run."""
     names = ("optimizer", "lr", "weight_decay", "schedule", "beta", "free_steps", "nudged_steps")
     trainer = EqPropTrainer(model, gradient, **{name: recipe[name] for name in names}, progress=False)
-    start = time.process_time()
-    history = trainer.fit(
-        data.train.batches(recipe["batch_size"], shuffle=True, seed=seed),
-        epochs=recipe["epochs"],
-        val_loader=data.validation.batches(1000),
-    )
-    seconds = time.process_time() - start
-    curves = {key: history[key] for key in ("train_accuracy", "val_accuracy")}
-    if gradient != "autograd":
-        curves |= {key: history[key] for key in ("residual", "norm")}
-    test = trainer.evaluate(data.test.batches(1000))
-    rounded = {key: [float(f"{value:.5g}") for value in values] for key, values in curves.items()}
-    return {"seed": seed, "test_accuracy": test["accuracy"], "cpu_seconds": round(seconds, 1), **rounded}
+    batches = data.train.batches(recipe["batch_size"], shuffle=True, seed=seed)
+    return measured(trainer, lambda: trainer.fit(batches, recipe["epochs"], data.validation.batches(1000)), data)
 
 
-def run(data: DataSet, recipe: dict[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
-    """The stored result: what was trained on what, and one record per seed of either network."""
+def run(data: DataSet, recipe: dict[str, Any], seeds: Sequence[int], path: Path, fresh: bool = False) -> dict[str, Any]:
+    """The result in `path`, with the runs of both networks for these seeds."""
     sizes = (data.input_dim, recipe["hidden_dim"], len(data.classes))
-    eqprop, backprop, parameters = [], [], 0
-    for seed in seeds:
-        looped = LoopedMLP(*sizes, max_steps=recipe["max_steps"], seed=seed)
-        plain = BackpropMLP(*sizes, seed=seed)
-        parameters = sum(p.numel() for p in looped.parameters())
-        if parameters != sum(p.numel() for p in plain.parameters()):
-            raise RuntimeError("the two networks must have equally many parameters")
-        eqprop.append(train(looped, ESTIMATOR, data, recipe, seed))
-        backprop.append(train(plain, "autograd", data, recipe, seed))
-        for name, rows in (("eqprop", eqprop), ("backprop", backprop)):
-            row = rows[-1]
-            print(
-                f"seed {seed} {name:8} validation {row['val_accuracy'][-1]:.4f} test {row['test_accuracy']:.4f} "
-                f"{row['cpu_seconds']:.0f} s CPU",
-                flush=True,
-            )
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    threads = torch.get_num_threads()
-    return {
-        "device": f"CPU, {threads} thread{'s' if threads > 1 else ''}",
-        "versions": {name: version.partition("+")[0] for name, version in versions.items()}
-        | {"eqprop_lab": __version__},
-        "date": datetime.date.today().isoformat(),
-        "seeds": list(seeds),
-        "estimator": ESTIMATOR,
-        "dataset": data.name,
-        "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
-        "sizes": list(sizes),
-        "parameters": parameters,
-        "recipe": recipe,
-        "eqprop": eqprop,
-        "backprop": backprop,
+
+    def looped(seed: int) -> nn.Module:
+        return LoopedMLP(*sizes, max_steps=recipe["max_steps"], seed=seed)
+
+    def plain(seed: int) -> nn.Module:
+        return BackpropMLP(*sizes, seed=seed)
+
+    parameters, other = (sum(p.numel() for p in make(0).parameters()) for make in (looped, plain))
+    if parameters != other:
+        raise RuntimeError("the two networks must have equally many parameters")
+    head = shared(data, ESTIMATOR, NETWORKS, sizes, parameters, recipe)
+    trainings = {
+        "eqprop": Training(lambda seed: train(looped(seed), ESTIMATOR, data, recipe, seed)),
+        "backprop": Training(lambda seed: train(plain(seed), "autograd", data, recipe, seed)),
     }
+    return publish(path, head, trainings, seeds, fresh)
 
 
 def main() -> None:
-    """Train, print a line per network and seed, and write the result whole or not at all."""
+    """Train, print a line per network and seed, and store every run at once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", choices=sorted(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder, default data/results")
+    parser.add_argument("--fresh", action="store_true", help="discard the stored runs first")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    result = run(build_dataset(arguments.data), RECIPES[arguments.data], arguments.seeds)
     path = arguments.output / f"{arguments.data}_looped_mlp.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(result, indent=1) + "\n")
+    run(build_dataset(arguments.data), RECIPES[arguments.data], arguments.seeds, path, arguments.fresh)
     print(f"wrote {path.name}")
 
 

@@ -15,6 +15,12 @@ CELLS = {
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 
 DecisionBoundary([LoopedMLP(2, 32, 2, rho=rho, seed=0) for rho in (0.3, 0.5, 0.7, 0.9)])""",
+    "LayerActivity": """from eqprop_lab import ConvEqProp, build_dataset
+from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
+
+data = build_dataset("digits").validation
+
+LayerActivity(ConvEqProp(1, 16, 10, image_size=8, seed=0), data.x[:20], data.y[:20])""",
 }
 
 COCKPIT = """from eqprop_lab import EqPropTrainer, LoopedMLP, build_dataset

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eqprop_lab.datasets import build_dataset
-from tests.benchmarks.looped_mlp import RECIPES, RESULTS, run
+from tests.benchmarks.looped_mlp import NETWORKS, RECIPES, RESULTS, run
+from tests.benchmarks.published import read
 
 
 def stored(name: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((RESULTS / f"{name}_looped_mlp.json").read_text(encoding="utf-8"))
+    result = read(RESULTS / f"{name}_looped_mlp.json")
+    assert result is not None
     return result
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_short_run_has_every_field_of_the_stored_result(name: str) -> None:
+def test_a_short_run_has_every_field_of_the_stored_result(name: str, tmp_path: Path) -> None:
     small = RECIPES[name] | {"epochs": 2, "hidden_dim": 8}
-    short = run(build_dataset({"name": "two_moons", "samples": 200}), small, [3, 4])
-    assert short.keys() == stored(name).keys()
+    short = run(build_dataset({"name": "two_moons", "samples": 200}), small, [3, 4], tmp_path / "short.json")
+    assert read(tmp_path / "short.json") == short
+    assert short.keys() == stored(name).keys() and short["networks"] == stored(name)["networks"] == NETWORKS
     assert short["seeds"] == [row["seed"] for row in short["eqprop"]] == [row["seed"] for row in short["backprop"]]
     for kind in ("eqprop", "backprop"):
         assert short[kind][0].keys() == stored(name)[kind][0].keys()

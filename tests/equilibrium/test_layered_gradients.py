@@ -41,7 +41,8 @@ def unrolled(model: LayeredModel) -> Gradients:
             back = torch.autograd.functional.vjp(up, state[lower], above, create_graph=True)[1]
             forces[lower] = forces[lower] + model.gamma * back
         state = [torch.tanh(force) for force in forces]
-    logits = state[-1].flatten(1) @ model.W_out.weight.T + model.W_out.bias
+    top = state[-1].movedim(1, -1) if state[-1].ndim == 4 else state[-1]  # the channels of one place side by side
+    logits = top.flatten(1) @ model.W_out.weight.T + model.W_out.bias
     loss = torch.nn.functional.cross_entropy(logits, Y)
     named = dict(model.named_parameters())
     return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))

@@ -64,12 +64,18 @@ def test_float32_keeps_the_lower_layers_where_stacking_loses_them() -> None:
 
 def test_the_difference_of_two_tanh_keeps_its_digits() -> None:
     mean = torch.linspace(-3, 3, 61)
-    half = torch.full_like(mean, 1e-9)
-    middle, difference = tanh_pair(mean, half)
+    middle, difference = tanh_pair(torch.cat([mean, torch.full_like(mean, 1e-9)])).chunk(2)
     expected = 1e-9 * (1 - torch.tanh(mean.double()) ** 2)
     torch.testing.assert_close(difference.double(), expected, rtol=1e-4, atol=0)
     torch.testing.assert_close(middle, torch.tanh(mean))
-    assert torch.equal(mean, torch.linspace(-3, 3, 61))  # the arguments stay as they are
+
+
+def test_the_pair_of_tanh_is_right_for_large_differences_too() -> None:
+    mean, half = torch.meshgrid(*[torch.linspace(-4, 4, 41, dtype=torch.float64)] * 2, indexing="ij")
+    p, r = torch.tanh(mean + half), torch.tanh(mean - half)
+    middle, difference = tanh_pair(torch.cat([mean, half])).chunk(2)
+    torch.testing.assert_close(middle, (p + r) / 2, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(difference, (p - r) / 2, rtol=1e-10, atol=1e-12)
 
 
 def test_a_nudge_of_one_model_reports_a_missed_tolerance() -> None:

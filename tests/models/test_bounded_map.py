@@ -86,8 +86,8 @@ def test_reading_has_no_side_effect_and_an_update_moves_the_block() -> None:
     model = ConvEqProp(1, 4, 3, image_size=8, seed=0)
     module, original = bounded(model), model.get_parameter("layers.1.parametrizations.weight.original")
     before = module.basis.clone()
-    first = model.effective_weights()["1"]
-    assert torch.equal(first, model.effective_weights()["1"]) and torch.equal(before, module.basis)
+    first = model.effective_weights()["up1"]
+    assert torch.equal(first, model.effective_weights()["up1"]) and torch.equal(before, module.basis)
     optimizer = torch.optim.Adam([original], lr=0.05, fused=True)  # changes the weight without a new version
     original.grad = torch.randn(original.shape, generator=torch.Generator().manual_seed(0))
     optimizer.step()
@@ -103,12 +103,12 @@ def test_a_checkpoint_holds_the_block() -> None:
     model, other = (ConvEqProp(1, 4, 3, image_size=8, seed=seed) for seed in (0, 1))
     with torch.no_grad():
         model.get_parameter("layers.1.parametrizations.weight.original").mul_(1.3).add_(0.02)
-    expected = model.effective_weights()["1"]
+    expected = model.effective_weights()["up1"]
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
     other.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(other.effective_weights()["1"], expected)
+    assert torch.equal(other.effective_weights()["up1"], expected)
     assert torch.equal(bounded(other).basis, bounded(model).basis)
 
 

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, StopTraining, build_dataset, estimate_gradients
+from eqprop_lab import (
+    BackpropMLP,
+    ConvEqProp,
+    EqPropTrainer,
+    LoopedMLP,
+    StopTraining,
+    build_dataset,
+    estimate_gradients,
+)
 from eqprop_lab.training import BatchError
 
 DATA = build_dataset("digits")
@@ -196,3 +204,32 @@ def test_the_norm_stays_below_rho_after_every_batch_of_a_fast_training(hidden: i
     trainer = EqPropTrainer(LoopedMLP(64, hidden, 10, rho=0.9, seed=0), lr=lr, free_steps=8, nudged_steps=4)
     trainer.fit(DATA.train.batches(32, shuffle=True), epochs=2, callbacks=[Watch()])
     assert len(norms) == 80 and max(norms) < 0.9
+
+
+@pytest.mark.parametrize("gradient", ["centered", "response", "bptt"])
+def test_a_gradient_lies_in_memory_as_its_parameter_does(gradient: str) -> None:
+    # A fused optimiser pairs the numbers of a gradient and its parameter by their place in memory.
+    model = ConvEqProp(2, [3, 4], 3, image_size=8, seed=0)
+    trainer = EqPropTrainer(model, gradient, "sgd", 0.1, free_steps=5, nudged_steps=5, progress=False)
+    x, y = torch.rand(4, 2, 8, 8), torch.tensor([0, 1, 2, 0])
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    expected = estimate_gradients(model, x, y, gradient, free_steps=5, nudged_steps=5)
+    trainer.train_batch(x, y)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.stride() == parameter.stride()
+        torch.testing.assert_close(parameter.detach(), before[name] - 0.1 * expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_an_evaluation_stops_at_its_residual_and_says_it() -> None:
+    model = ConvEqProp(1, 4, 10, image_size=8, seed=0, max_steps=200)
+    loader = build_dataset("digits").validation.batches(90)
+    counted = []
+    step = model.step
+    model.step = lambda *arguments: counted.append(1) or step(*arguments)  # type: ignore[method-assign, func-returns-value]
+    result = EqPropTrainer(model, eval_tol=1e-4, progress=False).evaluate(loader)
+    assert result["residual"] <= 1e-4 and len(counted) < 2 * 40
+    counted.clear()
+    assert EqPropTrainer(model, progress=False).evaluate(loader)["residual"] < 1e-5
+    assert len(counted) == 2 * 200
+    with pytest.raises(ValueError, match="eval_tol must be a finite number > 0"):
+        EqPropTrainer(model, eval_tol=0.0)

@@ -1,0 +1,36 @@
+"""What every model asks of its input: rows of the right width, finite, of its dtype and on its device."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def as_vectors(x: Tensor, features: int) -> Tensor:
+    """Inputs of any image shape (B, ...) as rows (B, features). Raises ValueError when the sizes do not fit."""
+    rows = x.flatten(1) if x.ndim > 1 else x
+    if rows.ndim != 2 or rows.shape[1] != features:
+        raise ValueError(
+            f"x must hold a batch of {features} features each, as (B, {features}) or any image shape with that many "
+            f"pixels, got shape {tuple(x.shape)}"
+        )
+    return rows
+
+
+def check_input(x: Tensor, parameter: Tensor) -> None:
+    """Raise TypeError or ValueError unless x is a finite floating tensor of the parameters' dtype and device."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    if x.dtype != parameter.dtype:
+        raise TypeError(
+            f"x has dtype {x.dtype}, the model has {parameter.dtype}: convert one (x.to(...) or model.to(...))"
+        )
+    if x.device != parameter.device:
+        raise ValueError(f"x is on {x.device}, the model on {parameter.device}: move one of them")
+    if x.shape[0] == 0:
+        raise ValueError("x must hold at least one sample, got a batch of size 0")
+    # The sum is finite only if every value is; it costs a third of the full look, which decides when it is not.
+    if not math.isfinite(float(x.detach().sum())) and not bool(torch.isfinite(x).all()):
+        raise ValueError("x holds NaN or infinite values; every input must be finite")

@@ -1,0 +1,146 @@
+"""SingleStateConv: the simplest convolutional energy, one image of states that feeds back on itself.
+
+    h <- tanh(K h + u),   u = embed(x) + b,   z = W_out vec(pool(h)) + c,   K = (A + A')/2
+    E(h) = sum [h artanh h + 1/2 log(1 - h^2)] - 1/2 <h, K h> - <h, u>
+
+A'(i, j, dy, dx) = A(j, i, -dy, -dx) is the transposed convolution of A, written as a convolution: K is symmetric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eqprop_lab.equilibrium.activations import tanh
+from eqprop_lab.models.base import EquilibriumModel, State
+from eqprop_lab.models.conv import conv_maps
+from eqprop_lab.models.layered import START, Layer
+from eqprop_lab.models.linear_maps import ConvMap
+from eqprop_lab.validation import positive_int, real
+
+POOL = 2
+
+
+def symmetric_kernel(kernel: Tensor) -> Tensor:
+    """K = (A + A')/2 of a kernel A (C, C, k, k), k odd: <K x, y> = <x, K y> at every image size."""
+    return (kernel + kernel.transpose(0, 1).flip(2, 3)).mul(0.5)
+
+
+@dataclass(frozen=True)
+class SymmetricConvMap(ConvMap):
+    """Convolution with the symmetric part of any kernel (C, C, k, k) at stride 1: its own transpose."""
+
+    def up(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """conv(x, K) + bias."""
+        return super().up(x, symmetric_kernel(weight), bias)
+
+    def down(self, y: Tensor, weight: Tensor) -> Tensor:
+        """conv(y, K): `up` again."""
+        return self.up(y, weight)
+
+    def weight_gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """d/dA sum <K x, y>."""
+        return symmetric_kernel(super().weight_gradient(x, y))
+
+    def norm_bound(self, weight: Tensor) -> float:
+        """Certified upper bound of ||K||_2."""
+        return super().norm_bound(symmetric_kernel(weight))
+
+
+class SingleStateConv(EquilibriumModel):
+    """One convolutional layer, symmetrically coupled to itself: for teaching, and the least example of the contract.
+
+    Why ConvEqProp is not this: there is one block, hence no feedback gain to choose, and the bound ||K|| < rho holds
+    down the very weights that have to do the work. A step costs about what a sweep of a layered net does that has
+    smaller images above, and without alternating layers about twice as many are needed; accuracy is a little lower.
+
+    Args:
+        input_channels, channels, output_dim: integers >= 1. rho: cap of ||K||, in (0, 1). max_steps: steps of a free
+        phase. seed: as in LoopedMLP. image_size: pixels a side, or (height, width).
+    Shapes: x (B, input_channels, height, width); state ((B, channels, height, width),); the readout sees averages of
+        2x2 states; logits (B, output_dim).
+    Raises: TypeError or ValueError naming the argument.
+    """
+
+    affine_force = True
+
+    def __init__(
+        self,
+        input_channels: int,
+        channels: int,
+        output_dim: int,
+        rho: float = 0.9,
+        max_steps: int = 60,
+        seed: int | None = None,
+        *,
+        image_size: int | Sequence[int],
+    ) -> None:
+        super().__init__(max_steps)
+        self.channels, self.output_dim = positive_int("channels", channels), positive_int("output_dim", output_dim)
+        self.rho = real("rho", rho, above=0.0, below=1.0)
+        first, second = conv_maps(input_channels, [channels, channels], image_size, kernel_size=3, strides=1)
+        self.input_shape = first.in_shape
+        pooled = [-(-side // POOL) for side in first.size]
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self.embed = nn.Conv2d(input_channels, channels, first.kernel, padding=first.padding, bias=False)
+            self.recurrent = Layer(SymmetricConvMap(second.channels, second.size, second.kernel, second.stride))
+            self.W_out = nn.Linear(channels * pooled[0] * pooled[1], output_dim)
+        self.recurrent.bound(self.rho, START * self.rho)
+
+    def check_batch(self, x: Tensor) -> None:
+        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN, shape)."""
+        super().check_batch(x)
+        if tuple(x.shape[1:]) != self.input_shape:
+            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
+
+    def effective_weights(self) -> dict[str, Tensor]:
+        """K (channels, channels, 3, 3), norm < rho."""
+        return {"K": symmetric_kernel(self.recurrent.weight)}
+
+    def _coupling(self, h: Tensor) -> Tensor:
+        kernel = (self.effective_weights() if self._frozen is None else self._frozen)["K"]
+        return self.recurrent.linear.up(h, kernel)
+
+    def drive(self, x: Tensor) -> State:
+        """u = embed(x) + b, (B, channels, height, width)."""
+        return (self.embed(x) + self.recurrent.bias,)
+
+    def initial_state(self, drive: State) -> State:
+        """tanh(u), one step from zero."""
+        return (self.activate(drive[0]),)
+
+    def force(self, state: State, drive: State) -> State:
+        """K h + u."""
+        return (self._coupling(state[0]) + drive[0],)
+
+    def activate(self, a: Tensor) -> Tensor:
+        """tanh."""
+        return tanh(a)
+
+    def activation_slope(self, state: State) -> State:
+        """1 - h^2."""
+        return (1 - state[0].square(),)
+
+    def readout(self, state: State) -> Tensor:
+        """z = W_out vec(pool(h)) + c."""
+        return self.W_out(F.avg_pool2d(state[0], POOL, ceil_mode=True).flatten(1))
+
+    def energy(self, state: State, drive: State) -> Tensor:
+        """E per sample (B,), finite up to |h| = 1. A step lowers it wherever ||K|| <= 1."""
+        (h,), (u,) = state, drive
+        entropy = 0.5 * (torch.xlogy(1 + h, 1 + h) + torch.xlogy(1 - h, 1 - h))
+        return (entropy - h * (0.5 * self._coupling(h) + u)).flatten(1).sum(1)
+
+    def contraction_bound(self) -> float:
+        """Certified ||K||_2: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in the l2 norm."""
+        return self.recurrent.certified_norm()
+
+    def extra_repr(self) -> str:
+        """rho and max_steps, for print(model)."""
+        return f"rho={self.rho:g}, max_steps={self.max_steps}"

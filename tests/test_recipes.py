@@ -1,0 +1,64 @@
+"""The recipes of the package: settings as they were chosen, and each of them trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from eqprop_lab import load_config, train_from_config
+from eqprop_lab.config import get_dataset_info
+from eqprop_lab.datasets import Split
+from eqprop_lab.experiment_config import list_recipes, make_trainer, parse_config
+from eqprop_lab.models import bounded_map
+from tests.test_datasets import write_mnist
+
+RECIPES = {
+    "cifar10_conv": ("sgd", 0.06, 256, 100, 10, 8),
+    "digits_conv": ("adamw", 1e-2, 32, 40, 5, 5),
+    "digits_looped_mlp": ("adam", 3e-3, 32, 30, 20, 15),
+    "mnist_conv": ("adamw", 8e-3, 100, 5, 6, 6),
+    "mnist_conv_long": ("adamw", 8e-3, 100, 20, 6, 6),
+    "mnist_looped_mlp": ("adamw", 3e-3, 100, 10, 8, 6),
+}
+
+
+def test_every_recipe_is_listed_here() -> None:
+    assert list_recipes() == sorted(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_takes_a_training_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The norms of the start followed roughly: all rounds, at the size of CIFAR-10, would take ten seconds.
+    monkeypatch.setattr(bounded_map, "FIRST_ROUNDS", 2)
+    config = load_config(name)
+    assert config.experiment["name"] == name and parse_config(config.as_dict()) == config
+    trainer = make_trainer(config)
+    settings = trainer.settings
+    assert RECIPES[name] == (
+        config.trainer["optimizer"],
+        config.trainer["lr"],
+        config.batch_size,
+        config.epochs,
+        settings.free_steps,
+        settings.nudged_steps,
+    )
+    facts = get_dataset_info(config.data["name"])
+    x = torch.rand(4, facts["channels"], facts["size"], facts["size"])
+    batches = Split(x, torch.arange(4)).batches(2, shuffle=True, augment=config.augmentation)
+    before = {key: value.clone() for key, value in trainer.model.named_parameters()}
+    loss, logits, residual = trainer.train_batch(*next(iter(batches)))
+    assert logits.shape == (2, 10) and torch.isfinite(loss).all() and residual < 0.2
+    assert all(not torch.equal(value, before[key]) for key, value in trainer.model.named_parameters())
+
+
+def test_a_recipe_of_the_package_trains(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    for name in ("mnist_looped_mlp", "mnist_conv_long"):
+        content = load_config(name).as_dict()
+        content["data"] |= {"root": str(tmp_path), "validation": 10}
+        content["training"] |= {"epochs": 1}
+        trainer, history = train_from_config(parse_config(content))
+        assert trainer.schedule == "one_cycle" and type(trainer.optimizer).__name__ == "AdamW"
+        assert len(history["norm"]) == 1 and 0 < history["norm"][0] < 1

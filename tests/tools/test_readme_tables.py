@@ -1,0 +1,78 @@
+"""The table of results says what the stored files say: networks, sizes, estimators, spread, notebook."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import readme_tables
+
+CONV = {"eqprop": "ConvEqProp", "response": "ConvEqProp", "backprop": "BackpropCNN"}
+
+
+def result(accuracies: dict[str, list[float]], epochs: int = 5, **changes: Any) -> dict[str, Any]:
+    """A stored result with runs of 3 and 5 seconds."""
+    runs = {
+        key: [{"test_accuracy": a, "cpu_seconds": 4.0 + (-1) ** i} for i, a in enumerate(values)]
+        for key, values in accuracies.items()
+    }
+    return {
+        "device": "CPU, 1 thread",
+        "estimator": "centered",
+        "dataset": "mnist",
+        "sizes": ["1x28x28", 32, 64, 10],
+        "parameters": 50698,
+        "recipe": {"beta": 0.03, "epochs": epochs},
+        "networks": CONV,
+        **changes,
+        **runs,
+    }
+
+
+def table(folder: Path, **results: dict[str, Any]) -> list[str]:
+    for name, content in results.items():
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return readme_tables.results_table(folder).splitlines()[2:]
+
+
+def test_every_network_of_a_result_has_a_row(tmp_path: Path) -> None:
+    rows = table(tmp_path, mnist=result({"eqprop": [0.98, 1.0], "response": [0.97, 0.97], "backprop": [0.99]}))
+    end = "CPU, 1 thread | [05](notebooks/05_conv_eqprop.ipynb) |"
+    net = "1x28x28-32-64-10, 50,698 parameters"
+    assert rows == [
+        f"| mnist | ConvEqProp, EqProp, {net} | `centered`, beta 0.03 | 99.00 ± 1.41 % | 2 | 4.0 s | {end}",
+        f"| mnist | ConvEqProp, EqProp, {net} | `response` | 97.00 ± 0.00 % | 2 | 4.0 s | {end}",
+        f"| mnist | BackpropCNN, backprop, {net} | autograd | 99.00 % | 1 | 5.0 s | {end}",
+    ]
+
+
+def test_two_recipes_for_one_network_are_told_apart(tmp_path: Path) -> None:
+    looped = {"eqprop": "LoopedMLP", "backprop": "BackpropMLP"}
+    one = {"eqprop": [0.98, 0.98]}
+    rows = table(
+        tmp_path,
+        a=result(one),
+        b=result(one, epochs=20),
+        c=result(one, networks=looped),
+        d=result(one, dataset="digits"),
+    )
+    assert [row.split(" | ")[0] for row in rows] == ["| mnist, 5 epochs", "| mnist, 20 epochs", "| mnist", "| digits"]
+    assert "LoopedMLP, EqProp" in rows[2] and "[04](notebooks/04_looped_mlp.ipynb)" in rows[2]
+
+
+def test_other_files_are_left_out_and_unknown_networks_named(tmp_path: Path) -> None:
+    assert table(tmp_path, other={"device": "CPU"}) == []
+    with pytest.raises(ValueError, match="odd.json: no notebook is known for 'NewNet'"):
+        table(tmp_path, odd=result({"eqprop": [0.5]}, networks={"eqprop": "NewNet"}))
+
+
+def test_text_outside_the_markers_stays() -> None:
+    text = "a\n<!-- map -->\nold\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
+    filled = readme_tables.filled(text)
+    assert filled.startswith("a\n<!-- map -->\n|") and "old" not in filled and filled.endswith("<!-- /results -->\nc\n")
+    assert readme_tables.filled(filled) == filled
+    with pytest.raises(ValueError, match="lacks the markers <!-- results -->"):
+        readme_tables.filled("<!-- map -->\n<!-- /map -->\n")

@@ -15,11 +15,11 @@ from eqprop_lab.models import bounded_map
 from tests.test_datasets import write_mnist
 
 RECIPES = {
-    "cifar10_conv": ("sgd", 0.06, 256, 100, 10, 8),
-    "digits_conv": ("adamw", 1e-2, 32, 40, 5, 5),
+    "cifar10_conv": ("sgd", 0.015, 256, 100, 10, 8),
+    "digits_conv": ("adamw", 1e-2, 32, 40, 4, 4),
     "digits_looped_mlp": ("adam", 3e-3, 32, 30, 20, 15),
-    "mnist_conv": ("adamw", 8e-3, 100, 5, 6, 6),
-    "mnist_conv_long": ("adamw", 8e-3, 100, 20, 6, 6),
+    "mnist_conv": ("adamw", 4e-3, 100, 8, 4, 4),
+    "mnist_conv_long": ("adamw", 4e-3, 100, 24, 4, 4),
     "mnist_looped_mlp": ("adamw", 3e-3, 100, 10, 8, 6),
 }
 

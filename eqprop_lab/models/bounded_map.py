@@ -19,7 +19,7 @@ from eqprop_lab.models.linear_maps import LinearMap
 from eqprop_lab.validation import real
 
 ROUNDS, GROWN = 8, 1.005  # rounds per update, as long as the estimate grows by more than this factor
-FIRST_ROUNDS = 40
+FIRST_ROUNDS, STILL = 40, 1 + 1e-7  # the same for the first estimate
 
 
 class BoundedMap(nn.Module):
@@ -45,7 +45,7 @@ class BoundedMap(nn.Module):
         self.register_buffer("square", torch.ones((), dtype=weight.dtype, device=weight.device))  # sigma^2
         # Growth counts from a first estimate: the 1 above is none, and a norm below it would end the search at once.
         for rounds in (1, FIRST_ROUNDS - 1):
-            self._follow(weight.detach(), rounds, 1 + 1e-12)
+            self._follow(weight.detach(), rounds, STILL)
         self._seen: tuple[int, float] | None = None
         self._register_load_state_dict_pre_hook(self._forget)
 
@@ -66,6 +66,11 @@ class BoundedMap(nn.Module):
     def sigma(self) -> float:
         """The followed norm of the raw weight, a little below the true one."""
         return float(self.square.sqrt())
+
+    def scaled(self, factor: float) -> Self:
+        """The same parametrisation for `factor` times the weight, in place: a new size, the same directions."""
+        self.square.mul_(factor**2)
+        return self
 
     @torch.no_grad()
     def _track(self, weight: Tensor) -> None:

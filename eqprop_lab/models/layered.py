@@ -53,10 +53,11 @@ class Layer(nn.Module):
 
     def bound(self, cap: float | None, start: float) -> None:
         """Scale the weight to the effective norm `start` and keep it strictly below `cap`."""
-        sigma = BoundedMap(self.weight, self.linear, None).sigma
+        bounded = BoundedMap(self.weight, self.linear, cap)
+        factor = raw_norm(start, cap) / bounded.sigma
         with torch.no_grad():
-            self.weight.mul_(raw_norm(start, cap) / sigma)
-        parametrize.register_parametrization(self, "weight", BoundedMap(self.weight, self.linear, cap))
+            self.weight.mul_(factor)
+        parametrize.register_parametrization(self, "weight", bounded.scaled(factor))
 
     def certified_norm(self) -> float:
         """Certified bound of the norm of the effective weight, computed anew when the weight has changed."""

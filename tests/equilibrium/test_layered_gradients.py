@@ -56,17 +56,17 @@ def errors(model: LayeredModel, expected: Gradients, estimator: str, beta: float
 
 @functools.cache
 def trained() -> tuple[ConvEqProp, EqPropTrainer, dict[str, list]]:
-    model = ConvEqProp(1, 16, 10, gamma=0.1, image_size=8, seed=0)
-    trainer = EqPropTrainer(
-        model, "centered", "adamw", 1e-2, schedule="one_cycle", free_steps=5, nudged_steps=5, progress=False
-    )
+    # The recipe of the package in short: weight decay keeps the readout small, and with it the error of a nudge.
+    model = ConvEqProp(1, 16, 10, gamma=0.03, image_size=8, seed=0)
+    settings = {"weight_decay": 0.3, "free_steps": 4, "nudged_steps": 4, "solver": "over_relaxed", "eval_tol": 1e-4}
+    trainer = EqPropTrainer(model, "centered", "adamw", 1e-2, schedule="one_cycle", progress=False, **settings)
     history = trainer.fit(DATA.train.batches(32, shuffle=True), 6, DATA.validation.batches(180))
     return model, trainer, dict(history)
 
 
 def subject(name: str) -> LayeredModel:
     if name == "trained":
-        twin = ConvEqProp(1, 16, 10, gamma=0.1, image_size=8).double()
+        twin = ConvEqProp(1, 16, 10, gamma=0.03, image_size=8).double()
         twin.load_state_dict(trained()[0].state_dict())
         return twin
     models = {
@@ -114,12 +114,12 @@ def test_a_nudge_is_per_sample_and_never_divided_by_the_batch() -> None:
 
 
 def test_digits_are_learned_in_seconds_and_the_certificate_holds_at_every_epoch() -> None:
-    _, trainer, history = trained()
+    _, _, history = trained()
     assert history["val_accuracy"][-1] >= 0.95
     assert max(history["norm"]) < 0.9
     assert max(history["residual"]) < 0.05
     assert sum(history["seconds"]) < 20
-    assert trainer.evaluate(DATA.validation.batches(180))["residual"] < 1e-4
+    assert max(history["val_residual"]) <= 1e-4
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ The checkpoint carries its config, which says how to build the model; one saved 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,8 +63,9 @@ def main(argv: Sequence[str]) -> int:
     except (BatchError, CheckpointError, DataUnavailable, OSError, TypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    settled = "" if math.isnan(result["residual"]) else f", residual {result['residual']:.1e}"
     print(
         f"{config.model} after {trainer.history.epochs} epochs, {data.name} {options.split} ({result['samples']} "
-        f"samples): accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}"
+        f"samples): accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}{settled}"
     )
     return 0

@@ -7,6 +7,7 @@ and a checkpoint after every epoch; an interrupted one goes on with `--resume ID
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,11 +20,12 @@ from eqprop_lab.training.runs import Run, RunError, RunStore
 
 
 def show(record: dict[str, Any]) -> None:
-    """One line an epoch."""
+    """One line an epoch; the residual is that of the evaluation, for networks that settle."""
+    settled = "" if math.isnan(record["val_residual"]) else f"residual {record['val_residual']:.1e}  "
     print(
         f"epoch {record['epoch']:>3}  train loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}  "
         f"validation loss {record['val_loss']:.4f}  accuracy {record['val_accuracy']:.4f}  "
-        f"norm {record['norm']:.3f}  {record['seconds']:.1f} s",
+        f"{settled}norm {record['norm']:.3f}  {record['seconds']:.1f} s",
         flush=True,
     )
 

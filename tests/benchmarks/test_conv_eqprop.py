@@ -150,7 +150,7 @@ def test_the_stored_results_keep_what_the_project_promises(name: str) -> None:
     assert name == "mnist_long" or "response" in result
     config = load_config(RECIPES[name])
     assert result["recipe"] == json.loads(json.dumps(conv_eqprop.recipe_of(config)))
-    # On the 360 test digits no floor is promised beside the twin's: both networks stay below their cross-validation there.
+    # The 360 test digits are harder than the others for both networks: no floor is promised there but the twin's.
     seeds, floor, most = {"digits": (5, 0.0, 60), "mnist": (3, 0.987, 360), "mnist_long": (2, 0.99, 1200)}[name]
     assert len(result["eqprop"]) >= seeds
     for row in result["eqprop"] + result.get("response", []):

@@ -32,7 +32,7 @@ def test_train_then_evaluate(config: Path, tmp_path: Path, capsys: pytest.Captur
     for path in (run.folder, run.checkpoint):
         assert evaluate.main([str(path)]) == 0
         assert "after 2 epochs, two_moons validation (48 samples): accuracy" in (out := capsys.readouterr().out)
-        assert f"loss {loss:.4f}" in out
+        assert f"loss {loss:.4f}, residual {run.history['val_residual'][-1]:.1e}" in out
     assert evaluate.main([str(run.checkpoint), "--data", "xor", "--split", "test"]) == 0
     assert "xor test (400 samples)" in capsys.readouterr().out
 

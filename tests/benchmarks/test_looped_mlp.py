@@ -27,7 +27,9 @@ def test_a_short_run_has_every_field_of_the_stored_result(name: str, tmp_path: P
     assert short.keys() == stored(name).keys() and short["networks"] == stored(name)["networks"] == NETWORKS
     assert short["seeds"] == [row["seed"] for row in short["eqprop"]] == [row["seed"] for row in short["backprop"]]
     for kind in ("eqprop", "backprop"):
-        assert short[kind][0].keys() == stored(name)[kind][0].keys()
+        # The residual of the evaluations has been measured only since these results were made.
+        now, then = short[kind][0].keys(), stored(name)[kind][0].keys()
+        assert then <= now and now - then <= {"val_residual"}
         assert all(len(row["val_accuracy"]) == 2 for row in short[kind])
 
 

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from eqprop_lab import ConvEqProp, DeepEqProp, build_dataset, check_model, create_model_preset, relax
+from eqprop_lab import (
+    ConvEqProp,
+    DeepEqProp,
+    EqPropTrainer,
+    build_dataset,
+    check_model,
+    create_model_preset,
+    relax,
+)
 from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.models.base import EquilibriumModel, State
 from eqprop_lab.models.bounded_map import BoundedMap
@@ -78,11 +86,16 @@ def test_parameter_counts_are_the_documented_ones() -> None:
     ("name", "shape"),
     [("mnist_conv", (1, 28, 28)), ("cifar_conv_small", (3, 32, 32)), ("cifar_conv_medium", (3, 32, 32))],
 )
-def test_presets_construct_and_read_out(name: str, shape: tuple[int, ...]) -> None:
+def test_presets_construct_read_out_and_train(name: str, shape: tuple[int, ...]) -> None:
     model = create_model_preset(name, seed=0)
     assert isinstance(model, ConvEqProp) and model.max_steps == 25
     assert model.channels == (model.hidden_channels, 2 * model.hidden_channels)
     assert model(torch.rand(2, *shape)).shape == (2, 10)
+    # And they train: three steps on one batch bring its cost down.
+    trainer = EqPropTrainer(model, lr=3e-3, free_steps=4, nudged_steps=4, solver="over_relaxed", progress=False)
+    x, y = torch.rand(8, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    costs = [float(trainer.train_batch(x, y)[0].mean()) for _ in range(3)]
+    assert costs[2] < costs[1] < costs[0]
 
 
 ODD = ConvEqProp(2, [3, 4, 5], 10, image_size=(9, 15), strides=[3, 1, 1], kernel_size=[5, 3, 3]).double()

@@ -61,9 +61,9 @@ def measure(project: Path, repeats: int) -> Iterator[Sample]:
 
 def _slider(notebook: OpenNotebook, name: str, part: LivePart, slider: int, repeats: int) -> Sample:
     seconds = []
-    for i in range(repeats + 1):
+    for _ in range(repeats + 1):
         _arm(notebook, part, "keydown", _REDRAWN)
-        label = part.press(slider, None if i == 0 else ("ArrowLeft", "ArrowRight")[i % 2])
+        label = part.press(slider)  # to the right, at the end to and fro: a slider of three steps has no more
         seconds.append(_latency(notebook))
     # The first one warms up.
     return name, label, seconds[1:]

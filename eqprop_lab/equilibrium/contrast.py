@@ -35,7 +35,7 @@ class Settings:
     """How the phases are relaxed.
 
     beta: nudging strength; free_steps, nudged_steps: at most this many steps; tol: relative residual to stop at;
-    solver: "picard", "damped" or "chebyshev", for every phase; points: complex nudges of the holomorphic estimator;
+    solver: one of `solvers.SOLVERS`, for every phase; points: complex nudges of the holomorphic estimator;
     relative: beta is meant relative to the largest |dC/ds| of the batch.
     """
 

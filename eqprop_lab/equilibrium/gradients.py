@@ -110,7 +110,7 @@ def estimate_gradients(
         beta > 0: nudging strength, absolute, never divided by the batch; "auto" takes 0.03 relative to the largest
             |dC/ds| of the batch, for costs whose slope is far from 1 (and for cotangents of any size).
         free_steps, nudged_steps: at most this many relaxation steps; tol: relative residual at which a phase stops.
-        cost: "cross_entropy" or "mse". solver: "picard", "damped", "chebyshev" (see `solvers`).
+        cost: "cross_entropy" or "mse". solver: "picard", "damped", "chebyshev", "over_relaxed" (see `solvers`).
         points: nudges of the holomorphic estimator, an even number.
     Returns: gradients with respect to the parameters an optimiser sees (the originals of a parametrisation).
     Raises: TypeError, ValueError naming the argument; DivergenceError. Warns ConvergenceWarning when tol is missed.

@@ -143,8 +143,8 @@ def relax(
     Args:
         x: inputs (B, ...). max_steps: at most this many steps (default `model.max_steps`).
         tol: relative tolerance; None takes exactly `max_steps` steps.
-        solver: "picard", "damped" (weight `damping` in (0, 1] on the new state) "chebyshev" (symmetric couplings)
-            or "over_relaxed" (red-black models).
+        solver: "picard", "damped" (weight `damping` in (0, 1] on the new state), "chebyshev" (symmetric couplings)
+            or "over_relaxed" (models that move in groups: red-black).
         start: a state to start from; trajectory: keep every state (memory grows with the steps); per_sample: count the
             steps each sample needed for `tol`.
         nudge: state -> what is subtracted inside the activation, block by block (see `nudges.CostNudge`).

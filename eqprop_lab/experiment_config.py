@@ -21,7 +21,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from eqprop_lab.augmentation import Augmentation
@@ -30,6 +29,7 @@ from eqprop_lab.config_sections import check_sizes, data_facts, read_augmentatio
 from eqprop_lab.datasets import DataSet, build_dataset
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.models.registry import model_registry
+from eqprop_lab.seeding import seeded
 from eqprop_lab.training import EarlyStopping, EqPropTrainer, History, seed_everything
 from eqprop_lab.validation import known_keys, positive_int
 
@@ -161,9 +161,8 @@ def parse_config(content: Any) -> ExperimentConfig:
 
 def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
     """A trainer with a fresh model. Equal for equal configs; the global generators are left alone."""
-    with torch.random.fork_rng(devices=[]):
-        # Models without a seed of their own draw from the global generator.
-        torch.manual_seed(config.seed)
+    # Models without a seed of their own draw from the global generator.
+    with seeded(config.seed):
         model = model_registry.create(config.model, **config.params)
     options = dict(config.trainer)
     options.setdefault("gradient", "centered" if isinstance(model, EquilibriumModel) else "autograd")

@@ -30,10 +30,10 @@ from eqprop_lab.gpu.cifar_parts import (
     measure_epoch,
     network_trainer,
     read_data,
-    same_layout,
 )
 from eqprop_lab.models.backprop import BackpropCNN
 from eqprop_lab.training import EqPropTrainer, StopTraining
+from eqprop_lab.training.optim import laid_out
 
 CPU = torch.device("cpu")
 INSTANT = 1e-6  # minutes in which nothing but the epoch that is always granted fits
@@ -244,8 +244,7 @@ def test_gradients_get_the_layout_that_fused_optimisers_need() -> None:
     gradient = torch.arange(24.0).view(2, 3, 2, 2)
     parameter = torch.nn.Parameter(torch.zeros(2, 3, 2, 2).contiguous(memory_format=torch.channels_last))
     optimizer = torch.optim.SGD([parameter], lr=1.0, fused=True)
-    optimizer.register_step_pre_hook(same_layout)
-    parameter.grad = gradient.clone()
+    parameter.grad = laid_out(gradient.clone(), parameter)
     optimizer.step()
     assert torch.equal(parameter.detach(), -gradient)
 

@@ -25,6 +25,14 @@ def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
     return result
 
 
+def tanh_entropy(state: Tensor) -> Tensor:
+    """s artanh s + 1/2 log(1 - s^2), elementwise: the term of an energy whose slope is artanh. Same shape.
+
+    Written as 1/2 [(1+s) log(1+s) + (1-s) log(1-s)], which has no pole at |s| = 1.
+    """
+    return 0.5 * (torch.xlogy(1 + state, 1 + state) + torch.xlogy(1 - state, 1 - state))
+
+
 def tanh_pair(pair: Tensor) -> Tensor:
     """[abar; alpha] along the batch -> [M; D] = ((p + r)/2, (p - r)/2) of p, r = tanh(abar +- alpha), in place.
 

@@ -18,6 +18,7 @@ from torch.nn.grad import conv2d_input
 from torch.nn.utils.parametrizations import spectral_norm
 
 from eqprop_lab.equilibrium.spectral import exact_norm
+from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real
 
 Padding = int | Sequence[int] | str
@@ -169,8 +170,7 @@ def torch_spectral_norm(weight: Tensor, power_iterations: int = 1, seed: int = 0
     It divides by an estimate u.Wv <= ||W|| of the flattened weight, so the norm of the result is >= 1, never < 1.
     `seed` draws u and v without touching the global generator.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layer = nn.Linear(1, 1, bias=False)
         layer.weight = nn.Parameter(weight.detach().clone())
         spectral_norm(layer, n_power_iterations=positive_int("power_iterations", power_iterations))

@@ -88,14 +88,6 @@ def fit_to_data(config: ExperimentConfig, data: DataSet, options: Options) -> Ex
     return config
 
 
-def same_layout(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    """Give every gradient the memory layout of its parameter: fused optimisers walk through both as flat arrays."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
-                parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
-
-
 def network_trainer(network: str, config: ExperimentConfig, device: torch.device) -> EqPropTrainer:
     """A trainer of the equilibrium network, or of its twin, with weights in channels_last order."""
     if network == "backprop":
@@ -109,7 +101,6 @@ def network_trainer(network: str, config: ExperimentConfig, device: torch.device
     trainer.config = config.as_dict()
     # The order in which tensor cores read kernels; convolutions then write states in it too.
     trainer.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trainer.optimizer.register_step_pre_hook(same_layout)
     return trainer
 
 

@@ -13,12 +13,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from eqprop_lab.models.conv import ConvEqProp, conv_maps
-from eqprop_lab.models.inputs import as_vectors, check_input
+from eqprop_lab.models.inputs import as_vectors, check_input, check_shape
 from eqprop_lab.models.linear_maps import ConvMap
+from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int
 
 
@@ -35,9 +35,7 @@ class BackpropMLP(nn.Module):
         self.input_dim = positive_int("input_dim", input_dim)
         self.hidden_dim = positive_int("hidden_dim", hidden_dim)
         self.output_dim = positive_int("output_dim", output_dim)
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed):
             self.layers = nn.Sequential(
                 nn.Linear(input_dim, hidden_dim),
                 nn.Tanh(),
@@ -102,9 +100,7 @@ class BackpropCNN(nn.Module):
         self.output_dim = positive_int("output_dim", output_dim)
         self.input_shape = maps[0].in_shape
         self.layers = nn.Sequential()
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed):
             for linear in maps:
                 conv = nn.Conv2d(*linear.channels, linear.kernel, linear.stride, linear.padding)
                 nn.init.normal_(conv.weight, std=1 / math.sqrt(math.prod(linear.weight_shape[1:])))
@@ -123,9 +119,7 @@ class BackpropCNN(nn.Module):
     def check_batch(self, x: Tensor) -> None:
         """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN, shape)."""
         check_input(x, next(self.parameters()))
-        if tuple(x.shape[1:]) != self.input_shape:
-            wanted = ", ".join(map(str, self.input_shape))
-            raise ValueError(f"x must have shape (B, {wanted}), got {tuple(x.shape)}")
+        check_shape(x, self.input_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, input_channels, height, width) -> logits (B, output_dim)."""

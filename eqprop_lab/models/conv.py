@@ -108,13 +108,13 @@ class ConvEqProp(LayeredModel):
         self.input_channels, self.hidden_channels = input_channels, hidden_channels
         self.channels = tuple(linear.channels[1] for linear in maps)
 
-    def _check_shape(self, x: Tensor) -> None:
+    def _inputs(self, x: Tensor) -> Tensor:
         if x.ndim == 4 and x.shape[1] != self.input_channels:
             raise ValueError(
                 f"x must have {self.input_channels} channels (input_channels), got {x.shape[1]} in shape "
                 f"{tuple(x.shape)}"
             )
-        super()._check_shape(x)
+        return super()._inputs(x)
 
 
 class DeepEqProp(LayeredModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +18,13 @@ def as_vectors(x: Tensor, features: int) -> Tensor:
             f"pixels, got shape {tuple(x.shape)}"
         )
     return rows
+
+
+def check_shape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """x itself if it is a batch of samples of this shape. Raises ValueError when it is not."""
+    if tuple(x.shape[1:]) != tuple(shape):
+        raise ValueError(f"x must have shape (B, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
+    return x
 
 
 def check_input(x: Tensor, parameter: Tensor) -> None:

@@ -23,10 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import tanh, tanh_pair
+from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
 from eqprop_lab.models.base import EquilibriumModel, State
 from eqprop_lab.models.bounded_map import BoundedMap, raw_norm
+from eqprop_lab.models.inputs import check_shape
 from eqprop_lab.models.linear_maps import LinearMap
+from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real
 
 START = 0.8  # share of the cap that the interior weights have at the start
@@ -104,9 +106,7 @@ class LayeredModel(EquilibriumModel):
         self.groups = tuple(range(top - 1, -1, -2)), tuple(range(top, -1, -2))
         self.readout_blocks = (top,)
         self.metric_condition = math.sqrt(2 * max(self.kappa))
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed):
             self.layers = nn.ModuleList(Layer(linear) for linear in maps)
             self.W_out = nn.Linear(math.prod(maps[-1].out_shape), self.output_dim)
         for layer in self._layers()[1:]:
@@ -126,19 +126,13 @@ class LayeredModel(EquilibriumModel):
     def _weights(self) -> dict[str, Tensor]:
         return self.effective_weights() if self._frozen is None else self._frozen
 
-    def _check_shape(self, x: Tensor) -> None:
-        shape = self._layers()[0].linear.in_shape
-        if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape:
-            raise ValueError(f"x must have shape (B, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
-
     def check_batch(self, x: Tensor) -> None:
         """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN, shape)."""
         super().check_batch(x)
         self._inputs(x)
 
     def _inputs(self, x: Tensor) -> Tensor:
-        self._check_shape(x)
-        return x
+        return check_shape(x, self._layers()[0].linear.in_shape)
 
     def drive(self, x: Tensor) -> State:
         """(W_1 x + b_1, b_2, ..., b_L): the only work the input causes; biases (B, C, 1, 1) or (B, H)."""
@@ -206,8 +200,7 @@ class LayeredModel(EquilibriumModel):
             u = drive[block]
             if block > 0:
                 u = layers[block].linear.up(state[block - 1], weights[f"up{block}"]) + u
-            entropy = 0.5 * (torch.xlogy(1 + s, 1 + s) + torch.xlogy(1 - s, 1 - s))
-            total = total + kappa * (entropy - s * u).flatten(1).sum(1)
+            total = total + kappa * (tanh_entropy(s) - s * u).flatten(1).sum(1)
         return total
 
     def parameter_gradients(

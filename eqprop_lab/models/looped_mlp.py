@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import tanh, tanh_pair
+from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
 from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
 from eqprop_lab.models.base import EquilibriumModel, Nudge, State, nudged_force
 from eqprop_lab.models.inputs import as_vectors
+from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real
 
 
@@ -59,9 +60,7 @@ class LoopedMLP(EquilibriumModel):
         self.output_dim = positive_int("output_dim", output_dim)
         self.rho = real("rho", rho, above=0.0, below=1.0)
         self.use_spectral_norm = bool(use_spectral_norm)
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed):
             self.W_in = nn.Linear(input_dim, hidden_dim)
             self.W_rec = nn.Linear(hidden_dim, hidden_dim)
             self.W_out = nn.Linear(hidden_dim, output_dim)
@@ -154,17 +153,12 @@ class LoopedMLP(EquilibriumModel):
         return {name: gradient for name, (parameter, gradient) in found.items() if parameter.requires_grad}
 
     def energy(self, state: State, drive: State) -> Tensor:
-        """E(h) per sample (B,), finite up to |h| = 1. Raises TypeError for the directed model.
-
-        sum_i [h artanh h + 1/2 log(1-h^2)] is written as 1/2 [(1+h) log(1+h) + (1-h) log(1-h)], which has no pole
-        at saturation.
-        """
+        """E(h) per sample (B,), finite up to |h| = 1. Raises TypeError for the directed model."""
         if not self.symmetric:
             return super().energy(state, drive)
         (h,), (u,) = state, drive
-        entropy = 0.5 * (torch.xlogy(1 + h, 1 + h) + torch.xlogy(1 - h, 1 - h)).sum(1)
         weight = self.effective_weights()["W_rec"]
-        return entropy - 0.5 * (h * (h @ weight.T)).sum(1) - (h * u).sum(1)
+        return tanh_entropy(h).sum(1) - 0.5 * (h * (h @ weight.T)).sum(1) - (h * u).sum(1)
 
     def contraction_bound(self) -> float:
         """||W_rec||_2, exact: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in the l2 norm."""

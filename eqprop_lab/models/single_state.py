@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqprop_lab.equilibrium.activations import tanh
+from eqprop_lab.equilibrium.activations import tanh, tanh_entropy
 from eqprop_lab.models.base import EquilibriumModel, State
 from eqprop_lab.models.conv import conv_maps
+from eqprop_lab.models.inputs import check_shape
 from eqprop_lab.models.layered import START, Layer
 from eqprop_lab.models.linear_maps import ConvMap
+from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real
 
 POOL = 2
@@ -85,9 +86,7 @@ class SingleStateConv(EquilibriumModel):
         first, second = conv_maps(input_channels, [channels, channels], image_size, kernel_size=3, strides=1)
         self.input_shape = first.in_shape
         pooled = [-(-side // POOL) for side in first.size]
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed):
             self.embed = nn.Conv2d(input_channels, channels, first.kernel, padding=first.padding, bias=False)
             self.recurrent = Layer(SymmetricConvMap(second.channels, second.size, second.kernel, second.stride))
             self.W_out = nn.Linear(channels * pooled[0] * pooled[1], output_dim)
@@ -96,8 +95,7 @@ class SingleStateConv(EquilibriumModel):
     def check_batch(self, x: Tensor) -> None:
         """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN, shape)."""
         super().check_batch(x)
-        if tuple(x.shape[1:]) != self.input_shape:
-            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.input_shape))}), got {tuple(x.shape)}")
+        check_shape(x, self.input_shape)
 
     def effective_weights(self) -> dict[str, Tensor]:
         """K (channels, channels, 3, 3), norm < rho."""
@@ -134,8 +132,7 @@ class SingleStateConv(EquilibriumModel):
     def energy(self, state: State, drive: State) -> Tensor:
         """E per sample (B,), finite up to |h| = 1. A step lowers it wherever ||K|| <= 1."""
         (h,), (u,) = state, drive
-        entropy = 0.5 * (torch.xlogy(1 + h, 1 + h) + torch.xlogy(1 - h, 1 - h))
-        return (entropy - h * (0.5 * self._coupling(h) + u)).flatten(1).sum(1)
+        return (tanh_entropy(h) - h * (0.5 * self._coupling(h) + u)).flatten(1).sum(1)
 
     def contraction_bound(self) -> float:
         """Certified ||K||_2: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in the l2 norm."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eqprop_lab.training.comparing import MISSING, differences
 from eqprop_lab.training.files import replace_text
 from eqprop_lab.training.history import Record, StopTraining
 from eqprop_lab.training.loggers import finite
@@ -93,16 +94,12 @@ class Results:
         replace_text(self.path, json.dumps(finite(self.content), indent=1, allow_nan=False) + "\n")
 
 
-def difference(there: Any, here: Mapping[str, Any], name: str = "") -> str | None:
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """The first entry of `here`, nested mappings included, that is another one in `there`; None if there is none."""
-    for key, value in here.items():
-        other = there.get(key) if isinstance(there, Mapping) else None
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            found = difference(other, value, f"{name}{key}.")
-            if found is not None:
-                return found
-        elif other != value:
-            return f"{name}{key} is {other!r} there, {value!r} here"
+    for found in differences(here, there):
+        if found.a != MISSING:  # what only `there` has is no difference
+            other = None if found.b == MISSING else found.b
+            return f"{found.name} is {other!r} there, {found.a!r} here"
     return None
 
 

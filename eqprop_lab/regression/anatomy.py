@@ -18,7 +18,7 @@ from eqprop_lab.regression.parameters import ParameterError, tags
 from eqprop_lab.regression.plan import find_notebooks, project_root
 
 CELL_LINES, FUNCTION_LINES, MEDIAN_LINES = 25, 20, 10
-CODE_CELLS = (15, 35)
+CODE_CELLS = (15, 45)
 WORDS = (800, 2500)
 FILE_NAME = re.compile(r"\d\d_[a-z0-9]+(?:_[a-z0-9]+)*\.ipynb")
 TAGS = {

@@ -23,14 +23,14 @@ from eqprop_lab.vision_sets import VISION, data_dir, read_vision_set
 __all__ = ["Batches", "DataSet", "DataUnavailable", "NAMES", "Split", "VISION", "build_dataset", "data_dir"]
 
 NAMES = ("digits", "two_moons", "xor", *VISION, "image_folder")
-FOLDER_OPTIONS = ("root", "size", "channels", "validation", "seed", "limit")
+FOLDER_OPTIONS = ("root", "size", "channels", "validation", "seed", "limit", "ground")
 
 
 def build_dataset(name_or_config: str | Mapping[str, Any]) -> DataSet:
     """Build a data set from its name or from {"name": ..., options}.
 
     Options: torchvision sets: `validation` (images held out, default 5000), `limit` (use the first n training
-    images), `root`; image_folder: `root` (needed), `size`, `channels`, `validation`, `seed`, `limit` (see
+    images), `root`; image_folder: `root` (needed), `size`, `channels`, `validation`, `seed`, `limit`, `ground` (see
     `read_image_folder`); two_moons and xor: `samples` (400), `noise` (0.1), `seed` (0). Pixels are scaled to [0, 1],
     channels first. Raises: ValueError for unknown names or keys (the nearest known one is named) and for files that are
     no data set; DataUnavailable when files are missing or damaged.

@@ -36,7 +36,9 @@ from eqprop_lab.validation import known_keys, positive_int
 SECTIONS = ("model", "training", "data", "experiment")
 _TRAINER = [name for name in inspect.signature(EqPropTrainer).parameters if name not in ("model", "lr", "progress")]
 TRAINING_KEYS = ("epochs", "batch_size", "learning_rate", "early_stopping", *_TRAINER)
-DATA_KEYS = ("dataset", "augmentation", "validation", "limit", "root", "size", "channels", "samples", "noise", "seed")
+DATA_KEYS = (
+    "dataset", "augmentation", "validation", "limit", "root", "size", "channels", "ground", "samples", "noise", "seed",
+)  # fmt: skip
 EXPERIMENT_KEYS = ("name", "seed", "use_wandb", "use_tensorboard", "project")
 
 

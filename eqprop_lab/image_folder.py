@@ -1,10 +1,12 @@
 """Any folder of images as a data set: ROOT/train/CLASS/* with a val or test folder beside it, or plainly ROOT/CLASS/*.
 
-The names of the class folders, sorted, are the classes. Images are found by torchvision and read by Pillow.
+The names of the class folders, sorted, are the classes. A folder is read as its user sees it, or refused; what is left
+out of it is reported by a warning.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from eqprop_lab.image_files import Size, parse_channels, parse_size, read_image, read_pixels
+from eqprop_lab.image_files import Size, parse_channels, parse_ground, parse_size, read_image, read_pixels
+from eqprop_lab.image_tree import (
+    EXTENSIONS,
+    Report,
+    class_folders,
+    examples,
+    find_files,
+    part_folders,
+    same_inside,
+    shown,
+    visible_folders,
+)
 from eqprop_lab.splits import DataSet, DataUnavailable, Split
 from eqprop_lab.validation import positive_int, real
-from eqprop_lab.vision_compat import import_torchvision
 
 MOST_BYTES = 8 * 2**30
 
@@ -51,6 +63,7 @@ def read_image_folder(
     validation: int | float | None = None,
     seed: int = 0,
     limit: int | None = None,
+    ground: str = "white",
 ) -> DataSet:
     """The images under `root` as whole-set tensors, float32 in [0, 1].
 
@@ -61,24 +74,34 @@ def read_image_folder(
                                                           with ImageNet and its subsets); validation as above
         ROOT/train alone, or ROOT/CLASS                   a tenth is the test part, the same whatever `validation` is;
                                                           then validation is held out
-    A test folder without class folders in it holds images without labels and is not used. What is held out is drawn
-    with `seed`, every class in its proportion. Hidden files and folders are left out.
+    in any case of letters; training, valid, testing and the like count as well. A test folder without class folders
+    in it holds images without labels and is not used. What is held out is drawn with `seed`, every class in its
+    proportion. Hidden files and folders are left out; a link is followed, and what it leads to is read once.
+
+    Warns (UserWarning, once, with counts and examples) of files that are not read, of links that lead nowhere or back,
+    of folders beside the parts, and of pictures that are in more than one part or class.
 
     Args:
         size: None (the images must then have one size), pixels a side, or [height, width]; an image is scaled until
             it covers that, then cut around its centre. channels: 3 (colour) or 1 (grey).
         validation: number of images held out, or a fraction of them; None is 0.1.
         limit: train on that many images, drawn with `seed` as above.
+        ground: "white" or "black", what transparent pixels are put on; a drawing in its colour is refused.
     Raises: DataUnavailable for a missing folder; TypeError, ValueError naming the argument, the folder or the file.
     """
     height_width = parse_size(size)
     parse_channels(channels)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+    parse_ground(ground)
     folder = _existing(root)
-    folders = _layout(folder)
-    names = class_names(folder)
-    parts = {role: _find(folder, place, names) for role, place in folders.items()}
+    report = Report(folder)
+    folders = _layout(folder, report)
+    classes = _classes(folders["train"], report)
+    names = list(classes)
+    if folders["train"] == folder and (sentence := same_inside(classes)):
+        report.notes.append(sentence)
+    parts = _find_parts(folder, folders, names, report)
     if "validation" in parts and validation is not None:
         raise ValueError(f"validation: {folder} has a validation folder of its own, got {validation!r} to hold out")
     found = len(parts["train"].files)
@@ -100,31 +123,30 @@ def read_image_folder(
             f"more than {MOST_BYTES / 2**30:.0f}: give a smaller `size`, or a `limit`"
         )
     pattern = parts["train"].files[0] if size is None else None
-    splits = {
-        role: Split(read_pixels(part.files, folder, height_width, channels, pattern), part.labels)
-        for role, part in parts.items()
+    read = {
+        role: read_pixels(part.files, folder, height_width, channels, pattern, ground) for role, part in parts.items()
     }
+    splits = {role: Split(read[role][0], part.labels) for role, part in parts.items()}
+    report.notes += _copies(parts, {role: digests for role, (_, digests) in read.items()}, folder)
+    if report.text():
+        warnings.warn(f"image folder {folder}: {report.text()}", UserWarning, stacklevel=2)
     return DataSet("image_folder", splits["train"], splits["validation"], splits["test"], tuple(names))
 
 
 def class_names(root: str | Path) -> list[str]:
     """The classes of a folder of images, sorted. Raises DataUnavailable, ValueError."""
     folder = _existing(root)
-    place = _layout(folder)["train"]
-    names = _class_folders(place)
-    if len(names) < 2:
-        raise ValueError(
-            f"{place} must hold a folder of images for each class, two or more; it has "
-            f"{'only ' + repr(names[0]) if names else 'none'}"
-        )
-    return names
+    report = Report(folder)
+    return list(_classes(_layout(folder, report)["train"], report))
 
 
 def image_size(root: str | Path, size: int | Sequence[int] | None = None) -> Size:
     """(height, width) that the images of a folder will have: `size`, or the size of the first. Errors as above."""
     folder = _existing(root)
-    place = _layout(folder)["train"]
-    return parse_size(size) or _size_of(_find(folder, place, class_names(folder)).files[0], folder)
+    report = Report(folder)
+    place = _layout(folder, report)["train"]
+    names = list(_classes(place, report))
+    return parse_size(size) or _size_of(_find_parts(folder, {"train": place}, names, report)["train"].files[0], folder)
 
 
 def _count(validation: int | float | None, images: int) -> int:
@@ -146,24 +168,28 @@ def _existing(root: str | Path | None) -> Path:
     return folder
 
 
-def _class_folders(place: Path) -> list[str]:
-    return sorted(entry.name for entry in place.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _classes(place: Path, report: Report) -> dict[str, Path]:
+    classes = class_folders(place, report)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{place} must hold a folder of images for each class, two or more; it has "
+            f"{'only ' + repr(next(iter(classes))) if classes else 'none'}"
+        )
+    return classes
 
 
-def _layout(root: Path) -> dict[str, Path]:
+def _layout(root: Path, report: Report) -> dict[str, Path]:
     """The folder of each part that is there, by role; "train" always is."""
-    if not (root / "train").is_dir():
+    parts = part_folders(root, report)
+    if not parts:
         return {"train": root}
-    parts = {"train": root / "train"}
-    own = [root / name for name in ("val", "validation") if (root / name).is_dir()]
-    if len(own) == 2:
-        raise ValueError(f"{root} has both a val and a validation folder: which one counts is not clear")
-    labelled = (root / "test").is_dir() and bool(_class_folders(root / "test"))
-    if labelled:
-        parts["test"] = root / "test"
-    if own:
-        parts["validation" if labelled else "test"] = own[0]
-    return parts
+    if "test" in parts and not visible_folders(parts["test"], Report(root)):
+        report.add(
+            "images without a class, in the test folder", *(file for file, _ in find_files(parts.pop("test"), report))
+        )
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+    return {role: parts[role] for role in ("train", "validation", "test") if role in parts}
 
 
 def _size_of(file: Path, root: Path) -> Size:
@@ -171,24 +197,55 @@ def _size_of(file: Path, root: Path) -> Size:
     return image.height, image.width
 
 
-def _find(root: Path, place: Path, names: list[str]) -> _Part:
-    import_torchvision()
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+def _find_parts(root: Path, places: dict[str, Path], names: list[str], report: Report) -> dict[str, _Part]:
+    """The files of each part. Raises ValueError for other classes than `names`, empty ones, a file in two of them."""
+    owners: dict[str, tuple[str, int, Path]] = {}
+    parts = {}
+    for role, place in places.items():
+        folders = class_folders(place, report if role != "train" else Report(root))
+        if list(folders) != names:
+            wrong = sorted(set(names) ^ set(folders))
+            raise ValueError(
+                f"{place.relative_to(root)} and the training images must have the same class folders; only one has "
+                f"{', '.join(wrong)}"
+            )
+        samples = []
+        for label, (name, folder) in enumerate(folders.items()):
+            files = _files_of(place, name, folder, report)
+            for file, behind in files:
+                other = owners.setdefault(behind, (role, label, file))
+                if other[:2] != (role, label):
+                    both = f"{shown(other[2], root)} and {shown(file, root)}"
+                    what = "parts" if other[0] != role else "classes"
+                    raise ValueError(f"{both} are one file, by a link, in two {what}: remove one of them")
+            samples += [(file, label) for file, _ in files]
+        parts[role] = _Part([file for file, _ in samples], torch.tensor([label for _, label in samples]))
+    return parts
 
-    here = _class_folders(place)
-    if here != names:
-        wrong = sorted(set(names) ^ set(here))
+
+def _files_of(place: Path, name: str, folder: Path, report: Report) -> list[tuple[Path, str]]:
+    here = Report(report.root)
+    files = find_files(folder, here)
+    if not files:
+        other = f". It has {here.text()}" if here.text() else ""
+        endings = ", ".join(EXTENSIONS)
         raise ValueError(
-            f"{place.relative_to(root)} and the training images must have the same class folders; only one has "
-            f"{', '.join(wrong)}"
+            f"{place}: Found no valid file for the classes {name}. It must hold files ending in {endings}{other}"
         )
+    report.merge(here)
+    return files
 
-    def is_image(path: str) -> bool:
-        return path.lower().endswith(IMG_EXTENSIONS) and not Path(path).name.startswith(".")
 
-    index = {name: i for i, name in enumerate(names)}
-    try:
-        samples = make_dataset(str(place), index, is_valid_file=is_image)
-    except FileNotFoundError as error:
-        raise ValueError(f"{place}: {error}It must hold files ending in {', '.join(IMG_EXTENSIONS)}") from error
-    return _Part([Path(path) for path, _ in samples], torch.tensor([label for _, label in samples]))
+def _copies(parts: dict[str, _Part], digests: dict[str, list[bytes]], root: Path) -> list[str]:
+    """Sentences on equal pictures in more than one part, and in more than one class."""
+    groups: dict[bytes, list[tuple[str, int, Path]]] = {}
+    for role, part in parts.items():
+        for digest, label, file in zip(digests[role], part.labels.tolist(), part.files, strict=True):
+            groups.setdefault(digest, []).append((role, label, file))
+    sentences = []
+    for column, what in enumerate(("part, so that it is measured on what was trained on", "class")):
+        twice = [group for group in groups.values() if len({sample[column] for sample in group}) > 1]
+        if twice:
+            pairs = [" = ".join(f"{shown(file, root)} ({role})" for role, _, file in group[:3]) for group in twice]
+            sentences.append(f"{len(twice)} pictures are in more than one {what} ({examples(pairs)})")
+    return sentences

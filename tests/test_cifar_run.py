@@ -273,11 +273,12 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 
     def make(suffix: str, size: int = 32, count: int = 2) -> Path:
         root = tmp_path / f"images{suffix}{size}"
-        for part, number in (("train", count), ("test", count // 2)):
+        for blue, part, number in ((0, "train", count), (120, "test", count // 2)):
             for label in range(10):
                 (root / part / f"class{label}").mkdir(parents=True)
                 for i in range(number):
-                    Image.new("RGB", (size, size), (25 * label, i, 0)).save(root / part / f"class{label}/{i}{suffix}")
+                    colour = (25 * label, 40 * i, blue)
+                    Image.new("RGB", (size, size), colour).save(root / part / f"class{label}/{i}{suffix}")
         return root
 
     return make

@@ -84,10 +84,12 @@ def test_train_with_test_and_train_alone_hold_out_the_rest(tmp_path: Path) -> No
     # Images without labels, as some sets publish their test part.
     (tmp_path / "test").mkdir()
     Image.new("RGB", (6, 6)).save(tmp_path / "test" / "unknown.png")
-    alone = read(tmp_path)
+    with pytest.warns(UserWarning, match="1 images without a class, in the test folder .test/unknown.png."):
+        alone = read(tmp_path)
     assert [len(s) for s in (alone.train, alone.validation, alone.test)] == [24, 3, 3]
     write_images(tmp_path / "test", 2, start=30)
-    data = read(tmp_path)
+    with pytest.warns(UserWarning, match="1 images outside the class folders .test/unknown.png."):
+        data = read(tmp_path)
     assert sorted(greys(data, "test")) == [30, 31, 70, 71, 110, 111] and len(data.validation) == 3
 
 
@@ -166,7 +168,8 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     (tmp_path / ".ipynb_checkpoints").mkdir()
     (tmp_path / "ant" / "._000.png").write_bytes(b"written by a file manager")
     (tmp_path / "ant" / "notes.txt").write_text("no picture")
-    data = read(tmp_path, validation=3)
+    with pytest.warns(UserWarning, match="left out: 1 files .txt, a format that is not read .ant/notes.txt.$"):
+        data = read(tmp_path, validation=3)
     assert data.classes == CLASSES and len(data.train) + len(data.validation) + len(data.test) == 12
 
 

@@ -22,9 +22,9 @@ def jpeg(value: int) -> bytes:
     return file.getvalue()
 
 
-def write(path: Path, count: int, **other: object) -> list[bytes]:
-    """An archive of `count` pictures of alternating class; returns the files in it."""
-    files = [jpeg(20 * i + 5) for i in range(count)]
+def write(path: Path, count: int, first: int = 5, **other: object) -> list[bytes]:
+    """An archive of `count` pictures of alternating class, greys from `first` on; returns the files in it."""
+    files = [jpeg(20 * i + first) for i in range(count)]
     arrays: dict[str, object] = {
         "jpeg": np.frombuffer(b"".join(files), np.uint8),
         "offsets": np.cumsum([0, *map(len, files)]),
@@ -41,7 +41,7 @@ def source(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
     folder.mkdir()
     write(folder / "train.npz", 12)
-    write(folder / "test.npz", 4)
+    write(folder / "test.npz", 4, first=15)
     return folder
 
 
@@ -55,8 +55,8 @@ def test_files_are_unpacked_as_they_are(source: Path, tmp_path: Path, capsys: py
     data = build_dataset({"name": "image_folder", "root": target, "validation": 4})
     assert (len(data.train), len(data.validation), len(data.test)) == (8, 4, 4)
     assert data.classes == CLASSES and data.input_shape == (3, 8, 8)
-    # Picture i is 20 i + 5 everywhere, and its class is i % 2.
-    number = (data.test.x.mean(dim=(1, 2, 3)) * 255 - 5) / 20
+    # Picture i is 20 i + 15 everywhere, and its class is i % 2.
+    number = (data.test.x.mean(dim=(1, 2, 3)) * 255 - 15) / 20
     assert (number.round().long() % 2 == data.test.y).all() and (number - number.round()).abs().max() < 0.1
 
 

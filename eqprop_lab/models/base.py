@@ -7,6 +7,7 @@ Everything else (relaxation, gradient estimators, training, probes) is written a
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,19 @@ def nudged_force(force: State, state: State, nudge: Nudge) -> State:
     if subtract is not None:
         return subtract(state, force)
     return tuple(f if pull is None else f - pull for f, pull in zip(force, nudge(state), strict=True))
+
+
+class _Frozen(threading.local):
+    """What the relaxations of one thread hold: {id of a model: (its weights, how many bodies share them)}.
+
+    Not on the module: threads share a model, and each of them relaxes with the weights it took itself.
+    """
+
+    def __init__(self) -> None:
+        self.held: dict[int, tuple[dict[str, Tensor], int]] = {}
+
+
+_FROZEN = _Frozen()
 
 
 class EquilibriumModel(nn.Module, ABC):
@@ -55,7 +69,6 @@ class EquilibriumModel(nn.Module, ABC):
     def __init__(self, max_steps: int = 30) -> None:
         super().__init__()
         self.max_steps = positive_int("max_steps", max_steps)
-        self._frozen: dict[str, Tensor] | None = None
 
     @abstractmethod
     def drive(self, x: Tensor) -> State:
@@ -106,15 +119,28 @@ class EquilibriumModel(nn.Module, ABC):
         """The parametrised weights a relaxation reads again and again, evaluated now. Empty: none."""
         return {}
 
+    @property
+    def _frozen(self) -> dict[str, Tensor] | None:
+        """The weights this thread has frozen, None outside of `frozen_weights`."""
+        entry = _FROZEN.held.get(id(self))
+        return None if entry is None else entry[0]
+
     @contextmanager
     def frozen_weights(self) -> Iterator[None]:
-        """Evaluate `effective_weights` once for the body, instead of at every step of a settle."""
-        outer = self._frozen
-        self._frozen = self.effective_weights() if outer is None else outer
+        """Evaluate `effective_weights` once for the body, instead of at every step of a settle.
+
+        They belong to the thread that took them: others see the parameters as they are. Bodies of one thread share
+        them, and the last one to end lets go, in whatever order they end.
+        """
+        held, key = _FROZEN.held, id(self)  # this thread's own, also when the body is closed by another
+        weights, users = held[key] if key in held else (self.effective_weights(), 0)
+        held[key] = weights, users + 1
         try:
             yield
         finally:
-            self._frozen = outer
+            weights, users = held.pop(key)
+            if users > 1:
+                held[key] = weights, users - 1
 
     def step(self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None) -> State:
         """s_l <- activate(force_l(s) - nudge_l(s)), group by group. The nudge acts inside the activation.

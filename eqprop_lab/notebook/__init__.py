@@ -9,12 +9,16 @@ from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.figures import show
 from eqprop_lab.notebook.metrics import provenance, record, stored
 from eqprop_lab.notebook.session import Session, require, setup
-from eqprop_lab.notebook.style import MARKERS, PALETTE, new_figure
+from eqprop_lab.notebook.style import INK, MARKERS, NEUTRAL, PALETTE, SIGNED, SIGNED_CHANGE, new_figure
 from eqprop_lab.notebook.worker import AlreadyRunning, StopRequested, TrainingWorker
 
 __all__ = [
+    "INK",
     "MARKERS",
+    "NEUTRAL",
     "PALETTE",
+    "SIGNED",
+    "SIGNED_CHANGE",
     "AlreadyRunning",
     "CheckFailed",
     "Choice",

@@ -7,7 +7,7 @@ from itertools import combinations, product
 
 from matplotlib.axes import Axes
 
-from eqprop_lab.notebook.style import PALETTE
+from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
 Point = tuple[float, float]
 
@@ -15,7 +15,7 @@ _INPUTS: Sequence[Point] = ((0.0, 0.42), (0.0, -0.42))
 _HIDDEN: Sequence[Point] = ((1.05, 0.0), (1.4, 0.62), (1.95, 0.38), (1.95, -0.38), (1.4, -0.62))
 _OUTPUTS: Sequence[Point] = ((3.0, 0.42), (3.0, -0.42))
 _TARGET_X = 3.95
-_LINE = "#9a9a9a"
+_LINE = NEUTRAL
 
 
 def draw_network(axes: Axes, nudged: bool) -> None:
@@ -32,14 +32,14 @@ def draw_network(axes: Axes, nudged: bool) -> None:
         axes.plot(*zip(start, end, strict=True), color=colour, lw=width, ls="-", zorder=1)
     for nodes, face in ((_INPUTS, "white"), (_HIDDEN, PALETTE[0]), (_OUTPUTS, PALETTE[2])):
         x, y = zip(*nodes, strict=True)
-        axes.scatter(x, y, s=75, c=face, edgecolors="#333333", linewidths=1.0, zorder=2)
+        axes.scatter(x, y, s=75, c=face, edgecolors=NEUTRAL, linewidths=1.0, zorder=2)
     for at, name in ((0.0, "$x$"), (1.5, "$h$"), (3.0, "$z$")):
         axes.text(at, -0.92, name, ha="center", va="top")
     if nudged:
         for _, height in _OUTPUTS:
             arrow = {"arrowstyle": "-|>", "color": PALETTE[1], "linestyle": "--", "linewidth": 1.8, "shrinkA": 7}
             axes.annotate("", (_TARGET_X - 0.06, height), (3.0, height), arrowprops=arrow)
-            axes.scatter([_TARGET_X + 0.08], [height], s=70, c=PALETTE[1], marker="s", edgecolors="#333333", zorder=2)
+            axes.scatter([_TARGET_X + 0.08], [height], s=70, c=PALETTE[1], marker="s", edgecolors=NEUTRAL, zorder=2)
         axes.text(3.52, 0.56, r"$\beta$", ha="center", va="bottom", color=PALETTE[1])
         axes.text(_TARGET_X + 0.08, -0.92, "target", ha="center", va="top")
     axes.set(xlim=(-0.25, 4.4), ylim=(-1.2, 0.9))

@@ -1,4 +1,8 @@
-"""The project's figure style: one palette, private figures that never touch pyplot, and small PNG files."""
+"""The project's figure style: one palette, private figures that never touch pyplot, and small PNG files.
+
+A figure has no ground of its own: the page shows through, so that a dark page has no white blocks on it. Colours are
+therefore ones that both pages show, and a map of values fades into the page where a printed one fades into white.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,24 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 STYLE_PATH = Path(__file__).with_name("eqprop.mplstyle")
 """The style file; it travels inside the package."""
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours in the order of the style's cycle."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D3B", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colours in the order of the style's cycle, with a brown for black, which a dark page hides."""
+
+NEUTRAL = "#767676"
+"""Text, axes and lines for reference: a grey that a white page and a dark one both show."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """One marker per colour, for curves with few points."""
@@ -27,6 +37,46 @@ MAX_PNG_BYTES = 80 * 1024
 """Largest picture a notebook stores."""
 
 _TRUE_COLOUR_BYTES = 40 * 1024
+
+_WITH_ALPHA = Image.Quantize.FASTOCTREE
+"""The one method of Pillow that gives a palette transparent colours; one round of k-means then spreads them well."""
+
+
+def fading(*colours: str, strength: float = 1.0, name: str = "fading") -> LinearSegmentedColormap:
+    """Values as colours that fade into the page: one colour from nothing, or two with nothing in the middle.
+
+    `fading(a)` runs from transparent to a; `fading(a, b)` from a through transparent to b; the ends have the opacity
+    `strength`. On a white page they look as maps through white do. Raises: ValueError for any other number of colours.
+    """
+    if len(colours) not in (1, 2):
+        raise ValueError(f"colours = {colours!r}: one colour, or two with nothing between them")
+    ends = [(*to_rgb(colour), strength) for colour in colours]
+    nothing = [(*to_rgb(colour), 0.0) for colour in colours]
+    if len(colours) == 1:
+        return LinearSegmentedColormap.from_list(name, [nothing[0], ends[0]])
+    # Two stops in the middle, each of its own colour: mixed ones would be muddy.
+    return LinearSegmentedColormap.from_list(
+        name, [(0.0, ends[0]), (0.5, nothing[0]), (0.5, nothing[1]), (1.0, ends[1])]
+    )
+
+
+SIGNED = fading("#C8321E", PALETTE[0], name="signed")
+"""Signed values: red below zero, blue above, nothing at zero."""
+
+SIGNED_CHANGE = fading("#B56A00", "#7558B5", name="signed_change")
+"""Signed changes: orange below zero, violet above, nothing at zero."""
+
+AMOUNT = fading(PALETTE[0], name="amount")
+"""Amounts: from nothing to blue."""
+
+INK = fading(NEUTRAL, name="ink")
+"""Pictures of ink on paper, 0 to 1: the page is the paper."""
+
+
+def outlined(width: float) -> dict[str, Any]:
+    """Keywords of a dark line `width` points wide with a light rim: seen on every colour of a map and on every page."""
+    return {"color": "black", "path_effects": [withStroke(linewidth=width + 1.4, foreground="white")]}
+
 
 _rc_lock = threading.RLock()
 _style = matplotlib.rc_params_from_file(str(STYLE_PATH), use_default_template=False)
@@ -65,14 +115,14 @@ def new_figure(width: float = 7.0, height: float = 3.2) -> Figure:
 
 
 def encode_png(figure: Figure, dpi: float) -> bytes:
-    """PNG of a figure at `dpi` pixels per inch on its opaque ground; raises what drawing raises."""
+    """PNG of a figure at `dpi` pixels per inch, transparent where nothing is drawn; raises what drawing raises."""
     with style_context():
         before = figure.dpi
         figure.dpi = dpi
         try:
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
-            pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+            pixels = np.asarray(canvas.buffer_rgba()).copy()
         finally:
             figure.dpi = before
     return _encode(Image.fromarray(pixels))
@@ -85,12 +135,12 @@ def fit_png(png: bytes, limit: int = MAX_PNG_BYTES) -> bytes:
     """
     if len(png) <= min(limit, _TRUE_COLOUR_BYTES):
         return png
-    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
     for scale in (1.0, 0.75, 0.5, 0.35, 0.25):
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         resized = image if scale == 1.0 else image.resize(size, Image.Resampling.LANCZOS)
         for colours in (256, 128, 64):
-            smaller = _encode(resized.quantize(colours, dither=Image.Dither.NONE), level=9)
+            smaller = _encode(resized.quantize(colours, _WITH_ALPHA, 1, dither=Image.Dither.NONE), level=9)
             if len(smaller) <= limit:
                 return smaller
     raise ValueError(f"the picture does not fit into {limit} bytes even at a quarter of its size; draw less in it")

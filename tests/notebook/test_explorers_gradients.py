@@ -11,7 +11,9 @@ import torch
 from eqprop_lab import build_dataset, relax
 from eqprop_lab.notebook.explorers.gradient_compass import (
     ESTIMATORS,
+    FLOOR,
     GROUPS,
+    MARKERS,
     GradientCompass,
     bearing,
     grouped,
@@ -155,4 +157,14 @@ def test_the_compass_draws_every_estimator_and_both_ends_of_every_slider(compass
             compass.set(**{control.name: value})
         compass.reset()
     assert compass.errors == []
-    assert f"W_in {compass.data['W_in'].angle:.0e}°" in compass.alt
+    assert f"W_in {compass.data['W_in'].angle:.1g}°" in compass.alt
+
+
+def test_the_compass_marks_errors_without_bars_and_says_those_off_its_axis() -> None:
+    compass = GradientCompass()
+    errors = compass._figure.axes[1]
+    assert [len(line.get_xdata()) for line in errors.lines] == [1, 1, 1, 1]
+    assert [text.get_text() for text in errors.texts] == [f"{found.error:.1e}" for found in compass.data.values()]
+    exact = compass.data["W_out"]
+    assert exact.error < FLOOR == errors.lines[3].get_xdata()[0]
+    assert [line.get_marker() for line in errors.lines] == [*MARKERS[:3], "<"]

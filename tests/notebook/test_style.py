@@ -54,11 +54,12 @@ def test_the_cycle_changes_colour_and_dash_together() -> None:
     assert min(float(matplotlib.rcParams[f"{axis}tick.labelsize"]) for axis in "xy") >= 10
 
 
-def test_the_ground_is_opaque_and_light() -> None:
+def test_the_ground_is_the_pages_own() -> None:
     figure = new_figure(2, 1)
+    figure.subplots().plot([0, 1], [0, 1])
     image = Image.open(io.BytesIO(encode_png(figure, 100)))
-    assert image.mode == "RGB" and image.size == (200, 100)
-    assert image.getpixel((0, 0)) == (255, 255, 255)
+    assert image.mode == "RGBA" and image.size == (200, 100)
+    assert image.getpixel((0, 0))[3] == 0 and image.getextrema()[3] == (0, 255)
 
 
 def test_a_private_figure_is_unknown_to_pyplot() -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,7 +24,7 @@ from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.style import MARKERS, PALETTE
+from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE, fading, outlined
 
 Array = NDArray[np.float32]
 WINDOW = (-2.2, 2.2, -1.5, 1.5)
@@ -34,7 +33,7 @@ WINDOW = (-2.2, 2.2, -1.5, 1.5)
 COLOURS = (PALETTE[0], PALETTE[1])
 """Colour of class 0 and of class 1."""
 
-_SHADES = LinearSegmentedColormap.from_list("classes", [COLOURS[0], "#f7f7f7", COLOURS[1]])
+_SHADES = fading(*COLOURS, strength=0.55, name="classes")
 _GRID = (88, 60)
 _PROBABILITY = "probability of class 1"
 _UNITS = 4
@@ -68,20 +67,30 @@ def draw_plane(axes: Axes, values: Array, split: Split, predicted: Tensor, borde
     line is drawn from where `values` are something else.
     """
     bands = np.linspace(0.0 if border is None else -1.0, 1.0, 13)
-    axes.contourf(values, levels=bands, cmap=_SHADES, extent=WINDOW, alpha=0.55)
+    axes.contourf(values, levels=bands, cmap=_SHADES, extent=WINDOW)
     lines = values if border is None else border
-    axes.contour(lines, levels=[0.5], extent=WINDOW, colors="black", linewidths=1.6, zorder=2)
+    dark = outlined(1.6)
+    line = axes.contour(lines, levels=[0.5], extent=WINDOW, colors=dark["color"], linewidths=1.6, zorder=2)
+    line.set_path_effects(dark["path_effects"])
     x, y = split.x.numpy(), split.y.numpy()
     for index, colour in enumerate(COLOURS):
         x1, x2 = x[y == index].T
         axes.scatter(x1, x2, s=15, color=colour, marker=MARKERS[index], edgecolors="white", linewidths=0.5, zorder=3)
     x1, x2 = x[predicted.numpy() != y].T
-    axes.scatter(x1, x2, s=26, color="black", marker="x", linewidths=1.1, zorder=4)
+    axes.scatter(x1, x2, s=26, marker="x", linewidths=1.1, zorder=4, **outlined(1.1))
     left, right, bottom, top = WINDOW
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 2.0}
     for x1, side, label, colour in ((left, "left", "● class 0", COLOURS[0]), (right, "right", "■ class 1", COLOURS[1])):
         edge = 0.04 * (right - left) * (1 if side == "left" else -1)
-        axes.text(x1 + edge / 2, bottom + 0.1, label, ha=side, va="bottom", color=colour, bbox=box, zorder=5)
+        axes.text(
+            x1 + edge / 2,
+            bottom + 0.1,
+            label,
+            ha=side,
+            va="bottom",
+            weight="bold",
+            zorder=5,
+            **outlined(1.0) | {"color": colour},
+        )
     axes.set(xlabel="$x_1$", ylabel="$x_2$", xlim=WINDOW[:2], ylim=WINDOW[2:], xticks=range(-2, 3), yticks=range(-1, 2))
     axes.grid(False)
 
@@ -173,7 +182,7 @@ class DecisionBoundary(Explorer):
         plane.set_title(f"Epoch {data.epoch}: {100 * data.accuracy:.1f} % right (× wrong)")
         largest, ticks = data.exact.abs().max(), (-1.0, -0.5, 0.0, 0.5, 1.0)
         estimated = (data.estimated / largest).clamp(-_EDGE, _EDGE)
-        agreement.plot([-_EDGE, _EDGE], [-_EDGE, _EDGE], color="#777777", lw=1.2, ls="-", zorder=1)
+        agreement.plot([-_EDGE, _EDGE], [-_EDGE, _EDGE], color=NEUTRAL, lw=1.2, ls="-", zorder=1)
         agreement.scatter(data.exact / largest, estimated, s=11, color=PALETTE[2], alpha=0.6, zorder=2)
         agreement.set(xlim=(-_EDGE, _EDGE), ylim=(-_EDGE, _EDGE), xticks=ticks, yticks=ticks)
         agreement.set(xlabel="exact gradient / its largest", ylabel="EqProp gradient")

@@ -17,7 +17,7 @@ from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.style import PALETTE
+from eqprop_lab.notebook.style import INK, PALETTE
 
 EDGE = 0.995
 STEPS = 40
@@ -69,9 +69,9 @@ def draw_landscape(
 ) -> None:
     """Bands of equal E with trajectories (T + 1, 2) on them: a hollow circle where each starts, stars on the minima."""
     axis, energy = surface
-    # Valleys are shallow and walls are steep: bands follow the energy's quantiles, each one grey darker.
+    # Valleys are shallow and walls are steep: bands follow the energy's quantiles, each one a stronger grey.
     heights = np.unique(np.quantile(energy, np.linspace(0.0, 1.0, bands + 1) ** 1.3))
-    greys = [str(grey) for grey in np.linspace(1.0, 0.6, max(1, len(heights) - 1))]
+    greys = INK(np.linspace(0.0, 0.75, max(1, len(heights) - 1)))
     axes.contourf(axis, axis, energy, heights, colors=greys)
     for index, path in enumerate(paths):
         colour = PALETTE[index % len(PALETTE)]
@@ -138,7 +138,7 @@ class EnergyLandscape(Explorer):
         """Left the landscape with the walk, right the energy step by step; a rise is marked."""
         left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.05))
         draw_landscape(left, data.surface, [data.path], data.minima)
-        left.set_title("Energy E (dark: high)")
+        left.set_title("Energy E (grey: high)")
         steps = np.arange(len(data.energies))
         right.plot(steps, data.energies, "-", marker="o", markersize=3.5, color=PALETTE[0])
         right.plot(data.rises, data.energies[data.rises], "^", markersize=7, color=PALETTE[1])

@@ -27,7 +27,7 @@ from eqprop_lab.models.base import State
 from eqprop_lab.models.conv import ConvEqProp
 from eqprop_lab.notebook.controls import Control, Slider, Toggle
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.style import PALETTE
+from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
 CHANNELS, DIGITS, SWEEPS = 8, 8, 30
 FLOOR = 1e-9
@@ -153,7 +153,7 @@ class GammaAndRho(Explorer):
 
 def _draw_layers(axes: Axes, data: Setting) -> None:
     layers = np.arange(1, len(data.sizes) + 1)
-    axes.axhline(1.0, color="#777777", linewidth=0.8, linestyle=":")
+    axes.axhline(1.0, color=NEUTRAL, linewidth=0.8, linestyle=":")
     axes.plot(layers, np.clip(data.sizes, *_SHOWN), "-", marker="o", markersize=8, color=PALETTE[0])
     axes.plot(layers[:-1], np.clip(data.shares, *_SHOWN), "--", marker="s", markersize=7, color=PALETTE[2])
     axes.set(title="● rms of states  ■ feedback share", xlabel="layer", xticks=layers, xlim=(0.6, len(layers) + 0.4))
@@ -179,7 +179,7 @@ def _draw_norms(axes: Axes, data: Setting) -> None:
 
 def _draw_residuals(axes: Axes, data: Setting) -> None:
     sweeps = np.arange(1, SWEEPS + 1)
-    axes.axhline(SETTLED, color="#777777", linewidth=0.8, linestyle=":")
+    axes.axhline(SETTLED, color=NEUTRAL, linewidth=0.8, linestyle=":")
     axes.plot(sweeps, np.maximum(data.residuals, FLOOR), "-", color=PALETTE[0], linewidth=2.4)
     if data.q < 1:
         line = data.residuals[_ANCHOR - 1] * data.q ** (2.0 * (sweeps - _ANCHOR))

@@ -20,7 +20,7 @@ from eqprop_lab.equilibrium.spectral import exact_norm, symmetric_part
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.style import MARKERS, PALETTE
+from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE
 
 HIDDEN, DIGITS, NORM = 24, 16, 0.8
 SETTLED = 150
@@ -103,13 +103,25 @@ class GradientCompass(Explorer):
         return {group: bearing(found[group], exact[group]) for group in GROUPS}
 
     def draw(self, figure: Figure, data: dict[str, Bearing]) -> None:
-        """Above four dials, below the relative error of each group on a log axis."""
+        """Above four dials, below the relative error of each group: a mark on a log axis and its number.
+
+        No bar leads to the mark: on a log axis it would have to start at a number that means nothing.
+        """
         top, bottom = figure.subplots(2, 1, height_ratios=(1.5, 1.0))
         self._dials(top, data)
         for row, found in enumerate(data.values()):
-            shown = min(max(found.error, FLOOR), CEILING)
-            bottom.plot([FLOOR, shown], [row, row], "-", color=PALETTE[row], linewidth=2.5)
-            bottom.plot(shown, row, MARKERS[row], color=PALETTE[row], markersize=7)
+            inside = FLOOR < found.error < CEILING
+            shown, marker = min(max(found.error, FLOOR), CEILING), MARKERS[row] if inside else "<>"[found.error > FLOOR]
+            bottom.plot(shown, row, marker, color=PALETTE[row], markersize=8, clip_on=False)
+            side = -1 if shown > 1e-2 else 1
+            bottom.annotate(
+                f"{found.error:.1e}",
+                (shown, row),
+                (9 * side, 0),
+                textcoords="offset points",
+                ha="right" if side < 0 else "left",
+                va="center",
+            )
         bottom.set(xscale="log", xlim=(FLOOR, CEILING), ylim=(len(data) - 0.5, -0.5), xlabel="relative error")
         bottom.set_yticks(range(len(data)), list(data))
 
@@ -118,8 +130,8 @@ class GradientCompass(Explorer):
         """Grey: the exact gradient, pointing north. Coloured: the estimate, turned by its angle."""
         for place, (group, found) in enumerate(data.items()):
             x = 3.4 * place
-            axes.add_patch(Circle((x, 0), 1.0, fill=False, color="#bbbbbb", linewidth=1))
-            axes.annotate("", (x, 1), (x, 0), arrowprops={"arrowstyle": "-", "color": "#999999", "lw": 5})
+            axes.add_patch(Circle((x, 0), 1.0, fill=False, color=NEUTRAL, alpha=0.6, linewidth=1))
+            axes.annotate("", (x, 1), (x, 0), arrowprops={"arrowstyle": "-", "color": NEUTRAL, "alpha": 0.6, "lw": 5})
             turn, length = np.radians(found.angle), min(found.length, 1.35)
             tip = (x + length * np.sin(turn), length * np.cos(turn))
             arrow = {"arrowstyle": "-|>", "color": PALETTE[place], "lw": 2, "shrinkA": 0, "shrinkB": 0}
@@ -141,4 +153,4 @@ class GradientCompass(Explorer):
 
 
 def _degrees(angle: float) -> str:
-    return f"{angle:.1f}°" if angle >= 0.1 or angle < 1e-6 else f"{angle:.0e}°"
+    return f"{angle:.1f}°" if angle >= 0.1 or angle < 1e-6 else f"{angle:.1g}°"

@@ -32,7 +32,7 @@ from eqprop_lab.notebook.explorers.activity_film import (
     relax_phases,
     rms,
 )
-from eqprop_lab.notebook.style import PALETTE
+from eqprop_lab.notebook.style import NEUTRAL, PALETTE, SIGNED, outlined
 
 STRIP, BARS = 8, 10
 """Channels in the strip, classes in the bar chart."""
@@ -136,7 +136,7 @@ class LayerActivity(Explorer):
         rows = np.arange(len(order))
         colours = [PALETTE[1] if index == data.label else PALETTE[0] for index in order]
         axes.barh(rows, data.likely[order], color=colours, height=0.7)
-        axes.plot(free[order], rows, "|", color="black", markersize=9, markeredgewidth=1.8)
+        axes.plot(free[order], rows, "|", markersize=9, markeredgewidth=1.8, **outlined(1.8))
         axes.set_yticks(rows, [self.classes[index][:10] for index in order])
         axes.get_yticklabels()[list(order).index(data.label)].set_fontweight("bold")
         axes.set(title="Class probabilities", xlabel="| free state", xlim=(0, 1.03), xticks=(0, 0.5, 1))
@@ -198,7 +198,7 @@ def _placed(axes: Axes, picture: np.ndarray, box: tuple[float, float, float], **
 
 def draw_board(axes: Axes, data: Activity) -> None:
     """Input, chosen channel with its colour scale and the strongest channels, all on one axes without ticks."""
-    colours: dict[str, Any] = {"cmap": "RdBu", "vmin": -data.scale, "vmax": data.scale}
+    colours: dict[str, Any] = {"cmap": SIGNED, "vmin": -data.scale, "vmax": data.scale}
     head: dict[str, Any] = {"va": "bottom", "fontsize": 11.5}
     axes.text(0, 0.3, "Input", **head)
     low, high = float(data.image.min()), float(data.image.max())
@@ -236,7 +236,7 @@ def _draw_residual(axes: Axes, data: Activity) -> None:
     residuals = np.maximum(data.film.residuals, TINY)
     sweeps = np.arange(1, SWEEPS + 1)
     axes.plot(sweeps, residuals, "-", color=PALETTE[2])
-    axes.axvline(FREE_SWEEPS, color="#777777", linewidth=0.9, linestyle=":")
+    axes.axvline(FREE_SWEEPS, color=NEUTRAL, linewidth=0.9, linestyle=":")
     axes.axvline(data.sweep, color=PALETTE[1], linewidth=1.4)
     if data.sweep:
         axes.plot(data.sweep, residuals[data.sweep - 1], "o", color=PALETTE[1], markersize=7)

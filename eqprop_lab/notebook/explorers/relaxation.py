@@ -19,7 +19,7 @@ from eqprop_lab.equilibrium.spectral import exact_norm
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.style import PALETTE
+from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
 HIDDEN = 48
 TARGET, FLOOR = 1e-6, 1e-9
@@ -90,7 +90,7 @@ class RelaxationExplorer(Explorer):
         left.plot(steps, first * data.norm**steps, "--", color=PALETTE[1], label="certificate")
         left.plot(steps, first * data.radius**steps, "-.", color=PALETTE[2], label="local radius")
         left.plot(steps, data.distances, "-", color=PALETTE[0], linewidth=2.4, label="measured")
-        left.axhline(TARGET, color="#777777", linewidth=0.8, linestyle=":")
+        left.axhline(TARGET, color=NEUTRAL, linewidth=0.8, linestyle=":")
         left.set(yscale="log", ylim=(FLOOR, 30), xlim=(0, steps[-1]))
         left.set(title="Distance to the fixed point", xlabel="step")
         figure.legend(handles=left.get_lines()[:3], loc="outside lower left", ncols=3)

@@ -22,7 +22,7 @@ from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.relaxation import HIDDEN, network_of_norm
-from eqprop_lab.notebook.style import PALETTE
+from eqprop_lab.notebook.style import AMOUNT, NEUTRAL, PALETTE, outlined
 
 STEPS, TOLERANCE = 200, 1e-3
 """How long a relaxation is watched, and the root mean square distance per unit below which two states are one."""
@@ -155,7 +155,7 @@ class StabilityMap(Explorer):
         right.plot(steps, np.maximum(data.apart[:61], 1e-9), "-", color=PALETTE[0], linewidth=2.4, label="measured")
         if data.norm < 1:
             right.plot(steps, data.apart[0] * data.norm**steps, "--", color=PALETTE[1], label="certificate")
-        right.axhline(TOLERANCE, color="#777777", linewidth=0.8, linestyle=":")
+        right.axhline(TOLERANCE, color=NEUTRAL, linewidth=0.8, linestyle=":")
         right.set(title="Distance of two copies", xlabel="step", yscale="log", ylim=(1e-6, 5), xlim=(0, 60))
         right.minorticks_off()
         patches = [Patch(color=_COLOURS[fate], label=FATES[fate]) for fate in (SEVERAL, MOVING)]
@@ -185,12 +185,12 @@ def draw_map(figure: Figure, axes: Axes, grid: tuple[np.ndarray, np.ndarray]) ->
     extent = (RHOS[0] - half[0], RHOS[-1] + half[0], GAINS[0] - half[1], GAINS[-1] + half[1])
     common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
     axes.imshow(np.ma.masked_equal(fates, ONE), cmap=ListedColormap(_COLOURS), vmin=0, vmax=2, **common)
-    image = axes.imshow(np.ma.masked_where(fates != ONE, steps), cmap="Blues", norm=LogNorm(2, STEPS), **common)
+    image = axes.imshow(np.ma.masked_where(fates != ONE, steps), cmap=AMOUNT, norm=LogNorm(2, STEPS), **common)
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label("steps until both copies meet")
     bar.set_ticks([3, 10, 30, 100], labels=["3", "10", "30", "100"])
     bar.minorticks_off()
-    axes.axvline(1.0, color="black", linestyle="--", linewidth=1.5)
+    axes.axvline(1.0, linestyle="--", linewidth=1.5, **outlined(1.5))
     axes.text(0.97, extent[3] * 0.97, "certified", ha="right", va="top")
     axes.set(title="Two opposite starts", xlabel="norm of W", ylabel="input gain", xlim=extent[:2], ylim=extent[2:])
     axes.grid(False)

@@ -20,7 +20,7 @@ from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.style import PALETTE
+from eqprop_lab.notebook.style import NEUTRAL, PALETTE, SIGNED
 from eqprop_lab.training.trainer import EqPropTrainer
 
 HIDDEN, DIGITS = 24, 16
@@ -101,7 +101,7 @@ class TwoPhaseMovie(Explorer):
         right.set_ylim(low - margin, high + margin)
         right.yaxis.set_major_locator(MaxNLocator(5))
         right.yaxis.set_major_formatter("{x:.2f}")
-        right.axvline(FREE_STEPS, color="#777777", linewidth=0.9, linestyle=":")
+        right.axvline(FREE_STEPS, color=NEUTRAL, linewidth=0.9, linestyle=":")
         right.set(title=f"Probability of class {film.label}", xlabel="step", xlim=(-1, STEPS + 1))
         figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=3)
 
@@ -112,8 +112,11 @@ class TwoPhaseMovie(Explorer):
         end = film.states[-1]
         scale = max(1e-12, float(np.abs(end[1:] - end[0]).max()))
         rows = np.stack([free, plus, minus, (plus - free) / scale, (minus - free) / scale])
-        axes.imshow(rows, cmap="RdBu", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-        axes.axhline(2.5, color="white", linewidth=6)
+        # Two pictures with a gap: states above, differences below.
+        for part, top, bottom in ((rows[:3], -0.5, 2.42), (rows[3:], 2.58, 4.5)):
+            extent = (-0.5, rows.shape[1] - 0.5, bottom, top)
+            axes.imshow(part, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest", extent=extent)
+        axes.set_ylim(4.5, -0.5)
         axes.set_yticks(range(5), _ROWS)
         axes.set_xticks([])
         axes.grid(False)

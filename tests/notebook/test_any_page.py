@@ -1,0 +1,174 @@
+"""Pictures lie on a white page as well as on a dark one: no white blocks, and nothing that a page swallows."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from eqprop_lab import ConvEqProp, LoopedMLP, build_dataset
+from eqprop_lab.notebook import TrainingCockpit
+from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
+from eqprop_lab.notebook.explorers.energy_landscape import EnergyLandscape
+from eqprop_lab.notebook.explorers.gamma_and_rho import GammaAndRho
+from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
+from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
+from eqprop_lab.notebook.explorers.relaxation import RelaxationExplorer
+from eqprop_lab.notebook.explorers.stability_map import StabilityMap
+from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
+from eqprop_lab.notebook.picture import LivePicture
+from eqprop_lab.notebook.style import NEUTRAL, PALETTE, SIGNED, apply_style, encode_png, fading, fit_png, new_figure
+
+WHITE, DARK = (255, 255, 255), (0x11, 0x11, 0x11)
+"""JupyterLab's two pages, `--jp-layout-color0` of its light and its dark theme."""
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def on_page(png: bytes, page: tuple[int, int, int]) -> np.ndarray:
+    """The picture as a reader sees it on a page, (height, width) of luminance from 0 to 255."""
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
+    ground = Image.new("RGBA", picture.size, (*page, 255))
+    ground.alpha_composite(picture)
+    return np.asarray(ground.convert("L"))
+
+
+def contrast(a: str | tuple[float, ...], b: str | tuple[float, ...]) -> float:
+    """WCAG 2.1's ratio of relative luminances, from 1 to 21."""
+
+    def luminance(colour: str | tuple[float, ...]) -> float:
+        srgb: np.ndarray = np.array(to_rgb(colour))
+        linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    darker, lighter = sorted((luminance(a), luminance(b)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def assert_fits_any_page(png: bytes) -> None:
+    """Corner transparent; on the dark page hardly anything is white, and something is seen on both."""
+    assert Image.open(io.BytesIO(png)).convert("RGBA").getpixel((0, 0))[3] == 0
+    light, dark = on_page(png, WHITE), on_page(png, DARK)
+    assert (dark > 215).mean() < 0.04, f"{(dark > 215).mean():.1%} of the picture is white on a dark page"
+    assert (light < 180).mean() > 0.005 and (dark > 70).mean() > 0.005
+
+
+def conv_activity() -> LivePicture:
+    digits = build_dataset("digits").train
+    model = ConvEqProp(1, [5, 12], 10, gamma=0.1, image_size=8, seed=0).double()
+    return LayerActivity(model, digits.x[:4].double(), digits.y[:4])
+
+
+def decision_boundary() -> LivePicture:
+    fresh = LoopedMLP(2, 12, 2, seed=0)
+    return DecisionBoundary([fresh, copy.deepcopy(fresh)])
+
+
+def no_trainer(values: dict[str, Any]) -> Any:
+    raise OSError("nothing to train")
+
+
+LIVE: dict[str, Callable[[], LivePicture]] = {
+    "cockpit": lambda: TrainingCockpit(no_trainer, epochs=3),
+    "decision_boundary": decision_boundary,
+    "energy_landscape": EnergyLandscape,
+    "gamma_and_rho": GammaAndRho,
+    "gradient_compass": GradientCompass,
+    "layer_activity": conv_activity,
+    "relaxation": RelaxationExplorer,
+    "stability_map": StabilityMap,
+    "two_phase_movie": TwoPhaseMovie,
+}
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_every_live_picture_fits_any_page(name: str) -> None:
+    live = LIVE[name]()
+    assert_fits_any_page(live.png)
+    stored = base64.b64decode(live._repr_mimebundle_()[0]["image/png"])
+    assert_fits_any_page(stored)
+
+
+def test_every_explorer_of_the_package_is_among_them() -> None:
+    files = {path.stem for path in (ROOT / "eqprop_lab" / "notebook" / "explorers").glob("[a-z]*.py")}
+    assert files - set(LIVE) == {"activity_film"}
+
+
+@pytest.mark.parametrize("kind", ["plot", "legend", "colorbar", "text", "bar"])
+def test_what_a_reader_draws_fits_any_page_too(kind: str) -> None:
+    apply_style()
+    figure, axes = plt.subplots()
+    if kind == "colorbar":
+        figure.colorbar(axes.imshow(np.linspace(-1, 1, 64).reshape(8, 8), cmap=SIGNED), ax=axes)
+    elif kind == "bar":
+        axes.bar(range(4), [1, 2, 3, 4], edgecolor=matplotlib.rcParams["patch.edgecolor"])
+    else:
+        axes.plot([0, 1], [0, 1], label="a line")
+        axes.set(title="A title", xlabel="x", ylabel="y")
+    if kind == "legend":
+        axes.legend()
+    if kind == "text":
+        axes.annotate("here", (0.5, 0.5), (0.2, 0.8), arrowprops={"arrowstyle": "->"}, bbox={"fill": False})
+    assert_fits_any_page(encode_png(figure, 100))
+    plt.close(figure)
+
+
+def test_text_is_read_and_lines_are_seen_on_both_pages() -> None:
+    apply_style()
+    texts = [key for key in matplotlib.rcParams if key.endswith((".labelcolor", "titlecolor", "text.color"))]
+    colours = {matplotlib.rcParams[key] for key in (*texts, "text.color", "xtick.color", "ytick.color")}
+    colours = {
+        NEUTRAL if colour in ("auto", "inherit", "None", None) else f"#{colour.lstrip('#')}" for colour in colours
+    }
+    assert colours == {NEUTRAL}
+    dark = tuple(value / 255 for value in DARK)
+    assert contrast(NEUTRAL, "white") >= 4.5 and contrast(NEUTRAL, dark) >= 4.1
+    assert all(contrast(colour, dark) >= 3 for colour in PALETTE)
+    assert all(contrast(colour, "white") >= 2.2 for colour in PALETTE)
+
+
+def test_a_map_fades_into_the_page() -> None:
+    signed = fading("#ff0000", "#0000ff", strength=0.5)
+    assert signed(0.0) == (1.0, 0.0, 0.0, 0.5) and signed(1.0) == (0.0, 0.0, 1.0, 0.5)
+    assert signed(0.5)[3] < 0.01 and abs(signed(0.25)[3] - 0.25) < 0.01
+    assert fading("#ff0000")(0.0)[3] == 0 and fading("#ff0000")(1.0) == (1.0, 0.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="one colour, or two"):
+        fading("red", "green", "blue")
+
+
+def test_fewer_colours_keep_the_ground_transparent() -> None:
+    figure = new_figure()
+    figure.subplots().imshow(np.outer(np.sin(np.linspace(0, 9, 90)), np.linspace(0, 1, 90)), cmap=SIGNED)
+    png = encode_png(figure, 100)
+    fitted = fit_png(png, len(png) // 2)
+    assert len(fitted) <= len(png) // 2
+    for page in (WHITE, DARK):
+        assert np.abs(on_page(png, page).astype(int) - on_page(fitted, page)).mean() < 3
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")), ids=lambda path: path.stem)
+def test_every_stored_picture_fits_any_page(path: Path) -> None:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    pictures = [base64.b64decode("".join(o["data"]["image/png"])) for o in outputs if "image/png" in o.get("data", {})]
+    assert pictures
+    for png in pictures:
+        assert_fits_any_page(png)
+
+
+def test_every_file_of_a_figure_fits_any_page() -> None:
+    files = sorted((ROOT / "figures").glob("*.png"))
+    assert files
+    for file in files:
+        assert_fits_any_page(file.read_bytes())

@@ -23,6 +23,7 @@ from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, mak
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.training import checkpoint, evaluation, plan
 from eqprop_lab.training.callbacks import Callbacks, ModelCheckpoint
+from eqprop_lab.training.guard import check_parameters, check_step, unspoiled
 from eqprop_lab.training.history import BatchError, History, Record, StopTraining
 from eqprop_lab.training.optim import SCHEDULES, Scheduler, laid_out, make_optimizer
 from eqprop_lab.training.precision import LowPrecision, autocast, check_amp
@@ -95,6 +96,8 @@ class EqPropTrainer:
         # What the estimator relaxes: the model, or a view of it with rounded products.
         self.relaxed = LowPrecision(model) if amp and isinstance(model, EquilibriumModel) else model
         self.parameters = dict(self.model.named_parameters())  # walking the modules costs more than a small product
+        # What a forward pass of an ordinary module may move; an equilibrium model moves nothing.
+        self.statistics = [] if isinstance(model, EquilibriumModel) else list(self.model.buffers())
         self.optimizer = make_optimizer(optimizer, self.model, lr, weight_decay)
         self.lr, self.weight_decay = lr, weight_decay
         self.schedule = None if schedule is None else one_of("schedule", schedule, SCHEDULES)
@@ -125,29 +128,35 @@ class EqPropTrainer:
         checkpoint.load(self, path)
 
     def train_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
-        """One update; returns (cost per sample (B,), logits (B, K), free-phase residual)."""
+        """One update; returns (cost per sample (B,), logits (B, K), free-phase residual).
+
+        Raises ValueError naming the parameter when cost or gradient is not finite; nothing is updated then.
+        """
         for parameter in self.parameters.values():
             parameter.grad = None
+        with unspoiled(self.statistics):
+            loss, logits, residual = self._gradients(x, y)
+            norm = check_step(loss, self.parameters, clipping=self.clip_norm is not None)
+        if self.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        return loss.detach(), logits.detach(), residual
+
+    def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Fill `.grad` of every parameter; returns what `train_batch` does."""
         if self.gradient == "autograd":
             with autocast(self.amp, self.device):
                 logits = self.logits(x)
                 loss = make_cost(self.cost, y, logits.shape[1], logits).value(logits)
             loss.mean().backward()
-            residual = math.nan
-        else:
-            assert isinstance(self.relaxed, EquilibriumModel) and self.settings is not None
-            result, loss = estimate(self.relaxed, x, y, self.gradient, self.settings, self.cost)
-            for name, parameter in self.parameters.items():
-                parameter.grad = laid_out(result.gradients.get(name), parameter)
-            logits, residual = result.logits, result.free.residual
-        if not bool(torch.isfinite(loss).all()):
-            raise ValueError("the cost is not finite; nothing was updated")
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        self.optimizer.step()
-        if self.scheduler is not None:
-            self.scheduler.step()
-        return loss.detach(), logits.detach(), residual
+            return loss, logits, math.nan
+        assert isinstance(self.relaxed, EquilibriumModel) and self.settings is not None
+        result, loss = estimate(self.relaxed, x, y, self.gradient, self.settings, self.cost)
+        for name, parameter in self.parameters.items():
+            parameter.grad = laid_out(result.gradients.get(name), parameter)
+        return loss, result.logits, result.free.residual
 
     def logits(self, x: Tensor) -> Tensor:
         """What an ordinary module makes of a batch, after its own look at it where it has one."""
@@ -217,6 +226,10 @@ class EqPropTrainer:
         if seen == 0:
             raise ValueError("train_loader is empty: it must yield at least one batch (x, y)")
         seconds = time.perf_counter() - start
+        try:
+            check_parameters(self.parameters)
+        except ValueError as error:
+            raise BatchError(f"epoch {epoch}, after its last batch: {error}") from error
         norm = self.model.contraction_bound() if isinstance(self.model, EquilibriumModel) else math.nan
         return {
             "epoch": epoch,

@@ -96,7 +96,7 @@ def _entry(path: Path) -> Entry:
         raise ValueError(f"{path.name}: the first cell does not begin with '# {path.name[:2]} · title'")
     facts = next((match for line in plain if (match := _FACTS.search(line))), None)
     if facts is None:
-        raise ValueError(f"{path.name}: no line 'Time: 25 min read, 40 s run (CPU) · Needs: 01 · Level: core'")
+        raise ValueError(f"{path.name}: no line 'Time: 25 min read, 40 s run (CPU) · Needs: 01 · Level: graduate'")
     claim = _first_paragraph(lines[1:])
     if not claim:
         raise ValueError(f"{path.name}: no sentence that says what the notebook shows, below its title")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 from eqprop_lab.regression.anatomy_view import View, called, calls, parse, where
 from eqprop_lab.regression.parameters import ParameterError, parameters_cell, read_parameters
 
 TITLE = re.compile(r"^# (\d\d) · \S")
-FACTS = re.compile(r"Time:.+·\s*Needs:.+·\s*Level:")
+FACTS = re.compile(r"Time:.+·\s*Needs:.+·\s*Level:\s*(.*)")
+LEVELS = ("introductory", "undergraduate", "graduate")
+"""What a notebook takes for granted: school mathematics; linear algebra and gradients; proofs read at a paper's pace."""
 SOURCE = re.compile(r"10\.\d{4,9}/\S+|arxiv\.org/abs/|arXiv:\s?\d{4}\.\d{4,5}|arXiv:\s?[a-z-]+/\d{7}", re.IGNORECASE)
 SETUP_LINES = 6
 ALT_LENGTH = 20
@@ -26,8 +30,11 @@ def title(view: View) -> Iterator[str]:
     match = TITLE.match(first.source)
     if not match or match.group(1) != view.path.stem[:2]:
         yield f"the title is not '# {view.path.stem[:2]} · ...'"
-    if not FACTS.search(first.source):
+    facts = FACTS.search(re.sub(r"[*_]", "", first.source))
+    if not facts:
         yield "the title cell lacks the line 'Time: ... · Needs: ... · Level: ...'"
+    elif facts.group(1).strip(" .") not in LEVELS:
+        yield f"the level {facts.group(1)!r} tells a reader nothing; one of {', '.join(LEVELS)}"
     names = [path.name for path in view.series]
     if view.path.name in names:
         here = names.index(view.path.name)
@@ -37,11 +44,23 @@ def title(view: View) -> Iterator[str]:
 
 
 def links(view: View) -> Iterator[str]:
-    """Links to notebooks point at files that exist."""
+    """Links to notebooks point at files that exist; one that says a number and a title says those of its target."""
     for index, cell in view.prose:
-        for target in re.findall(r"\]\(([^)#\s]+\.ipynb)", cell.source):
-            if "://" not in target and not (view.path.parent / target).exists():
+        for text, target in re.findall(r"\[([^\]]*)\]\(([^)#\s]+\.ipynb)", cell.source):
+            path = view.path.parent / target
+            if "://" in target:
+                continue
+            if not path.exists():
                 yield f"{where(index)}: link to {target}, which does not exist"
+            elif re.match(r"\d\d · ", text) and text != (called := _title_of(path)):
+                yield f"{where(index)}: the link {text!r} leads to {called!r}"
+
+
+def _title_of(path: Path) -> str:
+    """`NN · title` as the first line of a notebook has it; '' when it has none. Plain JSON: validation is slow."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    first = "".join(cells[0]["source"]) if cells else ""
+    return first.partition("\n")[0].removeprefix("# ").strip()
 
 
 def goals(view: View) -> Iterator[str]:

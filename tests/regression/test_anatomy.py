@@ -29,7 +29,7 @@ def sound() -> NotebookNode:
     """A smallest notebook that breaks no rule, number 03."""
     cells = [
         prose(
-            "# 03 · Two phases\n\nTwo phases give a gradient.\n\nTime: 5 min read, 4 s run · Needs: 01 · Level: core"
+            "# 03 · Two phases\n\nTwo phases give a gradient.\n\nTime: 5 min read, 4 s run · Needs: 01 · Level: graduate"
         ),
         prose("After this notebook you can:\n\n- derive it\n- compute it\n- check it", "goals"),
         code("import torch\nfrom eqprop_lab.notebook import setup", "setup"),
@@ -103,7 +103,9 @@ def prose_containing(text: str, new: str) -> Callable[[NotebookNode], None]:
 LONG_FUNCTION = "def f():\n" + "    x = 1\n" * 20
 BREACHES: list[tuple[Callable[[NotebookNode], None], str]] = [
     (prose_containing("# 03", "# 04"), "the title is not '# 03 · ...'"),
-    (prose_containing("Level: core", ""), "lacks the line 'Time"),
+    (prose_containing("Level: graduate", ""), "lacks the line 'Time"),
+    (prose_containing("Level: graduate", "Level: core"), "level 'core' tells a reader nothing; one of introductory,"),
+    (prose_containing("Level: graduate", "Level: under graduates"), "level 'under graduates' tells a reader nothing"),
     (lambda nb: nb.cells.insert(0, nb.cells.pop(2)), "the first cell is not a markdown title"),
     (prose_containing("It works.", "[next](99_absent.ipynb)"), "link to 99_absent.ipynb, which does not exist"),
     (prose_containing("- check it", ""), "3 to 5 items, found 2"),
@@ -201,6 +203,26 @@ def test_the_file_name_and_the_neighbours_are_checked(tmp_path: Path) -> None:
         "the title cell does not link its neighbour 02_norm.ipynb",
         "the title cell does not link its neighbour 04_mlp.ipynb",
     ]
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ("[02 · Norm, and more](02_norm.ipynb)", None),
+        ("[02](02_norm.ipynb) and [the norm](02_norm.ipynb)", None),
+        ("[02 · Norm](02_norm.ipynb)", "'02 · Norm' leads to '02 · Norm, and more'"),
+        ("[03 · Norm, and more](02_norm.ipynb)", "'03 · Norm, and more' leads to '02 · Norm, and more'"),
+        ("[02 · norm, and more](02_norm.ipynb#proof)", "'02 · norm, and more' leads to '02 · Norm, and more'"),
+        ("[02 · Norm](./02_norm.ipynb)", "'02 · Norm' leads to '02 · Norm, and more'"),
+    ],
+)
+@pytest.mark.parametrize("place", ["Two phases give a gradient.", "It works."])
+def test_a_link_calls_a_notebook_by_its_title(tmp_path: Path, link: str, said: str | None, place: str) -> None:
+    nbformat.write(new_notebook(cells=[prose("# 02 · Norm, and more\n\nText.")]), tmp_path / "02_norm.ipynb")
+    nb = sound()
+    prose_containing(place, f"{place}\n\n{link}")(nb)
+    problems = lint(finish(nb), tmp_path)
+    assert [problem.split(": ", 1)[1] for problem in problems] == ([f"the link {said}"] if said else [])
 
 
 def test_code_equations_and_link_targets_are_no_words(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from eqprop_lab.regression.parameters import ParameterError, parameters_cell, re
 TITLE = re.compile(r"^# (\d\d) · \S")
 FACTS = re.compile(r"Time:.+·\s*Needs:.+·\s*Level:\s*(.*)")
 LEVELS = ("introductory", "undergraduate", "graduate")
-"""What a notebook takes for granted: school mathematics; linear algebra and gradients; proofs read at a paper's pace."""
+"""What a notebook takes for granted: school mathematics; linear algebra and gradients; the pace of a paper."""
 SOURCE = re.compile(r"10\.\d{4,9}/\S+|arxiv\.org/abs/|arXiv:\s?\d{4}\.\d{4,5}|arXiv:\s?[a-z-]+/\d{7}", re.IGNORECASE)
 SETUP_LINES = 6
 ALT_LENGTH = 20

@@ -29,7 +29,8 @@ def sound() -> NotebookNode:
     """A smallest notebook that breaks no rule, number 03."""
     cells = [
         prose(
-            "# 03 · Two phases\n\nTwo phases give a gradient.\n\nTime: 5 min read, 4 s run · Needs: 01 · Level: graduate"
+            "# 03 · Two phases\n\nTwo phases give a gradient.\n\n"
+            "Time: 5 min read, 4 s run · Needs: 01 · Level: graduate"
         ),
         prose("After this notebook you can:\n\n- derive it\n- compute it\n- check it", "goals"),
         code("import torch\nfrom eqprop_lab.notebook import setup", "setup"),

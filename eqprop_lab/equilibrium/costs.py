@@ -26,12 +26,24 @@ class Cost:
     grad: CostGradient
 
 
-def _targets(logits_width: int, y: Tensor, like: Tensor) -> Tensor:
-    """Class indices (B,) -> one-hot (B, K); float targets (B, K) pass through."""
-    if y.is_floating_point():
-        if y.ndim != 2 or y.shape[1] != logits_width:
-            raise ValueError(f"y with float targets must have shape (B, {logits_width}), got {tuple(y.shape)}")
-        return y.to(like.dtype)
+def _float_targets(cost: str, logits_width: int, y: Tensor, like: Tensor) -> Tensor:
+    """(B, K), finite; for cross-entropy >= 0 too: a class cannot be asked for less than never."""
+    if y.ndim != 2 or y.shape[1] != logits_width:
+        raise ValueError(f"y with float targets must have shape (B, {logits_width}), got {tuple(y.shape)}")
+    t = y.to(like.dtype)
+    wrong = ~torch.isfinite(t)
+    accepted = "finite"
+    if cost == "cross_entropy":
+        wrong, accepted = wrong | (t < 0), "finite and >= 0 for cross_entropy"
+    if bool(wrong.any()):
+        row, column = wrong.nonzero()[0].tolist()
+        value = float(y[row, column])
+        raise ValueError(f"y with float targets must be {accepted}, got {value:g} at [{row}, {column}] in {t.dtype}")
+    return t
+
+
+def _one_hot(logits_width: int, y: Tensor, like: Tensor) -> Tensor:
+    """Class indices (B,) -> (B, K)."""
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= logits_width:
         raise ValueError(f"y must hold class indices 0..{logits_width - 1}, got values from {low} to {high}")
@@ -51,10 +63,11 @@ def softmax(z: Tensor) -> Tensor:
 def make_cost(cost: str, y: Tensor, classes: int, like: Tensor) -> Cost:
     """The named cost of one batch.
 
-        "cross_entropy":  C = -sum_k t_k log softmax(z)_k,   dC/dz = softmax(z) - t
+        "cross_entropy":  C = -sum_k t_k log softmax(z)_k,   dC/dz = (sum_k t_k) softmax(z) - t
         "mse":            C = 1/2 ||z - t||^2,               dC/dz = z - t
 
-    Args: y class indices (B,) or float targets (B, classes); like: a tensor with the model's dtype.
+    Args: y class indices (B,) or float targets (B, classes), finite; for cross_entropy >= 0 too, but rows need not sum
+    to 1 (several classes at once; a row of zeros asks for nothing). like: a tensor with the model's dtype.
     Raises: TypeError or ValueError for targets that do not fit, ValueError for an unknown cost.
     """
     one_of("cost", cost, ("cross_entropy", "mse"))
@@ -64,7 +77,13 @@ def make_cost(cost: str, y: Tensor, classes: int, like: Tensor) -> Cost:
         raise ValueError(
             f"y must be class indices (B,) or float targets (B, {classes}), got {y.dtype} {tuple(y.shape)}"
         )
-    t = _targets(classes, y, like)
+    if y.numel() == 0:
+        raise ValueError(f"y must hold at least one target, got shape {tuple(y.shape)}")
+    soft = y.is_floating_point()
+    t = _float_targets(cost, classes, y, like) if soft else _one_hot(classes, y, like)
     if cost == "mse":
         return Cost(cost, lambda z: 0.5 * (z - t).square().sum(1), lambda z: z - t)
+    if soft:
+        total = t.sum(1, keepdim=True)
+        return Cost(cost, lambda z: -(t * z.log_softmax(1)).sum(1), lambda z: softmax(z).mul_(total).sub_(t))
     return Cost(cost, lambda z: -(t * z.log_softmax(1)).sum(1), lambda z: softmax(z).sub_(t))

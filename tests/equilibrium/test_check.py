@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
 from eqprop_lab import LoopedMLP, build_dataset
+from eqprop_lab.equilibrium import check, gradients
 from eqprop_lab.equilibrium.check import agreement, check_gradient, check_model
 from tests.reference import adjoint_gradients
 
@@ -29,6 +33,29 @@ def test_too_few_steps_and_a_large_beta_show() -> None:
     assert check_gradient(model, X, Y, beta=0.03, free_steps=200, nudged_steps=2).worst > 10 * good
     assert check_gradient(model, X, Y, beta=1.0, free_steps=200, nudged_steps=200).worst > 10 * good
     assert check_gradient(model, X, Y, "one_sided", 0.03, free_steps=200, nudged_steps=200).worst > 10 * good
+
+
+@pytest.mark.parametrize("cost", ["cross_entropy", "mse"])
+def test_a_slope_that_is_not_the_cost_s_is_found(cost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The reference differentiates the value of the cost; a formula beside it would hide its own fault.
+    right = gradients.make_cost
+
+    def wrong(*arguments: Any) -> Any:
+        made = right(*arguments)
+        return replace(made, grad=lambda z: 0.5 * made.grad(z))
+
+    monkeypatch.setattr(gradients, "make_cost", wrong)
+    monkeypatch.setattr(check, "make_cost", wrong, raising=False)
+    table = check_gradient(LoopedMLP(64, 16, 10, seed=0), X, Y, "response", cost=cost, nudged_steps=100)
+    assert all(row.norm_ratio == pytest.approx(0.5, rel=1e-2) for row in table.values()), str(table)
+
+
+def test_targets_that_do_not_sum_to_one_agree_with_the_reference() -> None:
+    y = torch.zeros(len(X), 10)
+    y[:, 1] = y[:, 4] = 1
+    y[::3] = 0
+    table = check_gradient(LoopedMLP(64, 16, 10, seed=0), X, y, free_steps=200, nudged_steps=200)
+    assert table.worst < 1e-2, str(table)
 
 
 def test_agreement_of_zeros() -> None:

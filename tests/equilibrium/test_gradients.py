@@ -83,6 +83,35 @@ def test_mean_squared_error_and_float_targets_use_the_same_formula() -> None:
         assert torch.linalg.vector_norm(ep[name] - value) <= 1e-5 * torch.linalg.vector_norm(value), name
 
 
+SOFT = {
+    "multi-hot": lambda hot: hot + hot.roll(1, 1) + hot.roll(3, 1),
+    "some rows zero": lambda hot: hot * (torch.arange(len(hot)) % 2)[:, None],
+    "smoothed": lambda hot: 0.9 * hot + 0.01,
+    "heavy": lambda hot: 4 * hot,
+}
+
+
+@pytest.mark.parametrize("targets", SOFT)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_the_gradient_is_the_slope_of_the_cost_whatever_the_targets_sum_to(estimator: str, targets: str) -> None:
+    model = LoopedMLP(64, 16, 10, seed=0, max_steps=300).double()
+    x, y = batch(8)
+    y = SOFT[targets](torch.nn.functional.one_hot(y, 10).double())
+    got = estimate_gradients(model, x, y, estimator, 0.003, free_steps=300, nudged_steps=300)
+    for name in ("W_out.bias", "W_in.weight"):
+        parameter = model.get_parameter(name)
+        place = (3,) if parameter.ndim == 1 else (2, 20)
+        costs = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                parameter[place] += step
+                costs.append(-(y * model(x).log_softmax(1)).sum(1).mean())
+                parameter[place] -= step
+        slope = float(costs[0] - costs[1]) / 2e-5
+        # one_sided is off by a few times beta, everything else by beta squared or less
+        assert float(got[name][place]) == pytest.approx(slope, rel=3e-2 if estimator == "one_sided" else 1e-3), name
+
+
 def test_the_gradient_does_not_depend_on_the_batch_being_repeated() -> None:
     # beta is per sample: were it divided by the batch, doubling the batch would change the estimate at O(beta^2).
     model = LoopedMLP(64, 32, 10, seed=0).double()

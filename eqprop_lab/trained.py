@@ -2,14 +2,19 @@
 
     model = load_trained("digits_conv");   trained_info("digits_conv")["test_accuracy"]
 
-A network is one safetensors file: its parameters and buffers, and in the header what built and trained it.
+A network is one safetensors file: its parameters and buffers, and in the header what built and trained it, all under
+one fingerprint.
 """
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
+import math
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,11 +25,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from eqprop_lab.models.backprop import geometry
-from eqprop_lab.models.conv import ConvEqProp
+from eqprop_lab.models.conv import ConvEqProp, conv_maps
 from eqprop_lab.training.checkpoint import settled_state
 from eqprop_lab.training.files import replace_file
-from eqprop_lab.training.runs import fingerprint
-from eqprop_lab.validation import one_of
+from eqprop_lab.training.guard import check_parameters
+from eqprop_lab.training.runs import tensors_digest
+from eqprop_lab.validation import one_of, positive_int
 
 ENDING = ".safetensors"
 METADATA = "eqprop_lab"  # key of the header
@@ -59,16 +65,23 @@ def load_trained(name: str | Path) -> ConvEqProp:
     path = _path(name)
     tensors, header = _read(path)
     params = header["params"]
-    try:
-        model = ConvEqProp(**params)
-    except (TypeError, ValueError) as error:
-        raise TrainedError(f"{path.name}: its params build no ConvEqProp: {error}") from error
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise TrainedError(f"{path.name}: its weights are not those of its params {params}: {error}") from error
-    if fingerprint(model) != header["fingerprint"]:
-        raise TrainedError(f"{path.name} is damaged: its weights are not those that were saved")
+    with _own_defaults():
+        try:
+            needed, there = _size(params), sum(tensor.numel() for tensor in tensors.values())
+            if needed > there:
+                raise TrainedError(
+                    f"{path.name}: its weights have {there} values, those of its params {params} would have {needed}"
+                )
+            model = ConvEqProp(**params)
+        except (TypeError, ValueError) as error:
+            raise TrainedError(f"{path.name}: its params build no ConvEqProp: {error}") from error
+        try:
+            check_parameters(tensors)
+            model.load_state_dict(tensors)
+        except ValueError as error:
+            raise TrainedError(f"{path.name}: {error}") from error
+        except RuntimeError as error:
+            raise TrainedError(f"{path.name}: its weights are not those of its params {params}: {error}") from error
     return model.eval()
 
 
@@ -104,19 +117,50 @@ def save_trained(model: ConvEqProp, name: str | Path, info: dict[str, Any]) -> P
                 f"name must be letters, digits, _ and -, or the path of a {ENDING} file, got {str(name)!r}"
             )
         path = _folder() / f"{name}{ENDING}"
+    tensors = {key: value.detach().cpu().contiguous() for key, value in settled_state(model).items()}
+    try:
+        check_parameters(tensors)
+    except ValueError as error:
+        raise ValueError(f"model cannot be saved: {error}") from error
     header = {
         **info,
         "model": "ConvEqProp",
         "params": _params(model, seed),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "fingerprint": fingerprint(model),
     }
     try:
-        text = json.dumps(header, allow_nan=False)
+        text = json.dumps(header | {"fingerprint": seal(tensors, header)}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise type(error)(f"info must hold plain, finite values only: {error}") from error
-    tensors = {key: value.detach().cpu().contiguous() for key, value in settled_state(model).items()}
     return replace_file(path, lambda file: file.write(save(tensors, {METADATA: text})))
+
+
+@contextmanager
+def _own_defaults() -> Iterator[None]:
+    """Not those of the caller: another dtype, device or mode would give another network."""
+    before = torch.get_default_dtype()
+    with torch.inference_mode(False), torch.device("cpu"):
+        try:
+            if before != torch.float32:
+                torch.set_default_dtype(torch.float32)
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+def seal(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """The fingerprint of a file: of its tensors and of all that its header says, in any order."""
+    said = json.dumps({key: value for key, value in header.items() if key != "fingerprint"}, sort_keys=True)
+    return hashlib.sha256(f"{tensors_digest(tensors)} {said}".encode()).hexdigest()
+
+
+def _size(params: Mapping[str, Any]) -> int:
+    """Number of parameters of ConvEqProp(**params), without building it. Raises TypeError, ValueError."""
+    sizes = inspect.signature(ConvEqProp).bind(**params).arguments
+    names = ("input_channels", "hidden_channels", "image_size", "kernel_size", "strides")
+    maps = conv_maps(**{name: sizes[name] for name in names if name in sizes})
+    layers = sum(math.prod(linear.weight_shape) + math.prod(linear.bias_shape) for linear in maps)
+    return layers + positive_int("output_dim", sizes["output_dim"]) * (math.prod(maps[-1].out_shape) + 1)
 
 
 def _folder() -> Path:
@@ -145,19 +189,23 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise TrainedError(f"{path} is missing: there is no such file")
     try:
-        with safe_open(path, framework="pt") as file:
+        with torch.device("cpu"), safe_open(path, framework="pt", device="cpu") as file:
             tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
     except (SafetensorError, OSError) as error:
         raise TrainedError(f"{path.name} is damaged, or it is no {ENDING} file: {error}") from error
     try:
         header = json.loads((metadata or {})[METADATA])
         missing = [key for key in (*INFO, "model", "params", "fingerprint") if key not in dict(header)]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise TrainedError(f"{path.name} does not say what it holds: save_trained writes that in its header") from error
     if missing:
         raise TrainedError(f"{path.name}: its header says nothing about {', '.join(missing)}")
     if header["model"] != "ConvEqProp":
         raise TrainedError(f"{path.name} holds a {header['model']!r}, not a ConvEqProp")
+    if header["fingerprint"] != seal(tensors, header):
+        raise TrainedError(f"{path.name} is damaged: it is not what was saved")
+    if not isinstance(header["params"], dict):
+        raise TrainedError(f"{path.name}: its params must be a mapping, got {header['params']!r}")
     return tensors, header
 
 

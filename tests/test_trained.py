@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,14 @@ def file(model: ConvEqProp, tmp_path: Path) -> Path:
     return save_trained(model, tmp_path / "new" / "net.safetensors", INFO)
 
 
-def rewritten(file: Path, change: Any) -> Path:
-    """The file with its header changed by a function of the dict."""
+def rewritten(file: Path, change: Any, seal: bool = False) -> Path:
+    """The file with its header changed by a function of the dict; seal: with the fingerprint of what it now says."""
     header = json.loads(trained.safe_open(file, framework="pt").metadata()[trained.METADATA])
     change(header)
-    save_file(load_file(file), file, {trained.METADATA: json.dumps(header)})
+    tensors = load_file(file)
+    if seal:
+        header["fingerprint"] = trained.seal(tensors, header)
+    save_file(tensors, file, {trained.METADATA: json.dumps(header)})
     return file
 
 
@@ -122,7 +126,7 @@ def test_a_damaged_file_is_refused(file: Path) -> None:
         (content[:-9], "damaged"),
         (b"", "damaged"),
         (b"no such format", "damaged"),
-        (flipped, "not those that were saved"),
+        (flipped, "damaged: it is not what was saved"),
     ):
         file.write_bytes(damaged)
         with pytest.raises(trained.TrainedError, match=f"net.safetensors.*{reason}"):
@@ -131,21 +135,121 @@ def test_a_damaged_file_is_refused(file: Path) -> None:
         load_trained(file.with_name("other.safetensors"))
 
 
-def test_weights_that_do_not_fit_are_refused(file: Path) -> None:
-    with pytest.raises(trained.TrainedError, match=r"weights are not those of its params(.|\n)*size mismatch"):
-        load_trained(rewritten(file, lambda header: header["params"].update(hidden_channels=[3, 5])))
-    with pytest.raises(trained.TrainedError, match="build no ConvEqProp: rho must be"):
-        load_trained(rewritten(file, lambda header: header["params"].update(rho=2.0)))
-    with pytest.raises(trained.TrainedError, match="build no ConvEqProp: .*unexpected keyword"):
-        load_trained(rewritten(file, lambda header: header["params"].update(width=2)))
+CHANGES: dict[str, Any] = {
+    "gamma": lambda header: header["params"].update(gamma=0.25),
+    "rho": lambda header: header["params"].update(rho=0.85),
+    "unbounded": lambda header: header["params"].update(use_spectral_norm=False),
+    "max_steps": lambda header: header["params"].update(max_steps=10),
+    "channels": lambda header: header["params"].update(hidden_channels=[3, 5]),
+    "kernel": lambda header: header["params"].update(kernel_size=[999, 999]),
+    "accuracy": lambda header: header.update(test_accuracy=0.99),
+    "recipe": lambda header: header["recipe"].update(epochs=100),
+    "added": lambda header: header.update(note="better"),
+    "missing": lambda header: header.pop("date"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_header_that_was_changed_is_refused_before_anything_is_built(
+    what: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained, "ConvEqProp", None)
+    rewritten(file, CHANGES[what])
+    match = "damaged: it is not what was saved|says nothing about date"
+    for use in (load_trained, trained_info):
+        with pytest.raises(trained.TrainedError, match=f"net.safetensors.*({match})"):
+            use(file)
+
+
+def test_the_order_of_a_header_does_not_matter(file: Path) -> None:
+    def turn(header: dict[str, Any]) -> None:
+        items = list(header.items())[::-1]
+        header.clear()
+        header.update(items)
+
+    assert load_trained(rewritten(file, turn)).rho == 0.8
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({"kernel_size": [999, 999]}, "kernel_size must be at most"),
+        ({"hidden_channels": [3, 5]}, r"not those of its params .*'hidden_channels': \[3, 5\]"),
+        ({"hidden_channels": [10**5, 10**5]}, "have 1288 values, those of its params"),
+        ({"image_size": [10**5, 10**5]}, "have 1288 values, those of its params"),
+        ({"output_dim": 10**9}, "have 1288 values, those of its params"),
+        ({"hidden_channels": [4, 3], "output_dim": 3}, "weights are not those of its params|values, those of"),
+        ({"rho": 2.0}, "build no ConvEqProp: rho must be"),
+        ({"rho": float("inf")}, "build no ConvEqProp: rho must be"),
+        ({"gamma": "x"}, "build no ConvEqProp: gamma must be"),
+        ({"strides": 7}, "build no ConvEqProp: strides"),
+        ({"width": 2}, "build no ConvEqProp: .*unexpected keyword"),
+    ],
+)
+def test_params_that_do_not_fit_are_refused_without_work(
+    params: dict[str, Any], reason: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+    genuine = torch.randn
+
+    def small(*shape: Any, **options: Any) -> torch.Tensor:
+        built.append(torch.Size(shape[0] if isinstance(shape[0], tuple) else shape).numel())
+        assert built[-1] < 10**4, "a large weight was drawn"
+        return genuine(*shape, **options)
+
+    monkeypatch.setattr(torch, "randn", small)
+    with pytest.raises(trained.TrainedError, match=reason):
+        load_trained(rewritten(file, lambda header: header["params"].update(params), seal=True))
+
+
+def test_other_headers_are_refused(file: Path) -> None:
     with pytest.raises(trained.TrainedError, match="holds a 'LoopedMLP', not a ConvEqProp"):
-        load_trained(rewritten(file, lambda header: header.update(model="LoopedMLP")))
+        load_trained(rewritten(file, lambda header: header.update(model="LoopedMLP"), seal=True))
+    with pytest.raises(trained.TrainedError, match=r"params must be a mapping, got \[1\]"):
+        load_trained(rewritten(file, lambda header: header.update(model="ConvEqProp", params=[1]), seal=True))
     with pytest.raises(trained.TrainedError, match="says nothing about params"):
-        load_trained(rewritten(file, lambda header: header.pop("params")))
-    for metadata in (None, {trained.METADATA: "7"}, {trained.METADATA: "{"}):
+        load_trained(rewritten(file, lambda header: header.pop("params"), seal=True))
+    for metadata in (None, {trained.METADATA: "7"}, {trained.METADATA: "{"}, {trained.METADATA: "[" * 10**5}):
         save_file({"a": torch.zeros(1)}, file, metadata)
         with pytest.raises(trained.TrainedError, match="does not say what it holds"):
             trained_info(file)
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(model: ConvEqProp, file: Path) -> None:
+    tensors = load_file(file)
+    header = json.loads(trained.safe_open(file, framework="pt").metadata()[trained.METADATA])
+    tensors["W_out.weight"][0, 0] = float("nan")
+    header["fingerprint"] = trained.seal(tensors, header)
+    save_file(tensors, file, {trained.METADATA: json.dumps(header)})
+    with pytest.raises(trained.TrainedError, match=r"W_out\.weight is not finite"):
+        load_trained(file)
+    with torch.no_grad():
+        model.W_out.bias[0] = float("inf")
+    with pytest.raises(ValueError, match=r"model.*W_out\.bias is not finite"):
+        save_trained(model, file.with_name("other.safetensors"), INFO)
+    assert not file.with_name("other.safetensors").exists()
+
+
+@pytest.mark.parametrize("default", ["float64", "float16", "meta", "inference"])
+def test_a_network_is_loaded_the_same_under_any_default(default: str, file: Path, model: ConvEqProp) -> None:
+    x = torch.rand(4, 1, 8, 12)
+    with ExitStack() as stack:
+        if default == "meta":
+            stack.enter_context(torch.device("meta"))
+        elif default == "inference":
+            stack.enter_context(torch.inference_mode())
+        else:
+            torch.set_default_dtype(getattr(torch, default))
+            stack.callback(torch.set_default_dtype, torch.float32)
+        loaded = load_trained(file)
+        shipped = load_trained(list_trained()[0])
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32} and not loaded.W_out.weight.is_inference()
+    assert {str(p.device) for p in [*loaded.parameters(), *shipped.parameters()]} == {"cpu"}
+    state = loaded.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    with torch.no_grad():
+        assert torch.equal(loaded(x), model.eval()(x))
+    EqPropTrainer(loaded, lr=0.05, progress=False).fit([(x, torch.arange(4))], 1)
 
 
 def test_what_cannot_be_saved_is_named_and_nothing_is_written(model: ConvEqProp, tmp_path: Path) -> None:

@@ -58,6 +58,11 @@ def conv_maps(
         kernel = (5 if layer == 0 and stride > 1 else 3) if kernels is None else kernels[layer]
         if kernel % 2 == 0 and stride == 1:
             raise ValueError(f"kernel_size must be odd where the stride is 1, got {kernel} for layer {layer + 1}")
+        if kernels is not None and kernel > (limit := max(5, 2 * max(height, width))):
+            raise ValueError(
+                f"kernel_size must be at most {limit}, twice the {height}x{width} images of layer {layer + 1} (what "
+                f"lies further out meets no pixel), got {kernel}"
+            )
         if height % stride or width % stride:
             raise ValueError(f"strides: {stride} of layer {layer + 1} does not divide its {height}x{width} images")
         maps.append(ConvMap((channels[layer], channels[layer + 1]), (height, width), kernel, stride))
@@ -76,7 +81,8 @@ class ConvEqProp(LayeredModel):
         rho: the certified contraction is kept below this, in (0, 1). use_spectral_norm: False lifts the bound.
         max_steps: sweeps of a free phase. seed: as in LoopedMLP.
         image_size: pixels a side, or (height, width); None is 28 for one channel and 32 for any other number.
-        kernel_size: one or one per layer, odd where the stride is 1; None is 3, and 5 for a first layer with a stride.
+        kernel_size: one or one per layer, odd where the stride is 1, at most twice the image; None is 3, and 5 for a
+            first layer with a stride.
         strides: one or one per layer, each must divide its image; None is 2 wherever the size is even, and 1 for the
             first layer of images below 16 pixels.
 

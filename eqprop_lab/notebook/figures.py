@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from eqprop_lab.notebook.output import emit
 from eqprop_lab.notebook.session import current_session, has_session
 from eqprop_lab.notebook.style import encode_png, fit_png, style_context
+from eqprop_lab.training.files import replace_file
 
 FIGURES_DIR = "EQPROP_FIGURES_DIR"
 """Environment variable: folder the figure files go to; unset means display only."""
@@ -142,11 +142,5 @@ def _write(folder: Path, name: str, png: bytes, svg: bytes, entry: dict[str, Any
 
 def _replace(path: Path, data: bytes) -> None:
     """Whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    # A figure can be drawn again: not worth waiting for the disk in the middle of a notebook.
+    replace_file(path, lambda file: file.write(data), durable=False)

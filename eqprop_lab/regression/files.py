@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from eqprop_lab.training.files import replace_text
 
 ROOM_NEEDED = 50 * 2**20
 
@@ -18,16 +19,7 @@ class FolderError(OSError):
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to a temporary file beside `path` and replace it: the old file survives a full disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    replace_text(path, text)
 
 
 def ensure_writable(folder: Path) -> None:

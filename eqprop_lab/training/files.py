@@ -1,49 +1,93 @@
-"""Files that are whole or not there: a process killed while it writes leaves the old file as it was."""
+"""Files that are whole or not there: a process killed while it writes leaves the old file as it was.
+
+A file is replaced where it lies (a symbolic link stays one) and keeps its rights; a new one gets those that the umask
+gives to new files. Everything of the package that writes files does it through here.
+"""
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
-import tempfile
+import secrets
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 LEFTOVER_SECONDS = 3600
+STEM = 100  # bytes of the name that a part carries: a name as long as the system allows has no room for more
 
 
-def replace_file(path: str | Path, write: Callable[[IO[bytes]], object]) -> Path:
+def replace_file(path: str | Path, write: Callable[[IO[bytes]], object], durable: bool = True) -> Path:
     """Let `write` fill a temporary file in the folder of `path`, bring it to the disk, and put it in place of `path`.
 
-    The folder is made if need be. Raises what `write` raises, and OSError; `path` is then as it was. Parts that killed
-    writers left behind are removed an hour later, by the next write.
+    The folder is made if need be. Raises what `write` raises, and OSError naming `path` (full disk, no right, something
+    there that is no file); `path` is then as it was. Parts that killed writers left behind are removed an hour later,
+    by the next write. durable=False: whole in any case, but a power cut may bring the old file back.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for old in path.parent.glob(f".{path.name}.*.part"):
-        if time.time() - old.stat().st_mtime > LEFTOVER_SECONDS:
-            old.unlink(missing_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    target, part = path, ""
     try:
-        with os.fdopen(handle, "wb") as file:
+        target = _target(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stem = f".{os.fsdecode(os.fsencode(target.name)[:STEM])}."
+        _clear(target.parent, stem)
+        part = str(target.parent / f"{stem}{secrets.token_hex(6)}.part")
+        # Not mkstemp: its files are private to their owner, and the umask cannot be asked without being changed.
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        # The new name is part of the folder: without this a power cut can bring the old file back.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            if durable:
+                os.fsync(file.fileno())
+        if target.exists():
+            os.chmod(part, stat.S_IMODE(target.stat().st_mode))
+        os.replace(part, target)
+        if durable and os.name == "posix":
+            _sync_folder(target.parent)
+    except OSError as error:
+        if error.errno is None or str(error.filename) not in ("None", part, str(target), str(target.parent)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        if part:
+            Path(part).unlink(missing_ok=True)
     return path
 
 
 def replace_text(path: str | Path, text: str) -> Path:
     """`replace_file` with a text, in UTF-8."""
     return replace_file(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def _target(path: Path) -> Path:
+    """The file itself, at the end of all symbolic links. Raises OSError for what is no file."""
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    if target.is_dir():
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "not a regular file, which cannot be replaced", str(path))
+    return target
+
+
+def _clear(folder: Path, stem: str) -> None:
+    """Remove the parts of killed writers, an hour later."""
+    for old in folder.glob(f"{glob.escape(stem)}*.part"):
+        try:
+            age = time.time() - old.stat().st_mtime
+        except FileNotFoundError:
+            continue  # its writer lives, and has just finished
+        if age > LEFTOVER_SECONDS:
+            old.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    # The new name is part of the folder: without this a power cut can bring the old file back.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

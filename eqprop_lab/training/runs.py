@@ -50,15 +50,20 @@ def versions() -> dict[str, Any]:
     }
 
 
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of names, shapes, types and bytes of all parameters and buffers: equal if and only if they are."""
+def tensors_digest(tensors: Mapping[str, Any]) -> str:
+    """SHA-256 of names, shapes, types and bytes of all tensors among the values: equal if and only if they are."""
     digest = hashlib.sha256()
-    for name, value in sorted(settled_state(model).items()):
+    for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
             array = value.detach().cpu().contiguous()
             digest.update(f"{name} {tuple(array.shape)} {array.dtype};".encode())
             digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def fingerprint(model: nn.Module) -> str:
+    """`tensors_digest` of all parameters and buffers of a model."""
+    return tensors_digest(settled_state(model))
 
 
 class Run:

@@ -284,6 +284,12 @@ def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
             ValueError,
             "kernel_size must be odd where the stride is 1, got 4",
         ),
+        (
+            (1, 4, 10),
+            {"kernel_size": [999, 999]},
+            ValueError,
+            "kernel_size must be at most 56, twice the 28x28 images of layer 1",
+        ),
         ((1, 4, 10), {"image_size": 2.5}, TypeError, "image_size must be an integer"),
         ((1, 4, 10), {"gamma": 0.0}, ValueError, "gamma must be a finite number > 0 and <= 1, got 0"),
         ((1, 4, 10), {"gamma": 1.5}, ValueError, "gamma must be"),

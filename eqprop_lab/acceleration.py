@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from eqprop_lab.models.base import EquilibriumModel
-from eqprop_lab.validation import one_of
+from eqprop_lab.validation import one_of, shown, switch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of the options in malloc.h
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -35,14 +35,16 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     """
     if device is None:
         return torch.device(get_optimal_backend())
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"device must name a torch device such as 'cpu' or 'cuda:0', got {shown(device)}")
     try:
         chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must name a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    except RuntimeError as error:
+        raise ValueError(f"device must name a torch device such as 'cpu' or 'cuda:0', got {shown(device)}") from error
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "meta": 1}
     if (chosen.index or 0) >= counts.get(chosen.type, 0):
-        present = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
-        raise ValueError(f"device must be on this machine, which has {present}; got {device!r}")
+        present = ", ".join(f"{name} ({count})" for name, count in counts.items() if count and name != "meta")
+        raise ValueError(f"device must be on this machine, which has {present}; got {str(device)!r}")
     return chosen
 
 
@@ -51,10 +53,11 @@ def enable_tf32(enabled: bool = True) -> bool:
 
     Ten bits of mantissa: about 1e-3 relative, coarser than the nudge of a small beta. For exact comparisons: False.
     """
+    enabled = switch("enabled", enabled)
     precision = "tf32" if enabled else "ieee"
     torch.backends.cuda.matmul.fp32_precision = precision
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
-    return bool(enabled) and torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
+    return enabled and torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
 
 
 def check_cupy_available() -> tuple[bool, str]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from eqprop_lab.validation import known_keys
+from eqprop_lab.validation import integer, known_keys, switch
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("shift", "crop", "cutout"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an integer >= 0 (pixels), got {value!r} ({type(value).__name__})")
-            if value < 0:
-                raise ValueError(f"{name} must be an integer >= 0 (pixels), got {value}")
-        if not isinstance(self.flip, bool):
-            raise TypeError(f"flip must be true or false, got {self.flip!r} ({type(self.flip).__name__})")
+            value = integer(name, getattr(self, name), at_least=0, accepted="an integer >= 0 (pixels)")
+            object.__setattr__(self, name, value)  # Python's own number, also where it was NumPy's
+        object.__setattr__(self, "flip", switch("flip", self.flip))
 
     def __bool__(self) -> bool:
         """Whether anything is done at all."""

@@ -70,7 +70,7 @@ def dataset_name(name: str) -> str:
     """
     known = _tables()["datasets"]
     plain = {_plain(key): key for key in known}
-    if isinstance(name, str) and _plain(name) in plain:
+    if isinstance(name, str) and len(name) < 100 and _plain(name) in plain:
         return plain[_plain(name)]
     return one_of("name", name, known)
 

@@ -18,7 +18,7 @@ from eqprop_lab.datasets import DataSet
 from eqprop_lab.image_files import parse_channels
 from eqprop_lab.image_folder import class_names, image_size
 from eqprop_lab.models.registry import model_registry
-from eqprop_lab.validation import one_of
+from eqprop_lab.validation import a_seed, one_of, switch
 
 # Arguments of models that a data set decides, and where `get_dataset_info` has them.
 SIZES = {"input_dim": "input_dim", "output_dim": "output_dim", "input_channels": "channels", "image_size": "size"}
@@ -28,15 +28,12 @@ def read_experiment(section: dict[str, Any]) -> dict[str, Any]:
     """The section `experiment` with everything filled in. Raises ValueError naming the key."""
     filled = {"name": "experiment", "seed": 0, "use_wandb": False, "use_tensorboard": False, "project": "eqprop_lab"}
     filled |= section
-    seed = filled["seed"]
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"experiment.seed must be an integer from 0 to 2^32 - 1, got {seed!r}")
+    filled["seed"] = a_seed("experiment.seed", filled["seed"])
     for key in ("name", "project"):
         if not isinstance(filled[key], str) or not filled[key]:
             raise ValueError(f"experiment.{key} must be a non-empty text, got {filled[key]!r}")
     for key in ("use_wandb", "use_tensorboard"):
-        if not isinstance(filled[key], bool):
-            raise ValueError(f"experiment.{key} must be true or false, got {filled[key]!r}")
+        filled[key] = switch(f"experiment.{key}", filled[key])
     return filled
 
 

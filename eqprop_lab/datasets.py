@@ -17,7 +17,7 @@ import torch
 
 from eqprop_lab.image_folder import read_image_folder
 from eqprop_lab.splits import Batches, DataSet, DataUnavailable, Split
-from eqprop_lab.validation import known_keys, one_of, positive_int, real
+from eqprop_lab.validation import a_seed, known_keys, one_of, positive_int, real
 from eqprop_lab.vision_sets import VISION, data_dir, read_vision_set
 
 __all__ = ["Batches", "DataSet", "DataUnavailable", "NAMES", "Split", "VISION", "build_dataset", "data_dir"]
@@ -65,9 +65,8 @@ def _digits() -> DataSet:
 
 def _plane(name: str, samples: int = 400, noise: float = 0.1, seed: int = 0) -> DataSet:
     """Two classes in the plane, for live decision boundaries; the three splits are drawn independently."""
-    positive_int("samples", samples)
-    real("noise", noise, at_least=0.0)
-    random = np.random.default_rng(seed)
+    samples, noise = positive_int("samples", samples), real("noise", noise, at_least=0.0)
+    random = np.random.default_rng(a_seed("seed", seed))
 
     def draw() -> Split:
         y = np.arange(samples) % 2

@@ -31,7 +31,7 @@ from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.models.registry import model_registry
 from eqprop_lab.seeding import seeded
 from eqprop_lab.training import EarlyStopping, EqPropTrainer, History, seed_everything
-from eqprop_lab.validation import known_keys, positive_int
+from eqprop_lab.validation import a_path, known_keys, positive_int
 
 SECTIONS = ("model", "training", "data", "experiment")
 _TRAINER = [name for name in inspect.signature(EqPropTrainer).parameters if name not in ("model", "lr", "progress")]
@@ -102,7 +102,7 @@ def load_config(path: str | Path) -> ExperimentConfig:
 
     Raises: FileNotFoundError; ConfigError for bad YAML, unknown keys (naming the nearest), bad models or values.
     """
-    file = Path(path)
+    file = a_path("path", path)
     if str(path) in list_recipes():
         text = resources.files("eqprop_lab").joinpath(f"recipes/{path}.yaml").read_text(encoding="utf-8")
     elif file.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from eqprop_lab.image_tree import shown
 from eqprop_lab.splits import as_pixels
-from eqprop_lab.validation import one_of, positive_int
+from eqprop_lab.validation import integer, one_of, repeated
 
 MODES = {1: "L", 3: "RGB"}
 GROUNDS = ("white", "black")
@@ -26,18 +25,16 @@ def parse_size(size: object) -> Size | None:
     """(height, width) from None, pixels a side, or [height, width]. Raises TypeError, ValueError naming `size`."""
     if size is None:
         return None
-    if isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2:
-        return positive_int("size[0]", size[0]), positive_int("size[1]", size[1])
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f"size must be None, pixels a side, or [height, width], got {size!r}")
-    return positive_int("size", size), size
+    height, width = repeated("size", size, 2, "sides")
+    return height, width
 
 
 def parse_channels(channels: object) -> int:
     """1 or 3. Raises ValueError naming `channels`."""
-    if isinstance(channels, bool) or not isinstance(channels, int) or channels not in MODES:
-        raise ValueError(f"channels must be 1 (grey) or 3 (colour), got {channels!r}")
-    return channels
+    number = integer("channels", channels, accepted="1 (grey) or 3 (colour)")
+    if number not in MODES:
+        raise ValueError(f"channels must be 1 (grey) or 3 (colour), got {number}")
+    return number
 
 
 def parse_ground(ground: object) -> str:

@@ -27,7 +27,7 @@ from eqprop_lab.image_tree import (
     visible_folders,
 )
 from eqprop_lab.splits import DataSet, DataUnavailable, Split
-from eqprop_lab.validation import positive_int, real
+from eqprop_lab.validation import a_path, a_seed, positive_int, real
 
 MOST_BYTES = 8 * 2**30
 
@@ -91,8 +91,7 @@ def read_image_folder(
     """
     height_width = parse_size(size)
     parse_channels(channels)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+    seed = a_seed("seed", seed)
     parse_ground(ground)
     folder = _existing(root)
     report = Report(folder)
@@ -162,7 +161,7 @@ def _count(validation: int | float | None, images: int) -> int:
 def _existing(root: str | Path | None) -> Path:
     if root is None:
         raise ValueError("root must name the folder of the images, got None")
-    folder = Path(root).expanduser()
+    folder = a_path("root", root)
     if not folder.is_dir():
         raise DataUnavailable(f"data set 'image_folder': there is no folder {folder} (root)")
     return folder

@@ -19,7 +19,7 @@ from eqprop_lab.acceleration import uncompile_model
 from eqprop_lab.live_bytes import MemoryTimeline, storages
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.training import EqPropTrainer
-from eqprop_lab.validation import positive_int
+from eqprop_lab.validation import positive_int, shape
 
 MIB = 2**20
 PROBES = (2, 4)  # batches that are measured; one sample alone may take other paths (vectors instead of matrices)
@@ -73,7 +73,7 @@ def estimate_memory_usage(
         alive at the peak: the batch, states, activations, temporaries), "total_mb"}.
     Raises: TypeError, ValueError naming the argument.
     """
-    shape = tuple(positive_int("input_shape", size) for size in input_shape)
+    sample = shape("input_shape", input_shape)
     batch = positive_int("batch_size", batch_size)
     if options.get("tol") is not None:
         raise ValueError("tol must be None: with a tolerance the steps, and with them the memory, depend on the data")
@@ -84,9 +84,9 @@ def estimate_memory_usage(
         trainer = EqPropTrainer(twin, gradient, optimizer, progress=False, **options)
         dtype = next(twin.parameters()).dtype
         # The first step makes what every later one finds: gradients and the optimiser's moments.
-        _timeline(trainer, shape, PROBES[0], dtype)
+        _timeline(trainer, sample, PROBES[0], dtype)
         parts = {name: tensor_bytes(tensors) for name, tensors in _held(trainer).items()}
-        small, large = (_timeline(trainer, shape, size, dtype) for size in PROBES)
+        small, large = (_timeline(trainer, sample, size, dtype) for size in PROBES)
     if len(small) != len(large):
         raise ValueError("model must run the same operations for every batch size for its memory to be extrapolated")
     slope = PROBES[1] - PROBES[0]

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eqprop_lab.acceleration import pick_device
 from eqprop_lab.augmentation import Augmentation
-from eqprop_lab.validation import positive_int, real
+from eqprop_lab.validation import a_seed, positive_int, real, switch
 
 
 class DataUnavailable(RuntimeError):
@@ -27,8 +28,9 @@ class Batches:
     def __init__(self, split: Split, size: int, shuffle: bool, seed: int, augment: Augmentation | None = None) -> None:
         if augment is not None:
             augment.check(split.x.shape[1:])
-        self.split, self.size, self.shuffle, self.augment = split, size, shuffle, augment
-        self.generator = torch.Generator().manual_seed(seed)
+        self.split, self.augment = split, augment
+        self.size, self.shuffle = positive_int("size", size), switch("shuffle", shuffle)
+        self.generator = torch.Generator(device="cpu").manual_seed(a_seed("seed", seed))
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.size)
@@ -41,7 +43,7 @@ class Batches:
         if not self.shuffle:
             yield from zip(self.split.x.split(self.size), self.split.y.split(self.size), strict=True)
             return
-        order = torch.randperm(len(self.split), generator=self.generator).to(self.split.x.device)
+        order = torch.randperm(len(self.split), generator=self.generator, device="cpu").to(self.split.x.device)
         for rows in order.split(self.size):
             yield self.split.x[rows], self.split.y[rows]
 
@@ -58,7 +60,8 @@ class Split:
 
     def to(self, device: str | torch.device) -> Split:
         """The whole set on `device`: batches are cut and augmented there, nothing is copied to it while training."""
-        return Split(self.x.to(device), self.y.to(device))
+        place = pick_device(device)
+        return Split(self.x.to(place), self.y.to(place))
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Split, Split]:
         """(the rest, a random `fraction` held out), each in its old order; the same for the same seed.
@@ -68,7 +71,8 @@ class Split:
         held = round(len(self) * real("fraction", fraction, above=0.0, below=1.0))
         if not 0 < held < len(self):
             raise ValueError(f"fraction must leave samples in both parts: {fraction} of {len(self)} is {held}")
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator(device="cpu").manual_seed(a_seed("seed", seed))
+        order = torch.randperm(len(self), generator=generator, device="cpu")
         rest, out = order[held:].sort().values, order[:held].sort().values
         return Split(self.x[rest], self.y[rest]), Split(self.x[out], self.y[out])
 

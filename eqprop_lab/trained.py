@@ -30,7 +30,7 @@ from eqprop_lab.training.checkpoint import settled_state
 from eqprop_lab.training.files import replace_file
 from eqprop_lab.training.guard import check_parameters
 from eqprop_lab.training.runs import tensors_digest
-from eqprop_lab.validation import one_of, positive_int
+from eqprop_lab.validation import a_path, one_of, positive_int, shown
 
 ENDING = ".safetensors"
 METADATA = "eqprop_lab"  # key of the header
@@ -173,9 +173,9 @@ def _file(name: str | Path) -> Path | None:
     if isinstance(name, Path) or (isinstance(name, str) and name.endswith(ENDING)):
         if Path(name).suffix != ENDING:
             raise ValueError(f"name: a file of trained weights ends in {ENDING}, got {str(name)!r}")
-        return Path(name)
+        return a_path("name", name)
     if not isinstance(name, str):
-        raise TypeError(f"name must be a text or a path, got {name!r} ({type(name).__name__})")
+        raise TypeError(f"name must be a text or a path, got {shown(name)} ({type(name).__name__})")
     return None
 
 

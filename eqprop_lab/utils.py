@@ -7,13 +7,15 @@ import math
 from torch import nn
 
 from eqprop_lab.memory import estimate_memory_usage
+from eqprop_lab.validation import switch
 
 __all__ = ["compute_gradient_norm", "count_parameters", "estimate_memory_usage"]
 
 
 def count_parameters(model: nn.Module, trainable_only: bool = True) -> int:
     """Number of scalars in the parameters (a shared parameter counts once); 269,322 for LoopedMLP(784, 256, 10)."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
+    every = not switch("trainable_only", trainable_only)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad or every)
 
 
 def compute_gradient_norm(model: nn.Module) -> float:

@@ -1,19 +1,82 @@
-"""Clear errors for bad arguments: each names the argument, the value it got and what is accepted."""
+"""Clear errors for bad arguments: each names the argument, the value it got and what is accepted.
+
+Numbers may be Python's or NumPy's; what is returned is Python's. A switch is True or False and no text or number that
+could be taken for one. Values are shown shortened, so that no error is larger than a screen.
+"""
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+import numbers
+import os
+import reprlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+LARGEST_INT = 2**31 - 1  # sizes and counts; torch itself overflows at 2^63
+LARGEST_SEED = 2**32 - 1  # what Python, NumPy and torch all accept
+
+
+class _Short(reprlib.Repr):
+    """repr of at most about a hundred characters, whatever the value: nested, endless, huge or broken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 2, 60, 60, 40
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 4
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Digits as far as they fit; Python itself refuses to write very long ones."""
+        if abs(x) < 10**self.maxlong:
+            return repr(x)
+        return f"an integer of about {int(x.bit_length() * math.log10(2)) + 1} digits"
+
+
+_SHORT = _Short()
+
+
+def shown(value: object) -> str:
+    """repr(value), shortened."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _kind(value: object) -> str:
+    return f"{shown(value)} ({type(value).__name__})"
+
+
+def integer(name: str, value: object, *, at_least: int = 1, at_most: int = LARGEST_INT, accepted: str = "") -> int:
+    """Return `value` as an int within the bounds, else raise TypeError or ValueError naming `name`."""
+    wanted = accepted or f"an integer >= {at_least}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be {wanted}, got {_kind(value)}")
+    number = int(value)
+    if number > at_most and not accepted:
+        wanted += f" and <= {at_most}"
+    if not at_least <= number <= at_most:
+        raise ValueError(f"{name} must be {wanted}, got {shown(number)}")
+    return number
 
 
 def positive_int(name: str, value: object) -> int:
     """Return `value` if it is an integer >= 1, else raise TypeError or ValueError naming `name`."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer >= 1, got {value!r} ({type(value).__name__})")
-    if value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value}")
-    return value
+    return integer(name, value)
+
+
+def a_seed(name: str, value: object) -> int:
+    """Return `value` if it can seed every generator, else raise TypeError or ValueError naming `name`."""
+    return integer(name, value, at_least=0, at_most=LARGEST_SEED, accepted="an integer from 0 to 2^32 - 1")
+
+
+def switch(name: str, value: object) -> bool:
+    """Return `value` as a bool if it is True or False, else raise TypeError naming `name`."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    # bool("no") is True: a text or a number here is a mistake that would stay unseen.
+    raise TypeError(f"{name} must be True or False, got {_kind(value)}")
 
 
 def real(
@@ -26,8 +89,8 @@ def real(
     at_most: float | None = None,
 ) -> float:
     """Return `value` as a finite float inside the given bounds, else raise TypeError or ValueError naming `name`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__})")
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {_kind(value)}")
     limits = [
         (above, ">", lambda v, b: v > b),
         (at_least, ">=", lambda v, b: v >= b),
@@ -35,9 +98,13 @@ def real(
         (at_most, "<=", lambda v, b: v <= b),
     ]
     accepted = " and ".join(f"{sign} {bound:g}" for bound, sign, _ in limits if bound is not None)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number) or any(b is not None and not holds(number, b) for b, _, holds in limits):
-        raise ValueError(f"{name} must be a finite number {accepted}".rstrip() + f", got {value}")
+        text = shown(int(value)) if isinstance(value, numbers.Integral) else f"{number:g}"
+        raise ValueError(f"{name} must be a finite number {accepted}".rstrip() + f", got {text}")
     return number
 
 
@@ -46,9 +113,9 @@ def one_of(name: str, value: object, options: Iterable[str]) -> str:
     known = list(options)
     if isinstance(value, str) and value in known:
         return value
-    near = difflib.get_close_matches(str(value), known, n=1)
+    near = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) and len(value) < 100 else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}{hint}")
+    raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}{hint}")
 
 
 def known_keys(name: str, given: Iterable[str], options: Iterable[str]) -> None:
@@ -57,3 +124,42 @@ def known_keys(name: str, given: Iterable[str], options: Iterable[str]) -> None:
     for key in given:
         if key not in options:
             one_of(f"key of {name}", key, options)
+
+
+def a_path(name: str, value: object) -> Path:
+    """Return `value` as a Path in which `~` is the home folder, else raise TypeError or ValueError naming `name`."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise TypeError(f"{name} must be a path, as text or pathlib.Path, got {_kind(value)}")
+    if not os.fspath(value) or "\0" in os.fspath(value):
+        raise ValueError(f"{name} must be a path that a file can have, got {shown(value)}")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # ~somebody, whom this machine does not know
+        raise ValueError(f"{name} must be a path that exists here, got {shown(value)}: {error}") from error
+
+
+def sizes(name: str, value: object) -> int | list[int]:
+    """One integer >= 1, or a list of them that is not empty, else raise TypeError or ValueError naming `name`."""
+    if isinstance(value, numbers.Integral):
+        return positive_int(name, value)
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
+        raise TypeError(f"{name} must be an integer >= 1 or a list of them, got {_kind(value)}")
+    if len(value) == 0:
+        raise ValueError(f"{name} must be an integer >= 1 or a list of them, got {shown(value)}")
+    return [positive_int(f"{name}[{i}]", v) for i, v in enumerate(value)]
+
+
+def repeated(name: str, value: object, count: int, each: str) -> list[int]:
+    """`sizes` for `count` places: one integer stands for all of them. each: what a place is, for the message."""
+    found = sizes(name, value)
+    if isinstance(found, int):
+        return [found] * count
+    if len(found) != count:
+        raise ValueError(f"{name} must be one integer or one for each of the {count} {each}, got {shown(value)}")
+    return found
+
+
+def shape(name: str, value: object) -> tuple[int, ...]:
+    """`sizes` as the shape of one sample: one integer stands for a vector."""
+    found = sizes(name, value)
+    return (found,) if isinstance(found, int) else tuple(found)

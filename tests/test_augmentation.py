@@ -110,7 +110,7 @@ def test_a_gpu_makes_the_same_images() -> None:
         ({"shift": -1}, ValueError, "shift must be an integer >= 0 .pixels., got -1"),
         ({"crop": 1.5}, TypeError, "crop must be an integer >= 0"),
         ({"cutout": True}, TypeError, "cutout must be an integer >= 0 .pixels., got True"),
-        ({"flip": 1}, TypeError, "flip must be true or false, got 1"),
+        ({"flip": 1}, TypeError, "flip must be True or False, got 1"),
         ({"shfit": 1}, ValueError, "did you mean 'shift'"),
     ],
 )

@@ -23,7 +23,7 @@ def conv(params: dict[str, Any] | None = None, **data: Any) -> dict[str, Any]:
 REFUSED = [
     (conv(augmentation={"shfit": 1}), "data.augmentation: .*did you mean 'shift'"),
     (conv(augmentation={"shift": 9}), "data.augmentation: shift must be at most 7 for images of 8x8 pixels, got 9"),
-    (conv(augmentation={"flip": 1}), "data.augmentation: flip must be true or false, got 1"),
+    (conv(augmentation={"flip": 1}), "data.augmentation: flip must be True or False, got 1"),
     (conv(augmentation="shift"), "data.augmentation must be false, true or a mapping like {shift: 1}, got 'shift'"),
     (conv({"input_channels": 3}), "model.params.input_channels is 3, but digits has 1"),
     (conv({"image_size": 28}), "model.params.image_size is 28, but digits has 8"),
@@ -101,7 +101,7 @@ def test_sizes_follow_from_a_folder_of_images(tmp_path: Path) -> None:
     for key, value, has in (("output_dim", 5, 3), ("image_size", 8, r"\[8, 6\]")):
         with pytest.raises(ValueError, match=f"{key} is {value}, but image_folder has {has}"):
             parse_config(conv({key: value}, **folder))
-    with pytest.raises(ValueError, match="channels must be 1 .grey. or 3 .colour., got '3'"):
+    with pytest.raises(TypeError, match="channels must be 1 .grey. or 3 .colour., got '3'"):
         parse_config(conv(**folder, channels="3"))
     # A stored config names every size: it can be read where the folder is not, and is compared when the images are.
     content["data"]["root"] = str(tmp_path / "elsewhere")

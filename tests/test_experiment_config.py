@@ -110,7 +110,7 @@ REFUSED = [
     (changed("experiment", sed=3), "did you mean 'seed'"),
     (changed("experiment", seed=-1), "experiment.seed must be an integer from 0"),
     (changed("experiment", name=""), "experiment.name must be a non-empty text"),
-    (changed("experiment", use_wandb="yes"), "experiment.use_wandb must be true or false"),
+    (changed("experiment", use_wandb="yes"), "experiment.use_wandb must be True or False"),
     ({"model": {"name": "LoopedMLP"}}, "data.dataset must name a data set"),
     ({"model": [1]}, "section 'model' must be a mapping"),
     ([1, 2], "a config must be a mapping"),

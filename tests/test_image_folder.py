@@ -214,7 +214,7 @@ def test_damaged_and_unreadable_images_are_named(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"size": 0}, "size must be an integer >= 1, got 0"),
-        ({"size": "big"}, "size must be None, pixels a side"),
+        ({"size": "big"}, "size must be an integer >= 1 or a list"),
         ({"size": [4, 2.5]}, r"size\[1\] must be an integer >= 1"),
         ({"size": 20000}, "GiB in memory, more than 8: give a smaller `size`"),
         ({"channels": 2}, "channels must be 1 .grey. or 3 .colour., got 2"),
@@ -223,7 +223,7 @@ def test_damaged_and_unreadable_images_are_named(tmp_path: Path) -> None:
         ({"validation": 1.5}, "validation must be a finite number > 0 and < 1, got 1.5"),
         ({"validation": 12}, "validation must leave images in both parts: 12 of 12"),
         ({"validation": 0.9}, "no training image is left of ant, bee, cat"),
-        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"seed": -1}, "seed must be an integer from 0 to"),
         ({"limit": 0}, "limit must be an integer >= 1, got 0"),
     ],
 )

@@ -21,6 +21,7 @@ from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import Gradients, estimate_gradients
 from eqprop_lab.equilibrium.relaxation import relax, settle
 from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.validation import real
 
 FREE_STEPS, TOL, STEPS = 20_000, 1e-12, 500  # of the reference: its free phase, and the steps autograd goes through
 
@@ -130,7 +131,7 @@ def check_model(model: EquilibriumModel, x: Tensor, y: Tensor, beta: float = 0.0
     same state. gradient: `centered` or `asymmetric` is within 1 % of the reference. leak: no sample's logits depend on
     another sample. Returns a ModelCheck; `assert check_model(...).ok` in a test.
     """
-    check = ModelCheck()
+    beta, check = real("beta", beta, above=0.0), ModelCheck()
     twin = copy.deepcopy(model).double()
     inputs = x.double() if x.is_floating_point() else x
     check.add("contract", lambda: _contract(twin, inputs))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from eqprop_lab.equilibrium.over_relaxation import OverRelaxed
 from eqprop_lab.equilibrium.solvers import SOLVERS, Chebyshev, Solver, make_solver, rows
-from eqprop_lab.validation import one_of, positive_int, real
+from eqprop_lab.validation import one_of, positive_int, real, switch
 
 if TYPE_CHECKING:
     from eqprop_lab.models.base import EquilibriumModel, Nudge, State
@@ -155,6 +155,7 @@ def relax(
     if tol is not None:
         tol = real("tol", tol, above=0.0)
     method = make_solver(one_of("solver", solver, SOLVERS), real("damping", damping, above=0.0, at_most=1.0))
+    trajectory, per_sample = switch("trajectory", trajectory), switch("per_sample", per_sample)
     model.check_batch(x)
     with torch.no_grad():
         drive = model.drive(x)

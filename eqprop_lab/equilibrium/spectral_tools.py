@@ -19,17 +19,15 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from eqprop_lab.equilibrium.spectral import exact_norm
 from eqprop_lab.seeding import seeded
-from eqprop_lab.validation import positive_int, real
+from eqprop_lab.validation import positive_int, real, repeated
 
 Padding = int | Sequence[int] | str
 _BLOCK, _ROUNDING = 2, 1e-12
 
 
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    values = (value, value) if isinstance(value, int) else tuple(value)
-    if len(values) != 2:
-        raise ValueError(f"{name} must be one integer or two, got {value!r}")
-    return positive_int(name, values[0]), positive_int(name, values[1])
+    rows, columns = repeated(name, value, 2, "axes")
+    return rows, columns
 
 
 def _frame(kernel: Tensor, padding: Padding, dilation: tuple[int, int]) -> list[int]:

@@ -17,6 +17,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from eqprop_lab.equilibrium.spectral import exact_norm
 from eqprop_lab.equilibrium.spectral_tools import conv_bound, conv_norm
+from eqprop_lab.validation import shape
 
 ROUNDING = 1e-6
 """A norm may exceed its cap by this share: rounding of a float32 weight."""
@@ -90,8 +91,9 @@ def verify_spectral_norm(model: nn.Module, input_shape: Sequence[int] | None = N
 
     Raises: SpectralNormError naming layer, norm and cap when a promise is broken or cannot be checked.
     """
+    sample = None if input_shape is None else shape("input_shape", input_shape)
     with _evaluating(model):
-        sizes = {} if input_shape is None else _image_sizes(model, input_shape)
+        sizes = {} if sample is None else _image_sizes(model, sample)
         rows = tuple(row for name, module in model.named_modules() for row in _rows(name, module, sizes))
     table = SpectralTable(rows)
     broken = [row for row in rows if row.holds is False]

@@ -37,11 +37,11 @@ class BackpropMLP(nn.Module):
         self.output_dim = positive_int("output_dim", output_dim)
         with seeded(seed):
             self.layers = nn.Sequential(
-                nn.Linear(input_dim, hidden_dim),
+                nn.Linear(self.input_dim, self.hidden_dim),
                 nn.Tanh(),
-                nn.Linear(hidden_dim, hidden_dim),
+                nn.Linear(self.hidden_dim, self.hidden_dim),
                 nn.Tanh(),
-                nn.Linear(hidden_dim, output_dim),
+                nn.Linear(self.hidden_dim, self.output_dim),
             )
 
     def check_batch(self, x: Tensor) -> None:
@@ -95,7 +95,7 @@ class BackpropCNN(nn.Module):
     ) -> None:
         super().__init__()
         maps = conv_maps(input_channels, hidden_channels, image_size, kernel_size, strides)
-        self.input_channels = input_channels
+        self.input_channels = maps[0].channels[0]
         self.channels = tuple(linear.channels[1] for linear in maps)
         self.output_dim = positive_int("output_dim", output_dim)
         self.input_shape = maps[0].in_shape

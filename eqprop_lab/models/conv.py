@@ -9,29 +9,19 @@ from torch import Tensor
 from eqprop_lab.models.inputs import as_vectors
 from eqprop_lab.models.layered import LayeredModel
 from eqprop_lab.models.linear_maps import ConvMap, DenseMap
-from eqprop_lab.validation import positive_int
+from eqprop_lab.validation import positive_int, repeated, shown, sizes
 
 SMALL = 16  # images with fewer pixels a side keep their size in the first layer
 
 
-def _widths(name: str, value: object) -> list[int]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [positive_int(f"{name}[{i}]", v) for i, v in enumerate(value)]
-    raise TypeError(f"{name} must be an integer >= 1 or a list of them, got {value!r} ({type(value).__name__})")
-
-
-def _layer_widths(name: str, value: object) -> list[int]:
-    widths = _widths(name, value)
+def _layer_widths(name: str, value: object, growth: int) -> list[int]:
+    """The widths of two or more layers; one integer stands for two, the second `growth` times the first."""
+    widths = sizes(name, value)
+    if isinstance(widths, int):
+        return [widths, growth * widths]
     if len(widths) < 2:
-        raise ValueError(f"{name} must name at least two layers (with one, nothing feeds back), got {value!r}")
+        raise ValueError(f"{name} must name at least two layers (with one, nothing feeds back), got {shown(value)}")
     return widths
-
-
-def _per_layer(name: str, value: int | Sequence[int], depth: int) -> list[int]:
-    values = [positive_int(name, value)] * depth if isinstance(value, int) else _widths(name, value)
-    if len(values) != depth:
-        raise ValueError(f"{name} must be one integer or one for each of the {depth} layers, got {value!r}")
-    return values
 
 
 def conv_maps(
@@ -43,14 +33,12 @@ def conv_maps(
 ) -> list[ConvMap]:
     """The convolutions of ConvEqProp from the input to the top layer. Arguments and errors as there."""
     inputs = positive_int("input_channels", input_channels)
-    if isinstance(hidden_channels, int):
-        hidden_channels = [hidden_channels, 2 * hidden_channels]
-    channels = [inputs, *_layer_widths("hidden_channels", hidden_channels)]
+    channels = [inputs, *_layer_widths("hidden_channels", hidden_channels, growth=2)]
     depth = len(channels) - 1
     size = (28 if inputs == 1 else 32) if image_size is None else image_size
-    height, width = _per_layer("image_size", size, 2)
-    chosen = None if strides is None else _per_layer("strides", strides, depth)
-    kernels = None if kernel_size is None else _per_layer("kernel_size", kernel_size, depth)
+    height, width = repeated("image_size", size, 2, "sides")
+    chosen = None if strides is None else repeated("strides", strides, depth, "layers")
+    kernels = None if kernel_size is None else repeated("kernel_size", kernel_size, depth, "layers")
     maps = []
     for layer in range(depth):
         halve = height % 2 == 0 and width % 2 == 0 and (layer > 0 or min(height, width) >= SMALL)
@@ -111,8 +99,9 @@ class ConvEqProp(LayeredModel):
     ) -> None:
         maps = conv_maps(input_channels, hidden_channels, image_size, kernel_size, strides)
         super().__init__(maps, output_dim, gamma, rho, use_spectral_norm, max_steps, seed)
-        self.input_channels, self.hidden_channels = input_channels, hidden_channels
+        self.input_channels = maps[0].channels[0]
         self.channels = tuple(linear.channels[1] for linear in maps)
+        self.hidden_channels = sizes("hidden_channels", hidden_channels)
 
     def _inputs(self, x: Tensor) -> Tensor:
         if x.ndim == 4 and x.shape[1] != self.input_channels:
@@ -144,13 +133,11 @@ class DeepEqProp(LayeredModel):
         max_steps: int = 30,
         seed: int | None = None,
     ) -> None:
-        if isinstance(hidden_dims, int):
-            hidden_dims = [hidden_dims, hidden_dims]
-        hidden = _layer_widths("hidden_dims", hidden_dims)
+        hidden = _layer_widths("hidden_dims", hidden_dims, growth=1)
         widths = [positive_int("input_dim", input_dim), *hidden]
         maps = [DenseMap(a, b) for a, b in zip(widths, widths[1:], strict=False)]
         super().__init__(maps, output_dim, gamma, rho, use_spectral_norm, max_steps, seed)
-        self.input_dim, self.hidden_dims = input_dim, tuple(hidden)
+        self.input_dim, self.hidden_dims = widths[0], tuple(hidden)
 
     def _inputs(self, x: Tensor) -> Tensor:
         return as_vectors(x, self.input_dim)

@@ -29,7 +29,7 @@ from eqprop_lab.models.bounded_map import BoundedMap, raw_norm
 from eqprop_lab.models.inputs import check_shape
 from eqprop_lab.models.linear_maps import LinearMap
 from eqprop_lab.seeding import seeded
-from eqprop_lab.validation import positive_int, real
+from eqprop_lab.validation import positive_int, real, switch
 
 START = 0.8  # share of the cap that the interior weights have at the start
 KEEPING = 3.0  # norm at which tanh layers keep the size of their states with depth
@@ -95,7 +95,7 @@ class LayeredModel(EquilibriumModel):
         super().__init__(max_steps)
         self.output_dim = positive_int("output_dim", output_dim)
         self.rho = real("rho", rho, above=0.0, below=1.0)
-        self.use_spectral_norm = bool(use_spectral_norm)
+        self.use_spectral_norm = switch("use_spectral_norm", use_spectral_norm)
         depth = len(maps)
         self.path = 2 * math.cos(math.pi / (depth + 1))
         natural = (self.rho / (KEEPING * self.path)) ** 2

@@ -20,7 +20,7 @@ from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
 from eqprop_lab.models.base import EquilibriumModel, Nudge, State, nudged_force
 from eqprop_lab.models.inputs import as_vectors
 from eqprop_lab.seeding import seeded
-from eqprop_lab.validation import positive_int, real
+from eqprop_lab.validation import positive_int, real, switch
 
 
 class LoopedMLP(EquilibriumModel):
@@ -59,12 +59,12 @@ class LoopedMLP(EquilibriumModel):
         self.hidden_dim = positive_int("hidden_dim", hidden_dim)
         self.output_dim = positive_int("output_dim", output_dim)
         self.rho = real("rho", rho, above=0.0, below=1.0)
-        self.use_spectral_norm = bool(use_spectral_norm)
+        self.use_spectral_norm = switch("use_spectral_norm", use_spectral_norm)
+        self.symmetric = switch("symmetric", symmetric)
         with seeded(seed):
-            self.W_in = nn.Linear(input_dim, hidden_dim)
-            self.W_rec = nn.Linear(hidden_dim, hidden_dim)
-            self.W_out = nn.Linear(hidden_dim, output_dim)
-        self.symmetric = bool(symmetric)
+            self.W_in = nn.Linear(self.input_dim, self.hidden_dim)
+            self.W_rec = nn.Linear(self.hidden_dim, self.hidden_dim)
+            self.W_out = nn.Linear(self.hidden_dim, self.output_dim)
         # A subclass with another force or activation must not meet the closed forms written for these two.
         self._own = type(self).force is LoopedMLP.force and type(self).activate is LoopedMLP.activate
         cap = self.rho if self.use_spectral_norm else None

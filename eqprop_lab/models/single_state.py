@@ -83,13 +83,13 @@ class SingleStateConv(EquilibriumModel):
         super().__init__(max_steps)
         self.channels, self.output_dim = positive_int("channels", channels), positive_int("output_dim", output_dim)
         self.rho = real("rho", rho, above=0.0, below=1.0)
-        first, second = conv_maps(input_channels, [channels, channels], image_size, kernel_size=3, strides=1)
+        first, second = conv_maps(input_channels, [self.channels] * 2, image_size, kernel_size=3, strides=1)
         self.input_shape = first.in_shape
         pooled = [-(-side // POOL) for side in first.size]
         with seeded(seed):
-            self.embed = nn.Conv2d(input_channels, channels, first.kernel, padding=first.padding, bias=False)
+            self.embed = nn.Conv2d(*first.channels, first.kernel, padding=first.padding, bias=False)
             self.recurrent = Layer(SymmetricConvMap(second.channels, second.size, second.kernel, second.stride))
-            self.W_out = nn.Linear(channels * pooled[0] * pooled[1], output_dim)
+            self.W_out = nn.Linear(self.channels * pooled[0] * pooled[1], self.output_dim)
         self.recurrent.bound(self.rho, START * self.rho)
 
     def check_batch(self, x: Tensor) -> None:

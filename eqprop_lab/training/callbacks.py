@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from eqprop_lab.training.checkpoint import settled_state
 from eqprop_lab.training.history import Record, StopTraining
-from eqprop_lab.validation import one_of, positive_int, real
+from eqprop_lab.validation import a_path, one_of, positive_int, real, switch
 
 if TYPE_CHECKING:
     from eqprop_lab.training.trainer import EqPropTrainer
@@ -85,7 +85,9 @@ class Best:
 
     def __init__(self, monitor: str, mode: str | None = None, min_delta: float = 0.0) -> None:
         self.monitor = monitor
-        self.mode = one_of("mode", mode or ("max" if "accuracy" in monitor else "min"), ("min", "max"))
+        self.mode = one_of(
+            "mode", ("max" if "accuracy" in monitor else "min") if mode is None else mode, ("min", "max")
+        )
         self.min_delta = real("min_delta", min_delta, at_least=0.0)
         self.value, self.epoch = math.nan, 0
 
@@ -120,7 +122,7 @@ class EarlyStopping:
     ) -> None:
         self.best = Best(monitor, mode, min_delta)
         self.patience = positive_int("patience", patience)
-        self.restore_best = bool(restore_best)
+        self.restore_best = switch("restore_best", restore_best)
         self.waited = 0
         self.parameters: dict[str, Any] | None = None
 
@@ -168,7 +170,7 @@ class ModelCheckpoint:
     def __init__(
         self, path: str | Path, save: str = "last", monitor: str = "val_loss", mode: str | None = None
     ) -> None:
-        self.path = Path(path)
+        self.path = a_path("path", path)
         self.save = one_of("save", save, ("last", "best"))
         self.best = Best(monitor, mode)
 

@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 from eqprop_lab.training.files import replace_file
 from eqprop_lab.training.history import History
 from eqprop_lab.training.seeds import rng_state, set_rng_state
+from eqprop_lab.validation import a_path
 
 if TYPE_CHECKING:
     from eqprop_lab.training.trainer import EqPropTrainer
@@ -99,6 +100,7 @@ def capture(trainer: EqPropTrainer) -> dict[str, Any]:
 
 def save(trainer: EqPropTrainer, path: str | Path) -> Path:
     """Write a checkpoint, whole or not at all. Raises CheckpointError, OSError; an older file then stays as it was."""
+    path = a_path("path", path)
     try:
         content = capture(trainer)
     except TypeError as error:
@@ -112,7 +114,7 @@ def read(path: str | Path) -> dict[str, Any]:
     def refuse(reason: str) -> CheckpointError:
         return CheckpointError(f"cannot load {path}: {reason}")
 
-    path = Path(path)
+    path = a_path("path", path)
     if not path.is_file():
         raise refuse("there is no such file")
     if not zipfile.is_zipfile(path):

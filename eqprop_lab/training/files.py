@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from eqprop_lab.validation import a_path
+
 LEFTOVER_SECONDS = 3600
 STEM = 100  # bytes of the name that a part carries: a name as long as the system allows has no room for more
 
@@ -27,7 +29,7 @@ def replace_file(path: str | Path, write: Callable[[IO[bytes]], object], durable
     there that is no file); `path` is then as it was. Parts that killed writers left behind are removed an hour later,
     by the next write. durable=False: whole in any case, but a power cut may bring the old file back.
     """
-    path = Path(path)
+    path = a_path("path", path)
     target, part = path, ""
     try:
         target = _target(path)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from eqprop_lab.training.files import replace_text
 from eqprop_lab.training.history import Record
+from eqprop_lab.validation import a_path
 
 if TYPE_CHECKING:
     from eqprop_lab.training.trainer import EqPropTrainer
@@ -66,7 +67,7 @@ class CSVLogger(Logger):
     """One row an epoch, one column a curve; the file is whole after every epoch."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = a_path("path", path)
         self.rows: list[Record] = []
 
     def start(self, config: Mapping[str, Any]) -> None:
@@ -91,7 +92,7 @@ class JSONLogger(Logger):
     """JSON lines: {"config": ...}, then one object an epoch. Numbers that are not finite become null."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = a_path("path", path)
         self.lines: list[str] = []
 
     def start(self, config: Mapping[str, Any]) -> None:
@@ -131,7 +132,7 @@ class TensorBoardLogger(Logger):
     """Curves and settings as TensorBoard event files in `folder`. Raises ImportError without the package."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = a_path("folder", folder)
         self._module = _optional("torch.utils.tensorboard", "tensorboard", "TensorBoardLogger")
         self._writer: Any = None
 
@@ -160,11 +161,12 @@ class WandbLogger(Logger):
     def __init__(
         self, project: str = "eqprop_lab", mode: str = "offline", folder: str | Path | None = None, **options: Any
     ) -> None:
+        place = None if folder is None else a_path("folder", folder)
         self._wandb = _optional("wandb", "wandb", "WandbLogger")
         self.options = {"project": project, "mode": mode, **options}
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            self.options["dir"] = str(folder)
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+            self.options["dir"] = str(place)
         self._run: Any = None
 
     def start(self, config: Mapping[str, Any]) -> None:

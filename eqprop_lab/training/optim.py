@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab.validation import one_of, real
+from eqprop_lab.validation import one_of
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -24,16 +24,15 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """A named optimiser (SGD with momentum 0.9), or what the given function makes of the parameters.
 
-    Raises TypeError, ValueError naming the argument.
+    Raises ValueError naming the argument.
     """
-    rate, decay = real("lr", lr, above=0.0), real("weight_decay", weight_decay, at_least=0.0)
     if callable(optimizer):
         return optimizer(model.parameters())
     build = OPTIMIZERS[one_of("optimizer", optimizer, OPTIMIZERS)]
     extra: dict[str, Any] = {"momentum": 0.9} if optimizer == "sgd" else {}
     # The fused kernels do the same arithmetic in one pass; they exist for these two kinds of device.
     extra["fused"] = next(model.parameters()).device.type in ("cpu", "cuda")
-    return build(model.parameters(), lr=rate, weight_decay=decay, **extra)
+    return build(model.parameters(), lr=lr, weight_decay=weight_decay, **extra)
 
 
 def laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:

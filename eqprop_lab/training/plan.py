@@ -10,6 +10,7 @@ from eqprop_lab.datasets import Batches
 from eqprop_lab.training import checkpoint
 from eqprop_lab.training.checkpoint import CheckpointError
 from eqprop_lab.training.optim import make_schedule
+from eqprop_lab.validation import real
 
 if TYPE_CHECKING:
     from eqprop_lab.training.trainer import EqPropTrainer
@@ -82,6 +83,7 @@ def hold_out(loader: object, val_loader: object, part: float) -> tuple[Batches, 
     The samples held out are drawn with a fixed seed, so that every fit holds out the same ones. Raises TypeError,
     ValueError.
     """
+    part = real("validation_split", part, above=0.0, below=1.0)
     if val_loader is not None:
         raise ValueError("validation_split and val_loader are two ways to validate: give one of them")
     if not isinstance(loader, Batches):

@@ -16,14 +16,14 @@ import torch
 
 from eqprop_lab.models.base import EquilibriumModel, State
 from eqprop_lab.models.view import ModelView
+from eqprop_lab.validation import switch
 
 SAFE = ("response", "implicit", "autograd")
 
 
 def check_amp(amp: object, gradient: str) -> bool:
     """`amp`, if it is a bool that suits the source of gradients. Raises TypeError, ValueError saying why not."""
-    if not isinstance(amp, bool):
-        raise TypeError(f"amp must be True or False, got {amp!r}")
+    amp = switch("amp", amp)
     if amp and gradient not in SAFE:
         why = (
             "it is the reference that the others are measured against, and kept in full precision"

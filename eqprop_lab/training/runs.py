@@ -26,6 +26,7 @@ from eqprop_lab.training.checkpoint import settled_state
 from eqprop_lab.training.files import replace_text
 from eqprop_lab.training.history import History, Record
 from eqprop_lab.training.loggers import finite
+from eqprop_lab.validation import a_path
 
 if TYPE_CHECKING:
     from eqprop_lab.training.trainer import EqPropTrainer
@@ -72,7 +73,7 @@ class Run:
     runs_last = True
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = a_path("folder", folder)
 
     @property
     def id(self) -> str:
@@ -137,7 +138,7 @@ class RunStore:
     """Runs in a folder, one folder each. Nothing is ever overwritten."""
 
     def __init__(self, folder: str | Path = "runs") -> None:
-        self.folder = Path(folder)
+        self.folder = a_path("folder", folder)
 
     def create(self, config: Mapping[str, Any]) -> Run:
         """A new run with its config and versions. Raises ValueError for a config that YAML cannot hold, OSError."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eqprop_lab.validation import positive_int
+from eqprop_lab.validation import a_seed
 
 
 def seed_everything(seed: int) -> int:
@@ -17,10 +17,7 @@ def seed_everything(seed: int) -> int:
     seed: 0 <= seed < 2^32, which is what all three accept. Raises TypeError, ValueError. Shuffling loaders of
     `Split.batches` and models with a `seed` of their own have their own generators.
     """
-    if seed != 0:
-        positive_int("seed", seed)
-    if isinstance(seed, bool) or seed >= 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 2^32 - 1, got {seed!r}")
+    seed = a_seed("seed", seed)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

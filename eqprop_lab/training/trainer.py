@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab.acceleration import compile_model, keep_freed_memory
+from eqprop_lab.acceleration import compile_model, keep_freed_memory, pick_device
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, make_settings
 from eqprop_lab.models.base import EquilibriumModel
@@ -28,7 +28,7 @@ from eqprop_lab.training.history import BatchError, History, Record, StopTrainin
 from eqprop_lab.training.optim import SCHEDULES, Scheduler, laid_out, make_optimizer
 from eqprop_lab.training.precision import LowPrecision, autocast, check_amp
 from eqprop_lab.training.progress import progress_bar
-from eqprop_lab.validation import one_of, positive_int, real
+from eqprop_lab.validation import a_path, one_of, positive_int, real, switch
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
@@ -81,8 +81,8 @@ class EqPropTrainer:
                 f"gradient={gradient!r} needs an EquilibriumModel, got {type(model).__name__}; "
                 "ordinary modules train with gradient='autograd'"
             )
-        self.model = model if device is None else model.to(device)
-        if use_compile:
+        self.model = model if device is None else model.to(pick_device(device))
+        if switch("use_compile", use_compile):
             compile_model(self.model)
         self.device = next(model.parameters()).device
         keep_freed_memory()
@@ -98,11 +98,11 @@ class EqPropTrainer:
         self.parameters = dict(self.model.named_parameters())  # walking the modules costs more than a small product
         # What a forward pass of an ordinary module may move; an equilibrium model moves nothing.
         self.statistics = [] if isinstance(model, EquilibriumModel) else list(self.model.buffers())
-        self.optimizer = make_optimizer(optimizer, self.model, lr, weight_decay)
-        self.lr, self.weight_decay = lr, weight_decay
+        self.lr, self.weight_decay = real("lr", lr, above=0.0), real("weight_decay", weight_decay, at_least=0.0)
+        self.optimizer = make_optimizer(optimizer, self.model, self.lr, self.weight_decay)
         self.schedule = None if schedule is None else one_of("schedule", schedule, SCHEDULES)
         self.scheduler: Scheduler | None = None
-        self.progress = progress
+        self.progress = None if progress is None else switch("progress", progress)
         self.history = History()
         # What a checkpoint keeps besides: the experiment config; plan, loaders and callbacks of the running fit.
         self.config: dict[str, Any] | None = None
@@ -184,7 +184,8 @@ class EqPropTrainer:
         to its `epochs`, from checkpoint_path if it exists; on a CPU the result is the same, bit for bit.
         Raises: BatchError naming epoch and batch (from 1) of the first failure; ValueError; CheckpointError.
         """
-        positive_int("epochs", epochs)
+        epochs, resume = positive_int("epochs", epochs), switch("resume", resume)
+        checkpoint_path = None if checkpoint_path is None else a_path("checkpoint_path", checkpoint_path)
         if validation_split is not None:
             train_loader, val_loader = plan.hold_out(train_loader, val_loader, validation_split)
         saving = [] if checkpoint_path is None else [ModelCheckpoint(checkpoint_path)]

@@ -118,7 +118,7 @@ def test_torch_divides_by_an_estimate_from_below() -> None:
         ({"kernel": torch.ones(3, 3)}, "kernel must have shape"),
         ({"kernel": torch.full((1, 1, 3, 3), math.nan)}, "kernel holds NaN"),
         ({"image_size": 0}, "image_size must be an integer >= 1"),
-        ({"image_size": (3, 3, 3)}, "image_size must be one integer or two"),
+        ({"image_size": (3, 3, 3)}, "image_size must be one integer or one for each of the 2"),
         ({"stride": 0}, "stride must be an integer >= 1"),
         ({"padding": -1}, "padding must be 'same', 'valid' or integers >= 0"),
         ({"padding": "some"}, "padding must be 'same', 'valid' or integers >= 0"),

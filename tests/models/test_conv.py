@@ -270,7 +270,7 @@ def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
     ("arguments", "options", "error", "message"),
     [
         ((0, 4, 10), {}, ValueError, "input_channels must be an integer >= 1, got 0"),
-        ((1, 0, 10), {}, ValueError, r"hidden_channels\[0\] must be an integer >= 1, got 0"),
+        ((1, 0, 10), {}, ValueError, r"hidden_channels must be an integer >= 1, got 0"),
         ((1, [4, -1], 10), {}, ValueError, r"hidden_channels\[1\] must be an integer >= 1, got -1"),
         ((1, [4], 10), {}, ValueError, "hidden_channels must name at least two layers"),
         ((1, "4", 10), {}, TypeError, "hidden_channels must be an integer >= 1 or a list"),
@@ -315,6 +315,6 @@ def test_bad_input_is_refused_before_any_work() -> None:
         model.check_batch(torch.rand(2, 3, 8, 8).double())
     with pytest.raises(ValueError, match="64 features"):
         deep().check_batch(torch.rand(2, 63).double())
-    with pytest.raises(ValueError, match=r"hidden_dims\[0\] must be an integer >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"hidden_dims must be an integer >= 1, got 0"):
         DeepEqProp(4, 0, 2)
     assert DeepEqProp(4, 3, 2).hidden_dims == (3, 3)

@@ -1,0 +1,323 @@
+"""Every argument of every public callable, by kind: what it refuses, naming itself, and which numbers it takes.
+
+The table must name every argument there is, so that a new one cannot come without its kind.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import eqprop_lab
+import eqprop_lab.training
+from eqprop_lab import acceleration
+from eqprop_lab.equilibrium import spectral_tools
+from eqprop_lab.equilibrium.probes import inject_noise_and_relax, measured_rate
+from eqprop_lab.models.single_state import SingleStateConv
+from eqprop_lab.splits import Batches, Split
+from eqprop_lab.training.loggers import CSVLogger, JSONLogger, TensorBoardLogger, WandbLogger
+from eqprop_lab.training.runs import Run, RunStore
+from eqprop_lab.validation import shown
+
+NAN, INF, HUGE = float("nan"), float("inf"), 10**400
+BOMB: Any = [[[["lol"] * 9] * 9] * 9] * 9
+for _ in range(20):
+    BOMB = [BOMB] * 9
+WRONG: dict[str, list[Any]] = {
+    "int": [True, 1.5, "3", NAN, -1, HUGE, 2**63, 10**5000, np.float64(2.0), np.True_, 1j, BOMB],
+    "size": [0],  # besides those of "int"
+    "real": ["x", True, NAN, INF, -INF, HUGE, 10**5000, np.float32("nan"), np.True_, 1j, [0.1], torch.ones(2), BOMB],
+    "switch": ["no", "false", "True", 1, 0, 0.0, NAN, [], BOMB],
+    "seed": [1.5, "0", True, -1, 2**32, HUGE, NAN, 10**5000, BOMB],
+    "choice": ["nonsense", "", 3, NAN, True, ["adam"], "x" * 10**6, BOMB],
+    "path": [3, 1.5, "", "a\0b", b"x", ["x"], BOMB],
+    "device": ["tpu", "nonsense", 3.5, "cuda:99", "", ["cpu"], BOMB],
+    "sizes": ["3", 1.5, True, [], [3, 1.5], [3, True], [3, -1], [3, 0], [3, "4"], {3: 4}, HUGE, BOMB],
+}
+GOOD: dict[str, list[Any]] = {
+    "size": [np.int64(3), np.uint8(3)],
+    "real": [np.float32(0.25), np.float64(0.25), np.int64(1), 1],
+    "switch": [np.True_, np.False_],
+    "seed": [np.int64(3), np.uint8(0), 2**32 - 1],
+}
+X, Y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 1])
+
+
+def mlp() -> eqprop_lab.LoopedMLP:
+    return eqprop_lab.LoopedMLP(64, 5, 3, seed=0, max_steps=3)
+
+
+PHASES = {"estimator": "choice", "beta": "real", "free_steps": "size", "nudged_steps": "size", "tol": "real"}
+PHASES |= {"cost": "choice", "solver": "choice", "points": "size"}
+LAYERED = {"gamma": "real", "rho": "real", "use_spectral_norm": "switch", "max_steps": "size", "seed": "seed"}
+IMAGES = {"input_channels": "size", "hidden_channels": "sizes", "output_dim": "size", "seed": "seed"}
+IMAGES |= {"image_size": "sizes", "kernel_size": "sizes", "strides": "sizes"}
+TRAINER = {"gradient": "choice", "optimizer": "choice", "lr": "real", "beta": "real", "free_steps": "size"}
+TRAINER |= {"nudged_steps": "size", "tol": "real", "solver": "choice", "eval_tol": "real", "weight_decay": "real"}
+TRAINER |= {"schedule": "choice", "cost": "choice", "clip_norm": "real", "amp": "switch", "use_compile": "switch"}
+TRAINER |= {"device": "device", "progress": "switch"}
+CONV = {"input_channels": 1, "hidden_channels": [2, 3], "output_dim": 3, "image_size": 8}
+KERNEL = torch.rand(2, 2, 3, 3)
+CURVE = 0.5 ** torch.arange(40, dtype=torch.float64)[:, None]
+
+# name -> (callable, arguments that work, kind of every argument that is checked, arguments of other kinds)
+Entry = tuple[Callable[..., Any], dict[str, Any], dict[str, str], set[str]]
+TABLE: dict[str, Entry] = {
+    "Augmentation": (
+        eqprop_lab.Augmentation,
+        {},
+        {"shift": "int", "crop": "int", "flip": "switch", "cutout": "int"},
+        set(),
+    ),
+    "BackpropMLP": (
+        eqprop_lab.BackpropMLP,
+        {"input_dim": 4, "hidden_dim": 3, "output_dim": 2},
+        {"input_dim": "size", "hidden_dim": "size", "output_dim": "size", "seed": "seed"},
+        set(),
+    ),
+    "BackpropCNN": (eqprop_lab.BackpropCNN, CONV, IMAGES, set()),
+    "ConvEqProp": (eqprop_lab.ConvEqProp, CONV, IMAGES | LAYERED, set()),
+    "DeepEqProp": (
+        eqprop_lab.DeepEqProp,
+        {"input_dim": 4, "hidden_dims": [3, 3], "output_dim": 2},
+        {"input_dim": "size", "hidden_dims": "sizes", "output_dim": "size"} | LAYERED,
+        set(),
+    ),
+    "LoopedMLP": (
+        eqprop_lab.LoopedMLP,
+        {"input_dim": 4, "hidden_dim": 3, "output_dim": 2},
+        {"input_dim": "size", "hidden_dim": "size", "output_dim": "size", "use_spectral_norm": "switch"}
+        | {"rho": "real", "max_steps": "size", "seed": "seed", "symmetric": "switch"},
+        set(),
+    ),
+    "SingleStateConv": (
+        SingleStateConv,
+        {"input_channels": 1, "channels": 2, "output_dim": 3, "image_size": 8},
+        {"input_channels": "size", "channels": "size", "output_dim": "size", "image_size": "sizes"}
+        | {"rho": "real", "max_steps": "size", "seed": "seed"},
+        set(),
+    ),
+    "EquilibriumModel": (eqprop_lab.EquilibriumModel, {}, {}, {"max_steps"}),
+    "EqPropTrainer": (lambda **kw: eqprop_lab.EqPropTrainer(mlp(), **kw), {}, TRAINER, {"model"}),
+    "EqPropTrainer.fit": (
+        lambda **kw: eqprop_lab.EqPropTrainer(mlp()).fit(Split(X, Y).batches(2), **kw),
+        {"epochs": 1},
+        {"epochs": "size", "validation_split": "real", "checkpoint_path": "path", "resume": "switch"},
+        {"self", "train_loader", "val_loader", "callbacks"},
+    ),
+    "EqPropTrainer.save_checkpoint": (
+        lambda **kw: eqprop_lab.EqPropTrainer(mlp()).save_checkpoint(**kw),
+        {},
+        {"path": "path"},
+        {"self"},
+    ),
+    "EqPropTrainer.load_checkpoint": (
+        lambda **kw: eqprop_lab.EqPropTrainer(mlp()).load_checkpoint(**kw),
+        {},
+        {"path": "path"},
+        {"self"},
+    ),
+    "EquilibriumBlock": (
+        lambda **kw: eqprop_lab.EquilibriumBlock(mlp(), **kw),
+        {},
+        {name: kind for name, kind in PHASES.items() if name != "cost"},
+        {"model", "phases"},
+    ),
+    "estimate_gradients": (
+        lambda **kw: eqprop_lab.estimate_gradients(mlp(), X, Y, **kw),
+        {},
+        PHASES,
+        {"model", "x", "y"},
+    ),
+    "check_gradient": (lambda **kw: eqprop_lab.check_gradient(mlp(), X, Y, **kw), {}, PHASES, {"model", "x", "y"}),
+    "check_model": (lambda **kw: eqprop_lab.check_model(mlp(), X, Y, **kw), {}, {"beta": "real"}, {"model", "x", "y"}),
+    "relax": (
+        lambda **kw: eqprop_lab.relax(mlp(), X, **kw),
+        {},
+        {"max_steps": "size", "tol": "real", "solver": "choice", "damping": "real"}
+        | {"trajectory": "switch", "per_sample": "switch"},
+        {"model", "x", "start", "nudge"},
+    ),
+    "inject_noise_and_relax": (
+        partial(inject_noise_and_relax, mlp(), X),
+        {},
+        {"noise_level": "real", "injection_step": "size", "total_steps": "size"},
+        {"model", "x", "generator"},
+    ),
+    "measured_rate": (partial(measured_rate, CURVE), {}, {"high": "real", "low": "real"}, {"curve"}),
+    "conv_norm": (
+        partial(spectral_tools.conv_norm, KERNEL),
+        {"image_size": 4},
+        {"image_size": "sizes", "stride": "sizes", "dilation": "sizes", "groups": "size", "tol": "real"},
+        {"kernel", "padding"},
+    ),
+    "conv_bound": (
+        partial(spectral_tools.conv_bound, KERNEL),
+        {},
+        {"stride": "sizes", "dilation": "sizes", "groups": "size", "frequencies": "size"},
+        {"kernel"},
+    ),
+    "torch_spectral_norm": (
+        partial(spectral_tools.torch_spectral_norm, torch.rand(4, 4)),
+        {},
+        {"power_iterations": "size", "seed": "seed"},
+        {"weight"},
+    ),
+    "verify_spectral_norm": (
+        partial(eqprop_lab.verify_spectral_norm, mlp()),
+        {},
+        {"input_shape": "sizes"},
+        {"model"},
+    ),
+    "build_dataset two_moons": (
+        lambda **kw: eqprop_lab.build_dataset({"name": "two_moons", **kw}),
+        {},
+        {"samples": "size", "noise": "real", "seed": "seed"},
+        {"name_or_config"},
+    ),
+    "build_dataset": (
+        lambda **kw: eqprop_lab.build_dataset(kw),
+        {"name": "digits"},
+        {"name": "choice"},
+        {"name_or_config"},
+    ),
+    "build_dataset folder": (
+        lambda **kw: eqprop_lab.build_dataset({"name": "image_folder", "root": "here", **kw}),
+        {"root": "here"},
+        {"root": "path", "size": "sizes", "channels": "size", "seed": "seed"},
+        {"name_or_config"},
+    ),
+    "get_dataset_info": (eqprop_lab.get_dataset_info, {"name": "digits"}, {"name": "choice"}, set()),
+    "get_model_config": (eqprop_lab.get_model_config, {"name": "mnist_tiny"}, {"name": "choice"}, {"overrides"}),
+    "create_model_preset": (eqprop_lab.create_model_preset, {"name": "mnist_tiny"}, {"name": "choice"}, {"overrides"}),
+    "load_config": (eqprop_lab.load_config, {"path": "digits_looped_mlp"}, {"path": "path"}, set()),
+    "train_from_config": (eqprop_lab.train_from_config, {}, {}, {"config", "callbacks"}),
+    "load_trained": (eqprop_lab.load_trained, {"name": "digits_conv"}, {"name": "choice"}, set()),
+    "trained_info": (eqprop_lab.trained_info, {"name": "digits_conv"}, {"name": "choice"}, set()),
+    "save_trained": (eqprop_lab.save_trained, {}, {}, {"model", "name", "info"}),
+    "compile_model": (lambda **kw: eqprop_lab.compile_model(mlp(), **kw), {}, {"mode": "choice"}, {"model", "options"}),
+    "count_parameters": (partial(eqprop_lab.count_parameters, mlp()), {}, {"trainable_only": "switch"}, {"model"}),
+    "compute_gradient_norm": (eqprop_lab.compute_gradient_norm, {}, {}, {"model"}),
+    "estimate_memory_usage": (
+        lambda **kw: eqprop_lab.estimate_memory_usage(mlp(), **kw),
+        {"input_shape": [64]},
+        {"input_shape": "sizes", "batch_size": "size", "gradient": "choice", "optimizer": "choice"},
+        {"model", "options"},
+    ),
+    "Equilibrium": (eqprop_lab.Equilibrium, {}, {}, set(inspect.signature(eqprop_lab.Equilibrium).parameters)),
+    "ModelRegistry": (eqprop_lab.ModelRegistry, {}, {}, set()),
+    "get_optimal_backend": (eqprop_lab.get_optimal_backend, {}, {}, set()),
+    "check_cupy_available": (eqprop_lab.check_cupy_available, {}, {}, set()),
+    "list_trained": (eqprop_lab.list_trained, {}, {}, set()),
+    "pick_device": (acceleration.pick_device, {}, {"device": "device"}, set()),
+    "enable_tf32": (acceleration.enable_tf32, {}, {"enabled": "switch"}, set()),
+    "EarlyStopping": (
+        eqprop_lab.training.EarlyStopping,
+        {},
+        {"patience": "size", "min_delta": "real", "mode": "choice", "restore_best": "switch"},
+        {"monitor"},
+    ),
+    "ModelCheckpoint": (
+        eqprop_lab.training.ModelCheckpoint,
+        {"path": "x"},
+        {"path": "path", "save": "choice", "mode": "choice"},
+        {"monitor"},
+    ),
+    "seed_everything": (eqprop_lab.training.seed_everything, {"seed": 0}, {"seed": "seed"}, set()),
+    "Batches": (
+        partial(Batches, Split(X, Y)),
+        {"size": 2, "shuffle": True, "seed": 0},
+        {"size": "size", "shuffle": "switch", "seed": "seed"},
+        {"split", "augment"},
+    ),
+    "Split.batches": (
+        Split(X, Y).batches,
+        {},
+        {"batch_size": "size", "shuffle": "switch", "seed": "seed"},
+        {"augment"},
+    ),
+    "Split.split": (Split(X, Y).split, {"fraction": 0.5}, {"fraction": "real", "seed": "seed"}, set()),
+    "Split.to": (Split(X, Y).to, {"device": "cpu"}, {"device": "device"}, set()),
+    "RunStore": (RunStore, {}, {"folder": "path"}, set()),
+    "Run": (Run, {"folder": "x"}, {"folder": "path"}, set()),
+    "CSVLogger": (CSVLogger, {}, {"path": "path"}, set()),
+    "JSONLogger": (JSONLogger, {}, {"path": "path"}, set()),
+    "TensorBoardLogger": (TensorBoardLogger, {}, {"folder": "path"}, set()),
+    "WandbLogger": (WandbLogger, {}, {"folder": "path"}, {"project", "mode", "options"}),
+}
+
+
+def cases(of: dict[str, list[Any]]) -> list[Any]:
+    return list(_cases(of))
+
+
+def _cases(of: dict[str, list[Any]]) -> Iterator[Any]:
+    for name, (_, _, kinds, _) in TABLE.items():
+        for argument, kind in kinds.items():
+            values = list(of.get(kind, []))
+            if of is WRONG and kind == "size":
+                values += WRONG["int"]
+            for number, value in enumerate(values):
+                yield pytest.param(name, argument, value, id=f"{name}-{argument}-{kind}{number}")
+
+
+@pytest.mark.parametrize(("name", "argument", "value"), cases(WRONG))
+def test_a_wrong_kind_is_refused_by_name(name: str, argument: str, value: Any) -> None:
+    call, arguments, _, _ = TABLE[name]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(**{**arguments, argument: value})
+    text = str(caught.value)
+    assert argument in text and "must" in text, text
+    assert len(text) < 700, f"{len(text)} characters"
+    if not isinstance(value, list | float):
+        shortened = shown(value), str(value) if abs_is_small(value) else shown(value)
+        assert any(part in text for part in shortened), text
+
+
+def abs_is_small(value: Any) -> bool:
+    return not isinstance(value, int) or abs(value) < 10**40
+
+
+@pytest.mark.parametrize(("name", "argument", "value"), cases(GOOD))
+def test_numbers_of_numpy_are_numbers(name: str, argument: str, value: Any) -> None:
+    call, arguments, _, _ = TABLE[name]
+    try:
+        call(**{**arguments, argument: value})
+    except eqprop_lab.DataUnavailable:
+        pass  # of the folder that is not there: the number itself has been accepted
+    except ValueError as error:
+        # A range or a geometry may exclude the number; its kind is right.
+        assert argument in str(error) and "np." not in str(error)
+    except TypeError as error:
+        pytest.fail(f"{argument}={value!r}: {error}")
+
+
+def arguments_of(call: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(call).parameters)
+
+
+def test_the_table_names_every_argument_of_the_public_callables() -> None:
+    public = {
+        name: getattr(module, name)
+        for module in (eqprop_lab, eqprop_lab.training)
+        for name in module.__all__
+        if callable(getattr(module, name)) and not isinstance(getattr(module, name), type(eqprop_lab.model_registry))
+    }
+    public = {n: c for n, c in public.items() if not (isinstance(c, type) and issubclass(c, Exception | dict))}
+    public |= {
+        f"EqPropTrainer.{n}": getattr(eqprop_lab.EqPropTrainer, n)
+        for n in ("fit", "save_checkpoint", "load_checkpoint")
+    }
+    public |= {"Run": Run, "RunStore": RunStore, "Batches": Batches, "SingleStateConv": SingleStateConv}
+    missing = sorted(public.keys() - TABLE.keys())
+    assert not missing, f"public callables without their kinds: {missing}"
+    for name, call in public.items():
+        _, _, kinds, others = TABLE[name]
+        unknown = arguments_of(call) - kinds.keys() - others
+        assert not unknown, f"{name}: arguments without a kind: {sorted(unknown)}"

@@ -120,7 +120,7 @@ def _unrolled(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, end: 
     named = trained_parameters(model) | ({INPUT: x} if x.requires_grad else {})
     logits = model.readout(end.state)
     surrogate = torch.sum(cost_grad(logits.detach()) * logits) / x.shape[0]
-    grads = torch.autograd.grad(surrogate, list(named.values()))
+    grads = torch.autograd.grad(surrogate, list(named.values())) if named else ()
     detached = Equilibrium(tuple(s.detach() for s in end.state), end.steps, end.residual, end.converged)
     return Estimate(dict(zip(named, grads, strict=True)), detached, logits.detach(), 0.0)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from eqprop_lab.equilibrium.contrast import INPUT, Settings
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings
+from eqprop_lab.equilibrium.guard import check_precision, equilibrium_model
 from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.validation import one_of
@@ -59,13 +60,14 @@ class EquilibriumBlock(nn.Module):
 
     def __init__(self, model: EquilibriumModel, estimator: str = "centered", beta: float = 0.03, **phases: Any) -> None:
         super().__init__()
-        self.settings: Settings = make_settings(model, beta, **phases)
+        self.model = equilibrium_model(model)
+        self.settings: Settings = make_settings(self.model, beta, **phases)
         self.estimator = one_of("estimator", estimator, ESTIMATORS)
-        self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K); the gradient is estimated when it is asked for."""
         self.model.check_batch(x)
+        check_precision(x, self.estimator)
         logits: Tensor = _Relaxed.apply(self, x, *self.model.parameters())
         return logits
 

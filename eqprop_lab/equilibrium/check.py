@@ -19,6 +19,7 @@ from torch import Tensor
 from eqprop_lab.equilibrium.contrast import INPUT, trained_parameters
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import Gradients, estimate_gradients
+from eqprop_lab.equilibrium.guard import equilibrium_model
 from eqprop_lab.equilibrium.relaxation import relax, settle
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.validation import real
@@ -54,9 +55,10 @@ class GradientCheck(dict[str, Agreement]):
 
 def exact_gradients(model: EquilibriumModel, x: Tensor, y: Tensor, cost: str = "cross_entropy") -> Gradients:
     """The gradient of a float64 copy at its fixed point, by autograd. Warns ConvergenceWarning where there is none."""
-    twin = copy.deepcopy(model).double()
-    targets = y.double() if y.is_floating_point() else y
-    inputs = x.double() if x.is_floating_point() else x
+    home = _wide(x.device)
+    twin = copy.deepcopy(model).to(home).double()
+    targets = y.to(home).double() if y.is_floating_point() else y.to(home)
+    inputs = x.to(home).double() if x.is_floating_point() else x.to(home)
     free = relax(twin, inputs, FREE_STEPS, TOL)
     with torch.enable_grad():
         end = settle(twin, free.state, twin.drive(inputs), max_steps=STEPS)
@@ -65,9 +67,14 @@ def exact_gradients(model: EquilibriumModel, x: Tensor, y: Tensor, cost: str = "
     return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
 
 
+def _wide(device: torch.device) -> torch.device:
+    """The device itself, or the CPU where it knows no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def agreement(got: Tensor, exact: Tensor) -> Agreement:
     """Compare one gradient with its reference; two zeros agree."""
-    g, e = got.detach().double().flatten(), exact.double().flatten()
+    g, e = got.detach().cpu().double().flatten(), exact.cpu().double().flatten()
     size, length = float(e.norm()), float(g.norm())
     if size == 0:
         return Agreement(1.0, 1.0, 0.0) if length == 0 else Agreement(0.0, float("inf"), float("inf"))
@@ -93,6 +100,7 @@ def check_gradient(
 
     Arguments and errors as in `estimate_gradients`. `print(check_gradient(...))` shows the table.
     """
+    model = equilibrium_model(model)
     got = estimate_gradients(
         model, x, y, estimator, beta, free_steps, nudged_steps, tol, cost=cost, solver=solver, points=points
     )

@@ -21,9 +21,11 @@ from torch import Tensor
 from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_bptt
 from eqprop_lab.equilibrium.contrast import NUDGED_STEPS, Estimate, Gradients, Settings
 from eqprop_lab.equilibrium.costs import CostGradient, make_cost
+from eqprop_lab.equilibrium.guard import check_precision, check_trainable, equilibrium_model, recording
 from eqprop_lab.equilibrium.phases import asymmetric, centered, holomorphic, one_sided
 from eqprop_lab.equilibrium.solvers import SOLVERS
 from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.models.inputs import check_pair
 from eqprop_lab.validation import one_of, positive_int, real
 
 AUTO_BETA = 0.03
@@ -54,10 +56,7 @@ def make_settings(
 
     Raises TypeError, ValueError (beta = 0 too).
     """
-    if not isinstance(model, EquilibriumModel):
-        raise TypeError(
-            f"{type(model).__name__} is not an EquilibriumModel; ordinary modules train with gradient='autograd'"
-        )
+    model = equilibrium_model(model)
     return Settings(
         beta=AUTO_BETA if beta == "auto" else real("beta", beta, above=0.0),
         relative=beta == "auto",
@@ -82,11 +81,14 @@ def estimate(
     """One estimate and the cost per sample (B,) at the free state: what a training step needs. Touches no `.grad`."""
     compute = ESTIMATORS[one_of("estimator", estimator, ESTIMATORS)]
     model.check_batch(x)
-    if isinstance(y, Tensor) and y.shape[:1] != x.shape[:1]:
-        raise ValueError(f"y must have one target per sample: x holds {x.shape[0]}, y has shape {tuple(y.shape)}")
-    function = make_cost(cost, y, model.output_dim, x)
-    result = compute(model, x, function.grad, settings)
-    return result, function.value(result.logits)
+    check_pair(x, y)
+    check_precision(x, estimator)
+    with recording(x) as inputs:
+        function = make_cost(cost, y, model.output_dim, inputs)
+        result = compute(model, inputs, function.grad, settings)
+        if not result.gradients:
+            raise ValueError("model must have a parameter to train: every one of them has requires_grad=False")
+        return result, function.value(result.logits)
 
 
 def estimate_gradients(
@@ -115,5 +117,7 @@ def estimate_gradients(
     Returns: gradients with respect to the parameters an optimiser sees (the originals of a parametrisation).
     Raises: TypeError, ValueError naming the argument; DivergenceError. Warns ConvergenceWarning when tol is missed.
     """
-    settings = make_settings(model, beta, free_steps, nudged_steps, tol, solver, points)
-    return estimate(model, x, y, estimator, settings, cost)[0].gradients
+    network = equilibrium_model(model)
+    check_trainable(network)
+    settings = make_settings(network, beta, free_steps, nudged_steps, tol, solver, points)
+    return estimate(network, x, y, estimator, settings, cost)[0].gradients

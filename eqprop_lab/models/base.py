@@ -177,6 +177,8 @@ class EquilibriumModel(nn.Module, ABC):
         One autograd call; a model with closed forms overrides it (one matrix product per weight).
         """
         named = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        if not named:
+            return {}
         with torch.enable_grad():
             total = torch.sum(error * self.readout(free)) + self._work(x, cotangent, state, driven)
         grads = torch.autograd.grad(total, list(named.values()), allow_unused=True)

@@ -37,8 +37,23 @@ def check_input(x: Tensor, parameter: Tensor) -> None:
         )
     if x.device != parameter.device:
         raise ValueError(f"x is on {x.device}, the model on {parameter.device}: move one of them")
+    if x.ndim == 0:
+        raise ValueError("x must hold a batch of samples, got a single number (shape ())")
     if x.shape[0] == 0:
         raise ValueError("x must hold at least one sample, got a batch of size 0")
     # The sum is finite only if every value is; it costs a third of the full look, which decides when it is not.
     if not math.isfinite(float(x.detach().sum())) and not bool(torch.isfinite(x).all()):
         raise ValueError("x holds NaN or infinite values; every input must be finite")
+
+
+def check_pair(x: Tensor, y: object) -> None:
+    """Raise TypeError, ValueError unless y is a tensor with one target for each sample of x, on its device.
+
+    Whether the targets fit the cost is looked at where the cost is made.
+    """
+    if not isinstance(y, Tensor):
+        raise TypeError(f"y must be a torch.Tensor of class indices or float targets, got {type(y).__name__}")
+    if y.shape[:1] != x.shape[:1]:
+        raise ValueError(f"y must have one target per sample: x holds {x.shape[0]}, y has shape {tuple(y.shape)}")
+    if y.device != x.device:
+        raise ValueError(f"y is on {y.device}, x on {x.device}: move one of them")

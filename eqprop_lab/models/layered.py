@@ -109,8 +109,8 @@ class LayeredModel(EquilibriumModel):
         with seeded(seed):
             self.layers = nn.ModuleList(Layer(linear) for linear in maps)
             self.W_out = nn.Linear(math.prod(maps[-1].out_shape), self.output_dim)
-        for layer in self._layers()[1:]:
-            layer.bound(self.cap if self.use_spectral_norm else None, START * self.cap)
+            for layer in self._layers()[1:]:
+                layer.bound(self.cap if self.use_spectral_norm else None, START * self.cap)
 
     def _layers(self) -> list[Layer]:
         return [layer for layer in self.layers if isinstance(layer, Layer)]
@@ -217,9 +217,11 @@ class LayeredModel(EquilibriumModel):
             if number == 0:
                 found["layers.0.weight"] = layer.linear.weight_gradient(self._inputs(x), into)
                 continue
+            original = layer.get_parameter("parametrizations.weight.original")
+            if not original.requires_grad:
+                continue  # nothing to pull back to
             by_weight = layer.linear.weight_gradient(state[number - 1], c)
             by_weight = by_weight + self.gamma * layer.linear.weight_gradient(cotangent[number - 1], state[number])
-            original = layer.get_parameter("parametrizations.weight.original")
             with torch.enable_grad():
                 (pulled,) = torch.autograd.grad(layer.weight, original, by_weight)
             found[f"layers.{number}.parametrizations.weight.original"] = pulled

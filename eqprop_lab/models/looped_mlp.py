@@ -65,11 +65,11 @@ class LoopedMLP(EquilibriumModel):
             self.W_in = nn.Linear(self.input_dim, self.hidden_dim)
             self.W_rec = nn.Linear(self.hidden_dim, self.hidden_dim)
             self.W_out = nn.Linear(self.hidden_dim, self.output_dim)
+            cap = self.rho if self.use_spectral_norm else None
+            bound = BoundedNorm(self.W_rec.weight, cap, symmetric=self.symmetric)
+            parametrize.register_parametrization(self.W_rec, "weight", bound)
         # A subclass with another force or activation must not meet the closed forms written for these two.
         self._own = type(self).force is LoopedMLP.force and type(self).activate is LoopedMLP.activate
-        cap = self.rho if self.use_spectral_norm else None
-        bound = BoundedNorm(self.W_rec.weight, cap, symmetric=self.symmetric)
-        parametrize.register_parametrization(self.W_rec, "weight", bound)
 
     @property
     def bound(self) -> BoundedNorm:

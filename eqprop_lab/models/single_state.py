@@ -90,7 +90,7 @@ class SingleStateConv(EquilibriumModel):
             self.embed = nn.Conv2d(*first.channels, first.kernel, padding=first.padding, bias=False)
             self.recurrent = Layer(SymmetricConvMap(second.channels, second.size, second.kernel, second.stride))
             self.W_out = nn.Linear(self.channels * pooled[0] * pooled[1], self.output_dim)
-        self.recurrent.bound(self.rho, START * self.rho)
+            self.recurrent.bound(self.rho, START * self.rho)
 
     def check_batch(self, x: Tensor) -> None:
         """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN, shape)."""

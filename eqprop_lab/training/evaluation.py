@@ -13,6 +13,8 @@ from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.models.inputs import check_pair
+from eqprop_lab.training.batches import check_loader, pair
 from eqprop_lab.training.history import BatchError
 
 if TYPE_CHECKING:
@@ -43,9 +45,11 @@ def evaluate(trainer: EqPropTrainer, loader: Iterable[tuple[Tensor, Tensor]]) ->
     """See `EqPropTrainer.evaluate`."""
     trainer.model.eval()
     loss_sum, right, seen, residual = 0.0, 0, 0, math.nan
-    for number, (x, y) in enumerate(loader, start=1):
-        x, y = x.to(trainer.device), y.to(trainer.device)
+    check_loader("loader", loader, 1)
+    for number, item in enumerate(loader, start=1):
         try:
+            x, y = pair(item, trainer.device)
+            check_pair(x, y)
             logits, moved = free_logits(trainer, x)
             loss = make_cost(trainer.cost, y, logits.shape[1], logits).value(logits)
         except Exception as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from eqprop_lab.training.batches import length
 from eqprop_lab.validation import one_of
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -15,7 +16,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
-SCHEDULES = ("one_cycle", "cosine")
+# Steps. With one, one_cycle would train at 4e-6 of the rate asked for; with two it never reaches that rate.
+SHORTEST = {"one_cycle": 3, "cosine": 2}
+SCHEDULES = tuple(SHORTEST)
 Scheduler = torch.optim.lr_scheduler.LRScheduler
 
 
@@ -43,19 +46,27 @@ def laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
 
 
 def make_schedule(
-    schedule: str | None, optimizer: torch.optim.Optimizer, lr: float, loader: object, epochs: int
+    schedule: str | None, optimizer: torch.optim.Optimizer, loader: object, epochs: int
 ) -> Scheduler | None:
-    """None, "one_cycle" (up to `lr` and down again) or "cosine" (down from `lr`), stepped once a batch.
+    """None, "one_cycle" (up to the optimiser's own rates and down again) or "cosine" (down from them), once a batch.
 
-    Raises TypeError for a loader without a length.
+    Raises TypeError for a loader without a length, ValueError for fewer steps than the shape needs.
     """
     if schedule is None:
         return None
-    if not isinstance(loader, Sized):
+    batches = length(loader)
+    if batches is None:
         raise TypeError(f"schedule={schedule!r} needs a train_loader with a length, got {type(loader).__name__}")
-    steps = epochs * len(loader)
+    steps = epochs * batches
+    if steps < SHORTEST[schedule]:
+        raise ValueError(
+            f"schedule={schedule!r} needs at least {SHORTEST[schedule]} steps to take its shape, this fit has {steps} "
+            f"({epochs} epochs of {batches} batches); leave it out, or train longer"
+        )
+    # An earlier fit has left its last, smallest rate: what the optimiser was given is kept beside it.
+    rates = [group.get("max_lr", group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
     if schedule == "cosine":
-        for group in optimizer.param_groups:
-            group["lr"] = group.get("initial_lr", group["lr"])  # an earlier fit has left its last, smallest rate
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps, cycle_momentum=False)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rates, total_steps=steps, cycle_momentum=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eqprop_lab.datasets import Batches
 from eqprop_lab.training import checkpoint
+from eqprop_lab.training.batches import length
 from eqprop_lab.training.checkpoint import CheckpointError
 from eqprop_lab.training.optim import make_schedule
 from eqprop_lab.validation import real
@@ -23,7 +23,7 @@ def begin(trainer: EqPropTrainer, epochs: int, path: str | Path | None, resume: 
     Raises CheckpointError when the fit that goes on is another one, or was left inside an epoch.
     """
     loader = trainer.loaders["train"]
-    batches = len(loader) if isinstance(loader, Sized) else None
+    batches = length(loader)
     if resume and path is not None and Path(path).exists():
         checkpoint.load(trainer, path, same_settings=True)
     done = trainer.history.epochs
@@ -33,7 +33,7 @@ def begin(trainer: EqPropTrainer, epochs: int, path: str | Path | None, resume: 
         _set_loaders(trainer, content["loaders"], strict=trainer.resumed)
     if not trainer.resumed:
         trainer.plan = {"first": done + 1, "epochs": epochs, "batches": batches, "inside": False}
-        trainer.scheduler = make_schedule(trainer.schedule, trainer.optimizer, trainer.lr, loader, epochs)
+        trainer.scheduler = make_schedule(trainer.schedule, trainer.optimizer, loader, epochs)
         return range(done + 1, done + epochs + 1)
 
     plan = trainer.plan
@@ -54,7 +54,7 @@ def begin(trainer: EqPropTrainer, epochs: int, path: str | Path | None, resume: 
         trainer.callbacks.load(content["callbacks"])
         # Laying out a schedule sets the rates of its first batch; the optimiser has those of the next one.
         rates = trainer.optimizer.state_dict()
-        trainer.scheduler = make_schedule(trainer.schedule, trainer.optimizer, trainer.lr, loader, epochs)
+        trainer.scheduler = make_schedule(trainer.schedule, trainer.optimizer, loader, epochs)
         if trainer.scheduler is not None:
             trainer.scheduler.load_state_dict(content["scheduler"])
             trainer.optimizer.load_state_dict(rates)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from tqdm.auto import tqdm
+
+from eqprop_lab.training.batches import length
 
 Item = TypeVar("Item")
 
@@ -19,6 +21,6 @@ def on_a_terminal() -> bool:
 
 def progress_bar(items: Iterable[Item], label: str, progress: bool | None) -> Iterator[Item]:
     """The items again, with a bar that leaves no trace. progress: True, False, None (only on a terminal)."""
-    total = len(items) if isinstance(items, Sized) else None
+    total = length(items)
     shown = on_a_terminal() if progress is None else progress
     yield from tqdm(items, label, total, leave=False, disable=not shown)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from torch import Tensor, nn
 from eqprop_lab.acceleration import compile_model, keep_freed_memory, pick_device
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, make_settings
+from eqprop_lab.equilibrium.guard import check_trainable, original
 from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.models.inputs import check_pair
 from eqprop_lab.training import checkpoint, evaluation, plan
+from eqprop_lab.training.batches import check_loader, check_logits, length, pair
 from eqprop_lab.training.callbacks import Callbacks, ModelCheckpoint
 from eqprop_lab.training.guard import check_parameters, check_step, unspoiled
 from eqprop_lab.training.history import BatchError, History, Record, StopTraining
@@ -76,6 +79,9 @@ class EqPropTrainer:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         self.gradient = one_of("gradient", gradient, [*ESTIMATORS, "autograd"])
+        # Of a model that torch.compile has wrapped, the forward call is the compiled one; all else is the model's own.
+        compiled, model = model, original(model)
+        check_trainable(model)
         if gradient != "autograd" and not isinstance(model, EquilibriumModel):
             raise TypeError(
                 f"gradient={gradient!r} needs an EquilibriumModel, got {type(model).__name__}; "
@@ -84,6 +90,7 @@ class EqPropTrainer:
         self.model = model if device is None else model.to(pick_device(device))
         if switch("use_compile", use_compile):
             compile_model(self.model)
+        self.called = model if compiled is model else compiled
         self.device = next(model.parameters()).device
         keep_freed_memory()
         self.settings: Settings | None = None
@@ -147,10 +154,14 @@ class EqPropTrainer:
     def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         """Fill `.grad` of every parameter; returns what `train_batch` does."""
         if self.gradient == "autograd":
-            with autocast(self.amp, self.device):
-                logits = self.logits(x)
-                loss = make_cost(self.cost, y, logits.shape[1], logits).value(logits)
-            loss.mean().backward()
+            check_pair(x, y)
+            with torch.enable_grad():
+                with autocast(self.amp, self.device):
+                    logits = self.logits(x)
+                    loss = make_cost(self.cost, y, logits.shape[1], logits).value(logits)
+                if not loss.requires_grad:
+                    raise ValueError("model must have a parameter to train: all that it uses have requires_grad=False")
+                loss.mean().backward()
             return loss, logits, math.nan
         assert isinstance(self.relaxed, EquilibriumModel) and self.settings is not None
         result, loss = estimate(self.relaxed, x, y, self.gradient, self.settings, self.cost)
@@ -163,7 +174,7 @@ class EqPropTrainer:
         check = getattr(self.model, "check_batch", None)
         if check is not None:
             check(x)
-        return self.model(x)
+        return check_logits(self.called(x), x)
 
     def fit(
         self,
@@ -186,6 +197,11 @@ class EqPropTrainer:
         """
         epochs, resume = positive_int("epochs", epochs), switch("resume", resume)
         checkpoint_path = None if checkpoint_path is None else a_path("checkpoint_path", checkpoint_path)
+        check_loader("train_loader", train_loader, epochs)
+        if val_loader is not None:
+            check_loader("val_loader", val_loader, epochs)
+        if torch.is_inference_mode_enabled():
+            raise ValueError("fit must be called outside torch.inference_mode(), in which nothing can be trained")
         if validation_split is not None:
             train_loader, val_loader = plan.hold_out(train_loader, val_loader, validation_split)
         saving = [] if checkpoint_path is None else [ModelCheckpoint(checkpoint_path)]
@@ -211,21 +227,27 @@ class EqPropTrainer:
     def _epoch(self, epoch: int, loader: Batches) -> Record:
         self.model.train()
         plan.mark(self, inside=True)
-        total = len(loader) if isinstance(loader, Sized) else None
+        total = length(loader)
         loss_sum, correct, seen, residual = 0.0, 0, 0, math.nan
         start = time.perf_counter()
-        for number, (x, y) in enumerate(progress_bar(loader, f"epoch {epoch}", self.progress), start=1):
+        for number, item in enumerate(progress_bar(loader, f"epoch {epoch}", self.progress), start=1):
             try:
-                loss, logits, moved = self.train_batch(x.to(self.device), y.to(self.device))
+                x, y = pair(item, self.device)
+                loss, logits, moved = self.train_batch(x, y)
             except Exception as error:
                 raise BatchError(f"epoch {epoch}, batch {number}: {error}") from error
             loss_sum, seen = loss_sum + float(loss.sum()), seen + len(loss)
-            correct += evaluation.correct(logits, y.to(self.device))
+            correct += evaluation.correct(logits, y)
             residual = moved if math.isnan(residual) else max(residual, moved)
             for watcher in self.callbacks.watchers:
                 watcher.on_batch_end(self, number, total)
         if seen == 0:
             raise ValueError("train_loader is empty: it must yield at least one batch (x, y)")
+        if self.scheduler is not None and number != total:
+            raise BatchError(
+                f"epoch {epoch}: train_loader said it had {total} batches and gave {number}; the schedule "
+                f"{self.schedule!r} was laid out for {total}"
+            )
         seconds = time.perf_counter() - start
         try:
             check_parameters(self.parameters)

@@ -1,0 +1,82 @@
+"""What a loader yields, as one pair of tensors on one device: from torch's loaders, lists, generators, NumPy.
+
+A pair (x, y) or {"x": ..., "y": ...} is taken; anything else is refused with what it is: which of three parts is the
+target, and whether the third is a weight, cannot be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eqprop_lab.validation import shown
+
+PAIR = "a batch must be a pair (x, y), or a mapping with the keys 'x' and 'y'"
+
+
+def length(loader: object) -> int | None:
+    """How many batches a loader says it has; None where it does not know (a stream, a generator)."""
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def check_loader(name: str, loader: object, epochs: int) -> None:
+    """Raise TypeError, ValueError unless `loader` can be gone through once in each of `epochs` epochs."""
+    if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
+        raise TypeError(f"{name} must yield batches (x, y), got {shown(loader)} ({type(loader).__name__})")
+    if isinstance(loader, Iterator) and epochs > 1:
+        raise ValueError(
+            f"{name} must be something that can be gone through {epochs} times, once an epoch, got a "
+            f"{type(loader).__name__}, which is used up after one; give a list of batches or a loader"
+        )
+
+
+def pair(item: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(x, y) of one batch on `device`. Raises TypeError, ValueError saying what the batch is instead."""
+    if isinstance(item, Mapping):
+        if set(item) != {"x", "y"}:
+            raise TypeError(
+                f"{PAIR}, got a mapping with the keys {shown(sorted(map(str, item)))}; wrap the loader, as in "
+                "[(b['image'], b['label']) for b in loader]"
+            )
+        item = item["x"], item["y"]
+    if isinstance(item, Tensor | np.ndarray | str) or not isinstance(item, Sequence):
+        form = f" of shape {tuple(item.shape)}" if isinstance(item, Tensor | np.ndarray) else ""
+        raise TypeError(f"{PAIR}, got a {type(item).__name__}{form}; a single batch is given as [(x, y)]")
+    if len(item) != 2:
+        raise ValueError(
+            f"{PAIR}, got {len(item)} parts ({', '.join(type(part).__name__ for part in item[:8])}); wrap the loader, "
+            "as in [(x, y) for x, y, *_ in loader]"
+        )
+    return _tensor("x", item[0], device), _tensor("y", item[1], device)
+
+
+def _tensor(name: str, value: Any, device: torch.device) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if not isinstance(value, Sequence | np.ndarray | np.generic | float | int) or isinstance(value, str):
+        raise TypeError(f"{name} must be a tensor, an array or a list of numbers, got {shown(value)}")
+    try:
+        if isinstance(value, np.ndarray | np.generic):  # copied: torch warns of arrays that it may not write to
+            return torch.from_numpy(np.array(value)).to(device)
+        return torch.tensor(value, device="cpu").to(device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        wanted = f"{name} must be a tensor, an array or a list of numbers"
+        raise TypeError(f"{wanted}, got {shown(value)}: {error}") from error
+
+
+def check_logits(logits: object, x: Tensor) -> Tensor:
+    """The logits (B, K) a module has made of x (B, ...). Raises TypeError, ValueError for anything else."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"model must return logits (B, classes) as one tensor, got a {type(logits).__name__}")
+    if logits.ndim != 2 or len(logits) != len(x):
+        raise ValueError(
+            f"model must return logits (B, classes) for x of shape {tuple(x.shape)}, got shape {tuple(logits.shape)}"
+        )
+    return logits

@@ -1,13 +1,14 @@
 """The tagged `parameters` cell: what a notebook accepts, checked before a kernel starts.
 
-Papermill only warns about an unknown name and exits 0, and YAML reads `1e-3` as text. Both are errors here.
+Papermill only warns about an unknown name, runs with the defaults and exits 0: here that is an error.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
-import math
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,21 @@ from typing import Any
 import yaml
 from nbformat import NotebookNode
 
+from eqprop_lab.validation import shown
+
 PLAIN_TYPES: dict[str, type] = {
     "int": int, "float": float, "str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict,
 }  # fmt: skip
+# What ast raises for text that is no Python, or nests too deeply.
+_NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
 class ParameterError(ValueError):
-    """A parameters cell that cannot be read, or a value that a notebook does not accept."""
+    """A value that a notebook does not accept, or a file of values that cannot be read."""
+
+
+class NotebookError(ParameterError):
+    """A notebook that cannot be run, whatever it is given: no notebook, no parameters cell, no kernel."""
 
 
 @dataclass(frozen=True)
@@ -41,34 +50,40 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def parameters_cell(nb: NotebookNode, notebook: str) -> NotebookNode:
-    """The one code cell tagged `parameters`. Raises ParameterError when there is none or more than one."""
+    """The one code cell tagged `parameters`. Raises NotebookError when there is none or more than one."""
     cells = [cell for cell in nb.cells if cell.cell_type == "code" and "parameters" in tags(cell)]
     if len(cells) != 1:
-        raise ParameterError(f"{notebook}: expected one code cell tagged 'parameters', found {len(cells)}")
+        raise NotebookError(f"{notebook}: expected one code cell tagged 'parameters', found {len(cells)}")
     return cells[0]
 
 
 def read_parameters(nb: NotebookNode, notebook: str = "notebook") -> dict[str, Parameter]:
-    """Name -> Parameter, in the order of the cell. Only annotated literals are accepted (ParameterError)."""
+    """Name -> Parameter, in the order of the cell. Only annotated literals are accepted (NotebookError)."""
     source = parameters_cell(nb, notebook).source
     try:
         statements = ast.parse(source).body
-    except SyntaxError as error:
-        raise ParameterError(f"{notebook}: the parameters cell is not Python: {error}") from error
+    except _NO_LITERAL as error:
+        raise NotebookError(f"{notebook}: the parameters cell is not Python: {error}") from error
     found: dict[str, Parameter] = {}
     lines = source.splitlines()
     for node in statements:
         line = lines[node.lineno - 1]
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
-            raise ParameterError(f"{notebook}: parameters are lines 'name: type = literal  # what it is', got {line!r}")
+            raise NotebookError(f"{notebook}: parameters are lines 'name: type = literal  # what it is', got {line!r}")
+        if node.target.id in found:
+            raise NotebookError(f"{notebook}: the parameters cell sets {node.target.id!r} twice")
         try:
             default = ast.literal_eval(node.value)
-        except ValueError as error:
-            raise ParameterError(f"{notebook}: the default in {line!r} is not a plain literal") from error
+        except _NO_LITERAL as error:
+            raise NotebookError(f"{notebook}: the default in {line!r} is not a plain literal") from error
         comment = lines[(node.end_lineno or node.lineno) - 1][node.end_col_offset or 0 :].lstrip(" #").strip()
         parameter = Parameter(node.target.id, ast.unparse(node.annotation), default, comment)
-        if not matches(default, parameter.annotation):
-            raise ParameterError(f"{notebook}: the default in {line!r} is not of type {parameter.annotation}")
+        try:
+            fits = matches(default, parameter.annotation)
+        except ParameterError as error:
+            raise NotebookError(f"{notebook}: {error}") from error
+        if not fits:
+            raise NotebookError(f"{notebook}: the default in {line!r} is not of type {parameter.annotation}")
         found[parameter.name] = parameter
     return found
 
@@ -84,8 +99,8 @@ def _matches(value: Any, node: ast.expr) -> bool:
     if isinstance(node, ast.Constant):
         return value is node.value if node.value is None else matches(value, str(node.value))
     if isinstance(node, ast.Subscript):
-        inner = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice
-        return _matches(value, node.value) and (isinstance(value, dict) or all(_matches(v, inner) for v in value))
+        kinds = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return _matches(value, node.value) and _inside(value, kinds)
     name = ast.unparse(node)
     if name not in PLAIN_TYPES:
         raise ParameterError(f"type {name!r} of a parameter is not one of {', '.join(PLAIN_TYPES)}")
@@ -93,6 +108,15 @@ def _matches(value: Any, node: ast.expr) -> bool:
     if isinstance(value, bool) and kind is not bool:
         return False
     return isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+
+
+def _inside(value: Any, kinds: list[ast.expr]) -> bool:
+    """The parts of a list[T], dict[K, V], tuple[T, ...] or tuple[A, B]."""
+    if isinstance(value, dict):
+        return all(_matches(key, kinds[0]) and _matches(part, kinds[-1]) for key, part in value.items())
+    if len(kinds) > 1 and ast.unparse(kinds[-1]) != "...":
+        return len(value) == len(kinds) and all(map(_matches, value, kinds))
+    return all(_matches(part, kinds[0]) for part in value)
 
 
 def coerce(parameter: Parameter, value: Any, notebook: str) -> Any:
@@ -105,18 +129,27 @@ def coerce(parameter: Parameter, value: Any, notebook: str) -> Any:
         text = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(value.lower(), value)
         try:
             result = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except _NO_LITERAL:
             result = value
     if not matches(result, parameter.annotation):
         raise ParameterError(
             f"{notebook}: parameter {parameter.name!r} takes {parameter.annotation} (default "
-            f"{parameter.default!r}), got {value!r} ({type(value).__name__})"
+            f"{parameter.default!r}), got {shown(value)} ({type(value).__name__})"
         )
+    if not _finite(result):
+        raise ParameterError(f"{notebook}: parameter {parameter.name!r} must be finite, got {shown(value)}")
     if type(result) is int and "float" in parameter.annotation and "int" not in parameter.annotation:
         result = float(result)
-    if isinstance(result, float) and not math.isfinite(result):
-        raise ParameterError(f"{notebook}: parameter {parameter.name!r} must be finite, got {value!r}")
     return result
+
+
+def _finite(value: Any) -> bool:
+    """No NaN and no infinity at any depth, and no integer beyond every float."""
+    if isinstance(value, dict):
+        return all(_finite(part) for pair in value.items() for part in pair)
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, value))
+    return not isinstance(value, (int, float)) or abs(value) <= sys.float_info.max
 
 
 def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: str) -> dict[str, Any]:
@@ -129,14 +162,60 @@ def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any]
     return {name: coerce(declared[name], value, notebook) for name, value in given.items()}
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose plain words stay text (yes, off, dates), in which nothing is guessed and nothing given twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def plain_int(self, node: yaml.ScalarNode) -> int:
+        """Decimal digits. Elsewhere 010 is eight, 1:30 is ninety: such a number is refused."""
+        text = str(self.construct_scalar(node))
+        if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*)", text):
+            raise yaml.constructor.ConstructorError(None, None, f"{text} is no plain decimal number", node.start_mark)
+        return int(text)
+
+    def plain_float(self, node: yaml.ScalarNode) -> float:
+        """A float without colons (1:30.5 is 90.5 elsewhere)."""
+        if ":" in node.value:
+            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no plain number", node.start_mark)
+        return float(self.construct_yaml_float(node))
+
+
+_TEXT = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if tag not in _TEXT]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.plain_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.plain_float)
+
+
 def load_parameters(path: Path) -> dict[str, Any]:
     """The mapping name -> value of a YAML file, read safely. Raises ParameterError when it is anything else."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ParameterError(f"--parameters {path.name}: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise ParameterError(f"--parameters {path.name}: not plain YAML: {str(error).splitlines()[0]}") from error
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ParameterError(f"--parameters {path.name}: not plain YAML: {line}{error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ParameterError(f"--parameters {path.name}: not plain YAML: {_first_line(error)}") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ParameterError(f"--parameters {path.name}: expected lines 'name: value', got {type(content).__name__}")
+        raise ParameterError(f"--parameters {path.name}: expected lines 'name: value', got {shown(content)}")
     return content
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

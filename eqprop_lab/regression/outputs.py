@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
 from nbformat import NotebookNode
 
+from eqprop_lab.validation import shown
+
 METRICS_MIME = "application/vnd.eqprop.metrics+json"
 PROVENANCE_MIME = "application/vnd.eqprop.provenance+json"
 WIDGET_STATE_MIME = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 ALERT = re.compile(r"<(\w+)[^>]*\brole\s*=\s*[\"']?alert\b[^>]*>(.*?)</\1\s*>", re.DOTALL | re.IGNORECASE)
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Colours, cursor moves, titles and links: everything a terminal takes for a command.
+ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]")
 THREAD_ERROR = re.compile(r"^Exception in thread .*", re.MULTILINE)
 
 
@@ -37,13 +40,17 @@ def metrics_of(nb: NotebookNode) -> tuple[dict[str, float], list[str]]:
         payload = output.get("data", {}).get(METRICS_MIME)
         if payload is None:
             continue
-        for name, value in payload["metrics"].items():
+        recorded = payload.get("metrics") if isinstance(payload, dict) else None
+        if not isinstance(recorded, dict):
+            problems.append(f"code cell {number}: an output of metrics holds no 'metrics': {shown(payload)}")
+            continue
+        for name, value in recorded.items():
             if name in metrics:
                 problems.append(f"code cell {number}: metric {name!r} is recorded twice")
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                problems.append(f"code cell {number}: metric {name!r} is {value!r}, not a number")
-            elif not math.isfinite(value):
-                problems.append(f"code cell {number}: metric {name!r} is {value}")
+                problems.append(f"code cell {number}: metric {name!r} is {shown(value)}, not a number")
+            elif not abs(value) <= sys.float_info.max:
+                problems.append(f"code cell {number}: metric {name!r} is {shown(value)}")
             else:
                 metrics[name] = float(value)
     return metrics, problems
@@ -54,7 +61,7 @@ def provenance_of(nb: NotebookNode) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for _, output in code_outputs(nb):
         payload = output.get("data", {}).get(PROVENANCE_MIME)
-        if payload is not None:
+        if isinstance(payload, dict):
             found = dict(payload)
     return found
 
@@ -83,7 +90,7 @@ def widget_problems(nb: NotebookNode) -> list[str]:
     """Errors in the saved widget state: tracebacks inside Output widgets and HTML widgets that show an alert."""
     state = nb.metadata.get("widgets", {}).get(WIDGET_STATE_MIME, {}).get("state", {})
     problems: list[str] = []
-    for model in state.values():
+    for model in state.values() if isinstance(state, dict) else ():
         values = model.get("state", {})
         name = model.get("model_name", "widget")
         for output in values.get("outputs", []):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from eqprop_lab.regression.files import write_text
+from eqprop_lab.regression.outputs import ANSI
 
+LONGEST_TEXT = 4000
+MOST_LINES = 50
 STYLE = """
 body {font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; color-scheme: light dark}
 table {border-collapse: collapse; width: 100%}
@@ -39,13 +44,37 @@ class NotebookResult:
     seed: int | None = None
 
 
+def plain(text: Any) -> str:
+    """Text that every reader of a report takes: no terminal codes, nothing XML or UTF-8 cannot hold, a bounded length.
+
+    A notebook may put anything into its messages: half a surrogate pair, a bell, a hundred megabytes.
+    """
+    whole = str(text)
+    head = whole[:LONGEST_TEXT]
+    more = f" ... ({len(whole) - len(head)} characters more)" if len(whole) > len(head) else ""
+    return "".join(char if _readable(char) else f"\\x{ord(char):02x}" for char in ANSI.sub("", head)) + more
+
+
+def _readable(char: str) -> bool:
+    # XML 1.0: no C0 controls but these, no surrogates, no U+FFFE and U+FFFF; C1 controls are terminal codes.
+    code = ord(char)
+    return char in "\n\t" or 0x20 <= code < 0x7F or 0xA0 <= code < 0xD800 or 0xE000 <= code < 0xFFFE or code > 0xFFFF
+
+
+def _lines(lines: Sequence[str]) -> list[str]:
+    shown = [plain(line) for line in lines[:MOST_LINES]]
+    return shown + ([f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else [])
+
+
 def table(results: Sequence[NotebookResult]) -> str:
     """The pass / fail table printed at the end of a run, with one indented line per problem."""
-    width = max([len("notebook"), *(len(result.key) for result in results)])
+    width = max([len("notebook"), *(len(plain(result.key)) for result in results)])
     lines = [f"{'notebook':<{width}}  {'result':<8}  {'seconds':>7}  metrics"]
     for result in results:
-        lines.append(f"{result.key:<{width}}  {result.status:<8}  {result.seconds:>7.1f}  {len(result.metrics):>7}")
-        lines += [f"    {line}" for line in (*result.problems, *result.notes)]
+        lines.append(
+            f"{plain(result.key):<{width}}  {result.status:<8}  {result.seconds:>7.1f}  {len(result.metrics):>7}"
+        )
+        lines += [f"    {line}" for line in (*_lines(result.problems), *_lines(result.notes))]
     passed = sum(result.status == "passed" for result in results)
     return "\n".join([*lines, f"{passed} of {len(results)} passed"])
 
@@ -65,8 +94,8 @@ def html(results: Sequence[NotebookResult], profile: str) -> str:
 
 
 def _row(result: NotebookResult) -> str:
-    key, status = escape(result.key), escape(result.status)
-    problems = escape("\n".join(result.problems))
+    key, status = escape(plain(result.key)), escape(result.status)
+    problems = escape("\n".join(_lines(result.problems)))
     return (
         f'<tr><td><a href="#{key}">{key}</a></td><td class="{status.replace(" ", "-")}">{status}</td>'
         f'<td class="n">{result.seconds:.1f}</td><td><pre>{problems}</pre></td></tr>'
@@ -74,15 +103,21 @@ def _row(result: NotebookResult) -> str:
 
 
 def _section(result: NotebookResult) -> str:
-    link = f'<p><a href="{escape(result.executed)}">executed notebook</a></p>' if result.executed else ""
-    notes = "".join(f"<p>{escape(note)}</p>" for note in result.notes)
+    link = (
+        f'<p><a href="{quote(result.executed, errors="surrogateescape")}">executed notebook</a></p>'
+        if result.executed
+        else ""
+    )
+    key = escape(plain(result.key))
+    notes = "".join(f"<p>{escape(note)}</p>" for note in _lines(result.notes))
     facts = {"parameters": result.parameters, **result.provenance}
-    described = "".join(f"<tr><td>{escape(str(k))}</td><td>{escape(str(v))}</td></tr>" for k, v in facts.items())
+    described = "".join(f"<tr><td>{escape(plain(k))}</td><td>{escape(plain(v))}</td></tr>" for k, v in facts.items())
     metrics = "".join(
-        f'<tr><td>{escape(name)}</td><td class="n">{value:.6g}</td></tr>' for name, value in result.metrics.items()
+        f'<tr><td>{escape(plain(name))}</td><td class="n">{value:.6g}</td></tr>'
+        for name, value in result.metrics.items()
     )
     return (
-        f'<h2 id="{escape(result.key)}">{escape(result.key)}</h2>{link}{notes}'
+        f'<h2 id="{key}">{key}</h2>{link}{notes}'
         f"<table><thead><tr><th>metric</th><th>value</th></tr></thead><tbody>{metrics}</tbody></table>"
         f"<table><thead><tr><th>run</th><th>value</th></tr></thead><tbody>{described}</tbody></table>"
     )
@@ -95,26 +130,32 @@ def junit(results: Sequence[NotebookResult]) -> str:
     suite.set("skipped", str(sum(result.status == "not run" for result in results)))
     suite.set("time", f"{sum(result.seconds for result in results):.3f}")
     for result in results:
-        case = ElementTree.SubElement(suite, "testcase", classname="notebooks", name=result.key)
+        case = ElementTree.SubElement(suite, "testcase", classname="notebooks", name=plain(result.key))
         case.set("time", f"{result.seconds:.3f}")
         if result.status == "failed":
-            message = result.problems[0] if result.problems else "failed"
-            ElementTree.SubElement(case, "failure", message=_xml_text(message)).text = _xml_text(
-                "\n".join(result.problems)
-            )
+            problems = _lines(result.problems or ["failed"])
+            ElementTree.SubElement(case, "failure", message=problems[0]).text = "\n".join(problems)
         elif result.status == "not run":
-            ElementTree.SubElement(case, "skipped", message=_xml_text("; ".join(result.problems)))
+            ElementTree.SubElement(case, "skipped", message="; ".join(_lines(result.problems)))
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
-def _xml_text(text: str) -> str:
-    # XML 1.0 has no way to write most control characters; a terminal colour code would make the file unreadable.
-    return "".join(char for char in text if char in "\n\t" or ord(char) >= 32)
+def _json(value: Any) -> Any:
+    """The value with nothing JSON cannot say: texts as in the other reports, NaN and infinities as their names."""
+    if isinstance(value, dict):
+        return {plain(key): _json(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float)) else plain(value)
 
 
 def write_reports(results: Sequence[NotebookResult], folder: Path, profile: str) -> Path:
     """Write report.html, junit.xml and metrics.json into `folder`; returns the path of the page."""
-    write_text(folder / "metrics.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    write_text(
+        folder / "metrics.json", json.dumps(_json([asdict(r) for r in results]), indent=2, allow_nan=False) + "\n"
+    )
     write_text(folder / "junit.xml", junit(results))
     page = folder / "report.html"
     write_text(page, html(results, profile))

@@ -39,13 +39,35 @@ def test_metrics_of_several_cells_are_collected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "reason"), [(float("nan"), "is nan"), ("nan", "not a number"), (True, "not a number"), (1e999, "is inf")]
+    ("value", "reason"),
+    [
+        (float("nan"), "is nan"),
+        ("nan", "not a number"),
+        (True, "not a number"),
+        (1e999, "is inf"),
+        (10**400, "is an integer of about 401"),
+        ([1] * 10**6, "not a number"),
+        (None, "not a number"),
+    ],
 )
 def test_what_is_no_finite_number_is_a_problem(value: Any, reason: str) -> None:
     metrics, problems = metrics_of(holding(data(outputs.METRICS_MIME, {"metrics": {"a": value}})))
     assert metrics == {}
     assert len(problems) == 1
-    assert reason in problems[0]
+    assert reason in problems[0] and len(problems[0]) < 200
+
+
+@pytest.mark.parametrize("payload", [{}, {"metric": {"a": 1}}, {"metrics": [1]}, [], "text", 3, {"metrics": None}])
+def test_metrics_without_their_key_are_a_problem(payload: Any) -> None:
+    sound = data(outputs.METRICS_MIME, {"metrics": {"a": 1}})
+    metrics, problems = metrics_of(holding(data(outputs.METRICS_MIME, payload), sound))
+    assert metrics == {"a": 1.0} and len(problems) == 1
+    assert problems[0].startswith("code cell 2: an output of metrics holds no 'metrics': ")
+
+
+@pytest.mark.parametrize("payload", [[], "text", 3, None])
+def test_provenance_that_is_none_is_left_out(payload: Any) -> None:
+    assert provenance_of(holding(data(outputs.PROVENANCE_MIME, payload))) == {}
 
 
 def test_a_metric_recorded_twice_is_a_problem() -> None:
@@ -69,6 +91,18 @@ def test_errors_in_cells_alerts_and_thread_traces_are_found() -> None:
         "code cell 2: alert: it < broke",
         "code cell 2: Exception in thread Thread-1:",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("\x1b[31mred\x1b[0m", "red"), ("\x1b[1;38;5;4mx", "x"), ("\x1b]0;title\x07x", "x"),
+        ("\x1b]8;;u\x1b\\link", "link"),
+        ("\x9b2Jx", "x"), ("\x1b(Bx", "x"), ("\x1bcx", "x"), ("\x1b[?25lx", "x"),
+    ],
+)  # fmt: skip
+def test_terminal_codes_are_taken_whole(text: str, wanted: str) -> None:
+    assert outputs.ANSI.sub("", text) == wanted
 
 
 def test_errors_in_widget_state_are_found() -> None:

@@ -16,12 +16,17 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 POLL_SECONDS = 0.05
 START_ALLOWANCE = 75.0
+OUTPUT_LIMIT = 50 * 10**6
+LOG_END = 10_000
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to execute: `key` names its files, `limit` is the time limit in seconds for all its cells."""
+    """One notebook to execute: `key` names its files, `limit` is the time limit in seconds for all its cells.
+
+    name: what the notebook is called in the index of figures (default: its stem).
+    """
 
     key: str
     notebook: Path
@@ -30,6 +35,7 @@ class Job:
     limit: float
     figures: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass
@@ -48,12 +54,13 @@ class Running:
     def __init__(self, job: Job, scratch: Path) -> None:
         """Start the worker. Raises OSError when its files cannot be written."""
         self.job, self.started = job, time.monotonic()
-        stem = scratch / job.key
-        self.result, self.progress = stem.with_suffix(".result.json"), stem.with_suffix(".progress")
-        self.threads, self.log = stem.with_suffix(".threads"), stem.with_suffix(".log")
+        # Not with_suffix, which would take the .v1 of exp.v1 for a suffix and give exp.v2 the same files.
+        self.result, self.progress, self.threads, self.log, description = (
+            scratch / f"{job.key}.{kind}" for kind in ("result.json", "progress", "threads", "log", "job.json")
+        )
         for path in (self.result, self.progress, self.threads, job.output):
             path.unlink(missing_ok=True)
-        env = dict.fromkeys(THREADS, "1") | {"EQPROP_RUN": "1", "EQPROP_NOTEBOOK": job.notebook.stem}
+        env = dict.fromkeys(THREADS, "1") | {"EQPROP_RUN": "1", "EQPROP_NOTEBOOK": job.name or job.notebook.stem}
         env |= {"EQPROP_THREAD_ERRORS": str(self.threads.resolve()), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         if job.figures is not None:
             env["EQPROP_FIGURES_DIR"] = str(job.figures.resolve())
@@ -64,16 +71,19 @@ class Running:
             "env": env | dict(job.env),
             "cwd": str(job.notebook.resolve().parent),
             "limit": job.limit,
+            "output_limit": OUTPUT_LIMIT,
             "hook": str(HERE / "thread_hook.py"),
             "progress": str(self.progress.resolve()),
             "result": str(self.result.resolve()),
         }
-        description = stem.with_suffix(".job.json")
         description.write_text(json.dumps(content), encoding="utf-8")
         command = [sys.executable, "-P", str(HERE / "worker.py"), str(description.resolve())]
         with self.log.open("wb") as log:
-            # A session of its own: Ctrl-C reaches the runner only, which then stops its workers in order.
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            # A session of its own: Ctrl-C reaches the runner only, which then stops its workers in order. The pipe
+            # ends when the runner does, however it does: the worker then stops by itself.
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            )
 
     def cells_done(self) -> int:
         """Number of cells executed so far (the worker rewrites this file atomically)."""
@@ -87,12 +97,22 @@ class Running:
                 return None
             self.stop()
             return Execution(self.job, f"time limit of {self.job.limit:g} s reached, worker stopped", seconds)
+        self._let_go()
         if not self.result.exists():
-            tail = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            tail = self._log_end().strip().splitlines()[-1:]
             reason = f": {tail[0]}" if tail else ""
             return Execution(self.job, f"worker ended with code {self.process.returncode}{reason}", seconds)
         content = json.loads(self.result.read_text(encoding="utf-8"))
         return Execution(self.job, content["error"], content["seconds"], self.thread_errors())
+
+    def _log_end(self) -> str:
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - LOG_END))
+            return file.read().decode("utf-8", "replace")
+
+    def _let_go(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
     def thread_errors(self) -> list[str]:
         """Uncaught exceptions of the kernel's threads, one line each."""
@@ -109,6 +129,7 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._let_go()
 
 
 @contextmanager

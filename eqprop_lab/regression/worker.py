@@ -1,6 +1,7 @@
 """One notebook in one process: `python worker.py job.json`. Papermill executes, this file only carries the job.
 
 A process of its own gives every kernel its own environment variables and lets the runner stop one notebook alone.
+It ends with its runner, also where that is killed: `follow` waits for the end of the pipe that both share.
 It imports nothing of the package, so that starting it costs no torch import.
 """
 
@@ -10,9 +11,12 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
+
+GRACE_SECONDS = 10.0
 
 
 def write_json(path: str, content: Any) -> None:
@@ -22,14 +26,56 @@ def write_json(path: str, content: Any) -> None:
     os.replace(part, path)
 
 
+class OutputCount:
+    """Bytes of output of every code cell; the notebook is stopped where they pass `limit` together.
+
+    Without it a cell that prints without end fills the memory of worker and runner. What a cell clears does not count.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.cells, self.error = limit, dict[int, int](), ""
+
+    def add(self, message: dict[str, Any], cell: int, number: int | None) -> None:
+        """Count one message of the kernel, `cell` being the index of its cell; stops the worker beyond the limit."""
+        kind, content = message["msg_type"], message["content"]
+        if kind == "clear_output":
+            self.cells[cell] = 0
+        elif kind == "stream":
+            self.cells[cell] = self.cells.get(cell, 0) + len(content["text"])
+        elif kind in ("display_data", "execute_result", "error"):
+            parts = [*content.get("data", {}).values(), *content.get("traceback", []), content.get("evalue", "")]
+            self.cells[cell] = self.cells.get(cell, 0) + sum(len(p) for p in parts if isinstance(p, str))
+        if sum(self.cells.values()) > self.limit and not self.error:
+            self.error = (
+                f"cell [{number}]: more than {self.limit / 1e6:g} MB of output, stopped: print less, or to a file"
+            )
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def client(self) -> type:
+        """papermill's client, every message counted; of what comes after the limit nothing is kept."""
+        from papermill.clientwrap import PapermillNotebookClient
+
+        count = self
+
+        class Client(PapermillNotebookClient):
+            def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+                count.add(msg, cell_index, cell.get("execution_count"))
+                return None if count.error else super().process_message(msg, cell, cell_index)
+
+        return Client
+
+
 def execute(job: dict[str, Any]) -> str | None:
     """Run the notebook of a job through papermill; None when it ended, else one line that says what stopped it.
 
-    Keys of a job: input, output, parameters, env, cwd, limit (seconds), hook, progress, result.
+    Keys of a job: input, output, parameters, env, cwd, limit (seconds), output_limit (bytes), hook, progress, result.
     """
     import papermill
+    from papermill import engines
     from papermill.exceptions import PapermillExecutionError
 
+    outputs = OutputCount(job["output_limit"])
+    engines.PapermillNotebookClient = outputs.client()
     os.environ.update(job["env"])
     cells = 0
     deadline = 0.0
@@ -58,6 +104,10 @@ def execute(job: dict[str, Any]) -> str | None:
         )
     except PapermillExecutionError as error:
         return f"cell [{error.exec_count}] raised {error.ename}: {error.evalue}"
+    except KeyboardInterrupt:
+        if not outputs.error:
+            raise
+        return outputs.error
     except TimeoutError as error:
         if deadline and time.monotonic() > deadline - 1:
             return f"time limit of {job['limit']:g} s reached"
@@ -87,5 +137,21 @@ def main(path: str) -> int:
     return 0
 
 
+def follow() -> None:
+    """Stop this process when its input ends, which is when its runner does."""
+
+    def wait() -> None:
+        # Not through sys.stdin, whose lock the end of the interpreter would wait for.
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        # A main thread that does not listen: the kernel ends by itself when its parent is gone.
+        time.sleep(GRACE_SECONDS)
+        os._exit(130)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 if __name__ == "__main__":
+    follow()
     sys.exit(main(sys.argv[1]))

@@ -13,10 +13,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from eqprop_lab.regression import worker
+from eqprop_lab.regression import execute, worker
 from eqprop_lab.regression.anatomy_outputs import errors, metadata, stored, text
 from eqprop_lab.regression.anatomy_view import View
 from eqprop_lab.regression.execute import Job, Running, execute_all, kernel_count
+from eqprop_lab.regression.parameters import ParameterError
 from eqprop_lab.regression.report import NotebookResult
 from eqprop_lab.regression.runner import run_notebooks
 from tests.regression.tiny import notebook, notebooks_of, options, project, recording
@@ -30,15 +31,25 @@ SLIDER = """import ipywidgets
 def draw(x=1):
     raise ValueError("slider broke")"""
 ALERT = "import ipywidgets\nipywidgets.HTML('<div role=\"alert\">worker failed</div>')"
+ENDLESS = "while True:\n    print('x' * 10_000)"
+ENDLESS_PICTURES = """from IPython.display import display
+while True:
+    display({'image/png': 'A' * 100_000, 'text/plain': ''}, raw=True)"""
+CLEARED = """from IPython.display import clear_output
+for k in range(30):
+    clear_output(wait=True)
+    print('x' * 100_000)"""
 SLOW = "import time\ntime.sleep(60)"
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookResult]:
-    """One run of all tiny notebooks; the slow one brings its own limit of 3 s."""
+    """One run of all tiny notebooks; the slow one brings its own limit of 3 s, and all may put out a megabyte."""
     good = recording(a="1.0")
     slow = notebook(SLOW, good)
     slow.metadata["eqprop"] = {"time_limit": {"smoke": 3}}
+    unknown = notebook("x = 1", good)
+    unknown.metadata["kernelspec"] = {"name": "julia-9.9", "display_name": "Julia", "language": "julia"}
     root = project(
         tmp_path_factory.mktemp("tiny") / "p",
         n00_ok=notebook(SHOW_ENVIRONMENT, recording(a="2 * rate")),
@@ -48,8 +59,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookResul
         n04_alert=notebook(ALERT, good),
         n05_slow=slow,
         n06_dies=notebook("import os\nos._exit(1)", good),
+        n07_prints=notebook(ENDLESS, good),
+        n08_draws=notebook(ENDLESS_PICTURES, good),
+        n09_clears=notebook(CLEARED, good),
+        n10_kernel=unknown,
     )
-    run = run_notebooks(notebooks_of(root), options(root, jobs=kernel_count(None)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "OUTPUT_LIMIT", 10**6)
+        run = run_notebooks(notebooks_of(root), options(root, jobs=kernel_count(None)))
     assert run.report is not None
     assert run.report.exists()
     return {result.key: result for result in run.results}
@@ -58,6 +75,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookResul
 def test_a_sound_notebook_is_green(results: dict[str, NotebookResult]) -> None:
     assert results["00_ok"].status == "passed", results["00_ok"].problems
     assert results["00_ok"].metrics == {"a": 1.0}
+
+
+def test_output_that_a_notebook_clears_does_not_count(results: dict[str, NotebookResult]) -> None:
+    assert results["09_clears"].status == "passed", results["09_clears"].problems
 
 
 @pytest.mark.parametrize(
@@ -69,6 +90,9 @@ def test_a_sound_notebook_is_green(results: dict[str, NotebookResult]) -> None:
         ("04_alert", "HTMLModel: alert: worker failed"),
         ("05_slow", "time limit of 3 s reached"),
         ("06_dies", "DeadKernelError: Kernel died"),
+        ("07_prints", "cell [3]: more than 1 MB of output, stopped: print less, or to a file"),
+        ("08_draws", "cell [3]: more than 1 MB of output, stopped: print less, or to a file"),
+        ("10_kernel", "NoSuchKernel: No such kernel named julia-9.9"),
     ],
 )
 def test_a_broken_notebook_is_red_and_says_why(results: dict[str, NotebookResult], key: str, problem: str) -> None:
@@ -96,7 +120,7 @@ def wait_for(path: Path, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def gone(pid: int, seconds: float = 15.0) -> bool:
+def gone(pid: int, seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -107,14 +131,39 @@ def gone(pid: int, seconds: float = 15.0) -> bool:
     return False
 
 
+MARK = """import os, pathlib
+pathlib.Path('pid.part').write_text(f"{os.getpid()} {os.getppid()}")
+os.rename('pid.part', 'pid')"""
+
+
+def pids(root: Path) -> list[int]:
+    """Process ids of the kernel and of its worker, as the notebook MARK has written them."""
+    wait_for(root / "notebooks" / "pid")
+    return [int(pid) for pid in (root / "notebooks" / "pid").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_runner_that_is_killed_leaves_no_worker_and_no_kernel(tmp_path: Path, number: signal.Signals) -> None:
+    root = project(tmp_path / "p", n00_slow=notebook(MARK, SLOW, recording(a="1.0")))
+    command = [sys.executable, "-m", "eqprop_lab", "run", "--jobs", "1"]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    left = pids(root)
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130 and "00_slow   not run" in printed
+    assert all(gone(pid) for pid in left)
+
+
 def test_ctrl_c_keeps_finished_notebooks_and_leaves_no_kernel(tmp_path: Path) -> None:
-    mark = "import os, pathlib\npathlib.Path('pid.part').write_text(str(os.getpid()))\nos.rename('pid.part', 'pid')"
     root = project(
-        tmp_path / "p", n00_ok=notebook(recording(a="1.0")), n01_slow=notebook(mark, SLOW, recording(a="1.0"))
+        tmp_path / "p", n00_ok=notebook(recording(a="1.0")), n01_slow=notebook(MARK, SLOW, recording(a="1.0"))
     )
     command = [sys.executable, "-m", "eqprop_lab", "run", "--jobs", "1"]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    wait_for(root / "notebooks" / "pid")
+    left = pids(root)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130, printed
@@ -122,7 +171,7 @@ def test_ctrl_c_keeps_finished_notebooks_and_leaves_no_kernel(tmp_path: Path) ->
     assert "01_slow   not run" in printed
     assert "report.html" in printed
     assert nbformat.read(root / "runs" / "notebooks" / "00_ok.ipynb", as_version=4).cells[-1].outputs
-    assert gone(int((root / "notebooks" / "pid").read_text()))
+    assert all(gone(pid) for pid in left)
 
 
 def test_the_worker_carries_a_job_and_reports_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +185,7 @@ def test_the_worker_carries_a_job_and_reports_errors(tmp_path: Path, monkeypatch
         "env": {"EQPROP_NOTEBOOK": "00_a"},
         "cwd": str(root),
         "limit": 60,
+        "output_limit": 10**6,
         "hook": str(Path(worker.__file__).with_name("thread_hook.py")),
         "progress": str(tmp_path / "progress"),
         "result": str(tmp_path / "result"),
@@ -171,3 +221,14 @@ def test_kernel_count() -> None:
     assert 1 <= kernel_count(None) <= 2
     with pytest.raises(ValueError, match="--jobs must be at least 1, got 0"):
         kernel_count(0)
+
+
+def test_plain_papermill_runs_on_with_a_misspelt_name_where_the_runner_stops(tmp_path: Path) -> None:
+    root = project(tmp_path / "p", n00_a=notebook("print('seed is', seed)", recording(a="1.0")))
+    command = [sys.executable, "-m", "papermill", "notebooks/00_a.ipynb", "out.ipynb", "-p", "sed", "3"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0 and "Passed unknown parameter: sed" in done.stdout + done.stderr
+    cells = nbformat.read(root / "out.ipynb", as_version=4).cells
+    assert [c.outputs[0].text for c in cells if "seed is" in c.source] == ["seed is 0\n"]
+    with pytest.raises(ParameterError, match="00_a: unknown parameter 'sed'; did you mean 'seed'"):
+        run_notebooks(notebooks_of(root), options(root, parameters={"sed": "3"}))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from eqprop_lab.image_tree import shown
+from eqprop_lab.image_tree import place_in
 from eqprop_lab.splits import as_pixels
 from eqprop_lab.validation import integer, one_of, repeated
 
@@ -58,7 +58,7 @@ def read_image(file: Path, root: Path, mode: str, ground: str = "white") -> Imag
         raise
     except Exception as error:
         # What a damaged image raises depends on its format: OSError, SyntaxError, ValueError, struct.error.
-        raise ValueError(f"{shown(file, root)} cannot be read as an image: {error}") from error
+        raise ValueError(f"{place_in(file, root)} cannot be read as an image: {error}") from error
 
 
 def _check(image: Image.Image) -> None:
@@ -102,8 +102,8 @@ def read_pixels(
         image = read_image(file, root, MODES[channels], ground)
         if pattern is not None and (image.height, image.width) != size:
             raise ValueError(
-                f"images of different sizes: {shown(pattern, root)} has {height}x{width} pixels, "
-                f"{shown(file, root)} has {image.height}x{image.width}; give a `size` to bring them to one"
+                f"images of different sizes: {place_in(pattern, root)} has {height}x{width} pixels, "
+                f"{place_in(file, root)} has {image.height}x{image.width}; give a `size` to bring them to one"
             )
         digests.append(hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).digest())
         fitted = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)

@@ -22,8 +22,8 @@ from eqprop_lab.image_tree import (
     examples,
     find_files,
     part_folders,
+    place_in,
     same_inside,
-    shown,
     visible_folders,
 )
 from eqprop_lab.splits import DataSet, DataUnavailable, Split
@@ -214,7 +214,7 @@ def _find_parts(root: Path, places: dict[str, Path], names: list[str], report: R
             for file, behind in files:
                 other = owners.setdefault(behind, (role, label, file))
                 if other[:2] != (role, label):
-                    both = f"{shown(other[2], root)} and {shown(file, root)}"
+                    both = f"{place_in(other[2], root)} and {place_in(file, root)}"
                     what = "parts" if other[0] != role else "classes"
                     raise ValueError(f"{both} are one file, by a link, in two {what}: remove one of them")
             samples += [(file, label) for file, _ in files]
@@ -245,6 +245,6 @@ def _copies(parts: dict[str, _Part], digests: dict[str, list[bytes]], root: Path
     for column, what in enumerate(("part, so that it is measured on what was trained on", "class")):
         twice = [group for group in groups.values() if len({sample[column] for sample in group}) > 1]
         if twice:
-            pairs = [" = ".join(f"{shown(file, root)} ({role})" for role, _, file in group[:3]) for group in twice]
+            pairs = [" = ".join(f"{place_in(file, root)} ({role})" for role, _, file in group[:3]) for group in twice]
             sentences.append(f"{len(twice)} pictures are in more than one {what} ({examples(pairs)})")
     return sentences

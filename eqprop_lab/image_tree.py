@@ -34,7 +34,7 @@ class Report:
     def add(self, kind: str, *paths: Path) -> None:
         """Remember paths that are left out, by kind."""
         if paths:
-            self.left.setdefault(kind, []).extend(shown(path, self.root) for path in paths)
+            self.left.setdefault(kind, []).extend(place_in(path, self.root) for path in paths)
 
     def merge(self, other: Report) -> None:
         """Take over what another one holds."""
@@ -53,7 +53,7 @@ def examples(names: Sequence[str]) -> str:
     return ", ".join(names[:_EXAMPLES]) + (", ..." if len(names) > _EXAMPLES else "")
 
 
-def shown(path: Path, root: Path) -> str:
+def place_in(path: Path, root: Path) -> str:
     """The path relative to `root` as a message can print it, also where the name on the disk is no text."""
     place = path.relative_to(root) if path.is_relative_to(root) else path
     return place.as_posix().encode("utf-8", "backslashreplace").decode()
@@ -164,8 +164,8 @@ def class_folders(place: Path, report: Report) -> dict[str, Path]:
         if same != folder:
             names = f"{ascii(same.name)} and {ascii(folder.name)}"
             raise ValueError(f"{place} has two class folders that look the same: {names}; rename or merge them")
-        if shown(folder, place) != folder.name:
-            raise ValueError(f"{place}: the name of the class folder {shown(folder, place)} is no text; rename it")
+        if place_in(folder, place) != folder.name:
+            raise ValueError(f"{place}: the name of the class folder {place_in(folder, place)} is no text; rename it")
         found[unicodedata.normalize("NFC", folder.name)] = folder
     return dict(sorted(found.items()))
 

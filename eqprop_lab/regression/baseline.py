@@ -2,6 +2,8 @@
 
     {notebook: {metric: {value, kind, tol, seeds, sd, source}}}
 
+notebook: the name in `notebooks/`, elsewhere the path in the project, without the ending.
+
 | kind  | passes when                                                    |
 |-------|----------------------------------------------------------------|
 | exact | v = value                                                      |
@@ -20,11 +22,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eqprop_lab.regression.files import write_text
+from eqprop_lab.validation import shown
 
 KINDS = ("exact", "abs", "rel", "min", "max", "order")
 MEASURED_KINDS = ("abs", "rel")
@@ -37,27 +41,63 @@ class BaselineError(ValueError):
     """A baseline file that cannot be used: not JSON, or an entry with a wrong field."""
 
 
-def load_baseline(path: Path) -> Baseline:
-    """Read and validate a baseline file; a missing file is an empty baseline. Raises BaselineError."""
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is there twice")
+    return dict(pairs)
+
+
+def read_baseline(path: Path) -> Baseline:
+    """The baseline as it stands, entries unchecked (`entry_problems`); a missing file is an empty one.
+
+    Raises BaselineError for a file that holds no {notebook: ...} at all.
+    """
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
+    except OSError as error:
+        raise BaselineError(f"{path.name}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
         raise BaselineError(f"{path.name} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise BaselineError(f"{path.name}: expected {{notebook: {{metric: entry}}}}, got {type(content).__name__}")
+    return content
+
+
+def entry_problems(notebook: str, entries: Any) -> list[str]:
+    """What is wrong with the baseline of one notebook, one line for each field; empty when it can be compared."""
+    if not isinstance(entries, dict):
+        return [f"baseline: {notebook} must be {{metric: entry}}, got {shown(entries)}"]
+    return [f"baseline: {notebook}.{metric}: {line}" for metric, entry in entries.items() for line in _wrong(entry)]
+
+
+def _wrong(entry: Any) -> Iterator[str]:
+    if not isinstance(entry, dict):
+        yield f"an entry must be {{value, kind, tol}}, got {shown(entry)}"
+        return
+    kind = entry.get("kind")
+    if kind not in KINDS:
+        yield f"kind must be one of {', '.join(KINDS)}, got {shown(kind)}"
+    fields = {"value": None, "tol": 0.0, "floor": 0.0}
+    for field, default in fields.items():
+        number = entry.get(field, default)
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) <= sys.float_info.max:
+            yield f"{field} must be a finite number, got {shown(number)}"
+        elif field != "value" and number < 0:
+            yield f"{field} must not be below 0, got {number!r}"
+    if kind in MEASURED_KINDS and "tol" not in entry:
+        yield f"kind {kind!r} needs a tol"
+
+
+def load_baseline(path: Path) -> Baseline:
+    """Read and validate a baseline file; a missing file is an empty baseline. Raises BaselineError."""
+    content = read_baseline(path)
     for notebook, entries in content.items():
-        for metric, entry in entries.items():
-            where = f"{path.name}: {notebook}.{metric}"
-            if entry.get("kind") not in KINDS:
-                raise BaselineError(f"{where}: kind must be one of {', '.join(KINDS)}, got {entry.get('kind')!r}")
-            for field in ("value", "tol"):
-                number = entry.get(field, 0.0 if field == "tol" else None)
-                if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-                    raise BaselineError(f"{where}: {field} must be a finite number, got {number!r}")
-            if entry["kind"] in MEASURED_KINDS and "tol" not in entry:
-                raise BaselineError(f"{where}: kind {entry['kind']!r} needs a tol")
+        for problem in entry_problems(notebook, entries):
+            raise BaselineError(f"{path.name}: {problem}")
     return content
 
 

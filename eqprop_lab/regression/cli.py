@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from eqprop_lab.regression.baseline import BaselineError
 from eqprop_lab.regression.execute import kernel_count
 from eqprop_lab.regression.files import FolderError
 from eqprop_lab.regression.parameters import ParameterError, load_parameters
-from eqprop_lab.regression.plan import PROFILES, Options, find_notebooks, project_root
+from eqprop_lab.regression.plan import LONGEST, PROFILES, Options, find_notebooks, project_root
 from eqprop_lab.regression.report import table
 from eqprop_lab.regression.runner import run_notebooks
 
@@ -62,6 +65,9 @@ def seeds_of(text: str) -> list[int]:
 def options_of(arguments: argparse.Namespace, root: Path) -> Options:
     """Options from parsed arguments. Raises ParameterError or ValueError for values that cannot be."""
     given: dict[str, Any] = load_parameters(arguments.parameters) if arguments.parameters else {}
+    names = [name for name, _ in arguments.p]
+    if len(set(names)) != len(names):
+        raise ParameterError(f"-p sets a parameter twice: {', '.join(names)}")
     given |= {name: value for name, value in arguments.p}
     seeds = seeds_of(arguments.seeds)
     if arguments.rebaseline and not seeds:
@@ -70,8 +76,8 @@ def options_of(arguments: argparse.Namespace, root: Path) -> Options:
         raise ParameterError("give --seeds or the parameter seed, not both")
     if arguments.rebaseline and (arguments.profile != "smoke" or given):
         raise ParameterError("--rebaseline needs the smoke profile and the default parameters")
-    if arguments.time_limit is not None and not arguments.time_limit > 0:
-        raise ParameterError(f"--time-limit must be above 0 seconds, got {arguments.time_limit}")
+    if arguments.time_limit is not None and not 0 < arguments.time_limit <= LONGEST:
+        raise ParameterError(f"--time-limit must be above 0 seconds and at most a week, got {arguments.time_limit}")
     return Options(
         root=root,
         output=(arguments.output or root / "runs").resolve(),
@@ -86,6 +92,26 @@ def options_of(arguments: argparse.Namespace, root: Path) -> Options:
     )
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, being told to end (SIGTERM, a closed terminal) is an interruption: what has finished is reported."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Whoever ignores a signal (nohup) goes on ignoring it; only the main thread may ask for any.
+    wanted = [number for number in signals if signal.getsignal(number) == signal.SIG_DFL]
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(argv: Sequence[str]) -> int:
     """Run the notebooks named on the command line; prints the table and the path of the report."""
     arguments = parser().parse_args(argv)
@@ -95,7 +121,8 @@ def main(argv: Sequence[str]) -> int:
         paths = find_notebooks(arguments.notebooks, root)
         if not paths:
             raise ParameterError("there is no notebook to run in notebooks/")
-        run = run_notebooks(paths, options)
+        with interruptible():
+            run = run_notebooks(paths, options)
     except (ParameterError, BaselineError, FolderError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR

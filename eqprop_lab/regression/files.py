@@ -1,20 +1,28 @@
-"""Small file work of the runner: atomic writes, a writable folder, the figures of one notebook."""
+"""Small file work of the runner: atomic writes, a folder that is writable and its own, the figures of one notebook."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from eqprop_lab.training.files import replace_text
 
 ROOM_NEEDED = 50 * 2**20
+LOCK = ".lock"
 
 
 class FolderError(OSError):
     """An output folder that cannot take the results; the message is one line."""
+
+
+class FigureError(ValueError):
+    """An index of figures that cannot be used, or a figure that belongs to another notebook."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,40 +44,59 @@ def ensure_writable(folder: Path) -> None:
         raise FolderError(f"output folder {folder}: {free // 2**20} MB free, {ROOM_NEEDED // 2**20} MB needed")
 
 
+@contextmanager
+def locked(folder: Path, advice: str) -> Iterator[None]:
+    """Hold `folder` for one run; the lock goes with the process. Raises FolderError where another run holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise FolderError(f"another run is at work in {folder}: wait for it, or {advice}") from error
+    except OSError as error:
+        raise FolderError(f"cannot write to the output folder {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def read_index(folder: Path) -> dict[str, Any]:
-    """`index.json` of a figures folder: {figure name: {caption, alt, notebook, parameters, sha256}}; {} when absent."""
+    """`index.json` of a figures folder: {figure name: {caption, alt, notebook, parameters, sha256}}; {} when absent.
+
+    Raises FigureError for a file that is not that.
+    """
     index = folder / "index.json"
-    return dict(json.loads(index.read_text(encoding="utf-8"))) if index.exists() else {}
+    if not index.exists():
+        return {}
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FigureError(f"{folder.name}/index.json is not JSON ({error}): restore it, or remove it") from error
+    if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
+        raise FigureError(f"{folder.name}/index.json must be {{figure: entry}}: restore it, or remove it")
+    return content
 
 
-def _index_text(index: dict[str, Any]) -> str:
-    return json.dumps(index, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+def figure_changes(source: Path, target: Path, notebook: str) -> tuple[dict[Path, bytes | None], list[str]]:
+    """What puts the figures of one notebook into `target` in place of its old ones: (changes for `swap`, names).
 
-
-def drop_figures(folder: Path, notebook: str) -> None:
-    """Remove the pictures and index entries of one notebook, so that a renamed figure leaves nothing behind."""
-    index = read_index(folder)
-    mine = [name for name, entry in index.items() if entry.get("notebook") == notebook]
-    for name in mine:
-        del index[name]
-        for suffix in (".png", ".svg"):
-            (folder / f"{name}{suffix}").unlink(missing_ok=True)
-    if mine:
-        write_text(folder / "index.json", _index_text(index))
-
-
-def publish_figures(source: Path, target: Path, notebook: str) -> list[str]:
-    """Replace the figures of one notebook in `target` by those in `source`; returns their names."""
-    entries = {name: entry for name, entry in read_index(source).items() if entry.get("notebook") == notebook}
-    drop_figures(target, notebook)
-    if not entries:
-        return []
-    target.mkdir(parents=True, exist_ok=True)
+    Raises FigureError for a broken index and for a figure that is another notebook's; OSError for a missing picture.
+    """
+    drawn, index = read_index(source), read_index(target)
+    entries = {name: entry for name, entry in drawn.items() if entry.get("notebook") == notebook}
     for name in entries:
-        for suffix in (".png", ".svg"):
-            part = target / f".{name}{suffix}.part"
-            shutil.copyfile(source / f"{name}{suffix}", part)
-            os.replace(part, target / f"{name}{suffix}")
-    index = read_index(target) | entries
-    write_text(target / "index.json", _index_text(index))
-    return sorted(entries)
+        owner = index.get(name, {}).get("notebook", notebook)
+        if owner != notebook or Path(name).name != name:
+            raise FigureError(f"figure {name!r} belongs to {owner}: give it a name of its own")
+    old = [name for name, entry in index.items() if entry.get("notebook") == notebook]
+    if not entries and not old:
+        return {}, []
+    changes: dict[Path, bytes | None] = {target / f"{name}{kind}": None for name in old for kind in (".png", ".svg")}
+    for name in entries:
+        for kind in (".png", ".svg"):
+            changes[target / f"{name}{kind}"] = (source / f"{name}{kind}").read_bytes()
+    index = {name: entry for name, entry in index.items() if name not in old} | entries
+    text = json.dumps(index, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    changes[target / "index.json"] = text.encode()
+    return changes, sorted(entries)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +14,16 @@ import nbformat
 from nbformat import NotebookNode
 
 from eqprop_lab.regression.execute import Job
-from eqprop_lab.regression.parameters import Parameter, ParameterError, check_parameters, read_parameters
+from eqprop_lab.regression.parameters import (
+    NotebookError,
+    Parameter,
+    ParameterError,
+    check_parameters,
+    read_parameters,
+)
 
 PROFILES: dict[str, float] = {"smoke": 60.0, "full": 3600.0, "cuda": 3600.0}
+LONGEST = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -37,9 +46,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """One notebook, read and checked: nothing has been executed yet."""
+    """One notebook, read and checked: nothing has been executed yet.
+
+    name: what the baseline, the report and the index of figures call it; key: what its files are called.
+    """
 
     path: Path
+    name: str
+    key: str
     source: NotebookNode
     declared: Mapping[str, Parameter]
     parameters: Mapping[str, Any]
@@ -74,8 +88,11 @@ def find_notebooks(names: Sequence[str], root: Path) -> list[Path]:
     found: list[Path] = []
     for name in names:
         hits = [path for path in series if name in (path.stem, path.name, path.stem[:2])]
-        if not hits and Path(name).suffix == ".ipynb" and Path(name).is_file():
-            hits = [Path(name).resolve()]
+        if Path(name).suffix == ".ipynb" and Path(name).is_file():
+            here = Path(name).resolve()
+            if any(here != path.resolve() for path in hits):
+                raise ParameterError(f"{name} is there twice, {here} and {hits[0]}: give the one you mean as a path")
+            hits = hits or [here]
         if not hits:
             near = difflib.get_close_matches(name, [path.stem for path in series], n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(p.stem for p in series) or 'none'}"
@@ -84,12 +101,64 @@ def find_notebooks(names: Sequence[str], root: Path) -> list[Path]:
     return found
 
 
-def plan_notebook(path: Path, options: Options) -> Plan:
-    """Read a notebook, check the given parameters against its tagged cell. Raises ParameterError, ValueError."""
+def name_of(path: Path, root: Path) -> str:
+    """What a notebook is called: its stem in notebooks/, elsewhere its path without the ending (in `root` if there)."""
+    # The file itself may be a link: its name is the one that it has here.
+    place, base = path.parent.resolve() / path.name, root.resolve()
+    if place.parent == base / "notebooks":
+        return place.stem
+    inside = place.relative_to(base) if place.is_relative_to(base) else place
+    # The stroke in it keeps it apart from the names in notebooks/.
+    return ("./" if len(inside.parts) == 1 else "") + inside.with_suffix("").as_posix()
+
+
+def key_of(path: Path, root: Path) -> str:
+    """What the files of a notebook are called: as no other notebook's, whatever folder that lies in."""
+    name = name_of(path, root)
+    if "/" not in name:
+        return name
+    return f"{path.stem}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """A notebook of format 4 that names its kernel. Raises NotebookError for any other file."""
     try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("nbformat") if isinstance(content, dict) else None
         source = nbformat.read(path, as_version=4)
+        nbformat.validate(source)
+    except OSError as error:
+        raise NotebookError(f"{path.name}: {error.strerror or error}") from error
     except Exception as error:
-        raise ParameterError(f"{path.name}: not a notebook: {str(error).splitlines()[0]}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise NotebookError(f"{path.name}: not a notebook: {reason}") from error
+    if version != 4:
+        raise NotebookError(f"{path.name}: a notebook of format {version!r}, and 4 is needed: save it in JupyterLab")
+    kernel = source.metadata.get("kernelspec", {})
+    if not isinstance(kernel, dict) or not isinstance(kernel.get("name"), str) or not kernel["name"]:
+        raise NotebookError(f"{path.name}: names no kernel (kernelspec.name in its metadata): choose one in JupyterLab")
+    return source
+
+
+def _limit(source: NotebookNode, path: Path, options: Options) -> float:
+    if options.time_limit is not None:
+        return options.time_limit
+    own = source.metadata.get("eqprop", {})
+    own = own.get("time_limit", {}) if isinstance(own, dict) else own
+    limit = own.get(options.profile, PROFILES[options.profile]) if isinstance(own, dict) else None
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= LONGEST:
+        raise NotebookError(
+            f"{path.name}: eqprop.time_limit in its metadata must be {{profile: seconds}}, seconds above 0, got {own!r}"
+        )
+    return float(limit)
+
+
+def plan_notebook(path: Path, options: Options) -> Plan:
+    """Read a notebook, check the given parameters against its tagged cell.
+
+    Raises NotebookError for a notebook that cannot be run, ParameterError for values it does not accept.
+    """
+    source = read_notebook(path)
     declared = read_parameters(source, path.stem)
     parameters = check_parameters(declared, options.parameters, path.stem)
     if "profile" in parameters:
@@ -98,21 +167,27 @@ def plan_notebook(path: Path, options: Options) -> Plan:
         parameters = {"profile": options.profile} | parameters
     if options.seeds and "seed" not in declared:
         raise ParameterError(f"{path.stem}: --seeds needs a parameter 'seed'")
-    limits = PROFILES | dict(source.metadata.get("eqprop", {}).get("time_limit", {}))
-    limit = options.time_limit if options.time_limit is not None else float(limits[options.profile])
-    return Plan(path, source, declared, parameters, limit)
+    limit = _limit(source, path, options)
+    return Plan(path, name_of(path, options.root), key_of(path, options.root), source, declared, parameters, limit)
 
 
 def jobs_of(plans: Sequence[Plan], options: Options) -> list[Job]:
-    """One job per notebook, or one per notebook and seed (those write no figures)."""
-    folder = options.output / "notebooks"
-    if not options.seeds:
-        figures = options.output / "figures"
-        return [
-            Job(p.path.stem, p.path, folder / p.path.name, p.parameters, p.limit, figures, options.env) for p in plans
-        ]
-    keys = [(plan, seed, f"{plan.path.stem}-seed{seed}") for plan in plans for seed in options.seeds]
-    return [
-        Job(key, p.path, folder / f"{key}.ipynb", {**p.parameters, "seed": seed}, p.limit, None, options.env)
-        for p, seed, key in keys
-    ]
+    """One job per notebook, or one per notebook and seed (those write no figures). Each has files of its own.
+
+    Raises ParameterError for one notebook given twice, or two whose files would have the same names.
+    """
+    folder, figures = options.output / "notebooks", options.output / "figures"
+    seeds: Sequence[int | None] = options.seeds or [None]
+    jobs = []
+    for plan in plans:
+        for seed in seeds:
+            key = plan.key if seed is None else f"{plan.key}-seed{seed}"
+            parameters = dict(plan.parameters) | ({} if seed is None else {"seed": seed})
+            drawn = figures / key if seed is None else None
+            output = folder / f"{key}.ipynb"
+            jobs.append(Job(key, plan.path, output, parameters, plan.limit, drawn, options.env, plan.name))
+    twice = {job.key: job for job in jobs}
+    if len(twice) < len(jobs):
+        both = next(job for job in jobs if twice[job.key] is not job)
+        raise ParameterError(f"{both.notebook} and {twice[both.key].notebook} would share the files of {both.key!r}")
+    return jobs

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
 from tqdm import tqdm
 
-from eqprop_lab.regression.baseline import Baseline, compare, load_baseline, rebaseline
-from eqprop_lab.regression.clean import CleanError, committed_copy, source_hash
-from eqprop_lab.regression.execute import Execution, execute_all
-from eqprop_lab.regression.files import drop_figures, ensure_writable, publish_figures, write_text
+from eqprop_lab.regression.baseline import Baseline, compare, entry_problems, read_baseline, rebaseline
+from eqprop_lab.regression.execute import Execution, Job, execute_all
+from eqprop_lab.regression.files import ensure_writable, locked
 from eqprop_lab.regression.outputs import hidden_errors, metrics_of, provenance_of
-from eqprop_lab.regression.parameters import ParameterError
-from eqprop_lab.regression.plan import Options, Plan, jobs_of, plan_notebook
+from eqprop_lab.regression.parameters import NotebookError, ParameterError
+from eqprop_lab.regression.plan import Options, Plan, jobs_of, key_of, name_of, plan_notebook
+from eqprop_lab.regression.publish import committed, publish
 from eqprop_lab.regression.report import NotebookResult, write_reports
 
 
@@ -38,81 +39,112 @@ class Run:
 def judge(execution: Execution, plan: Plan, baseline: Baseline, options: Options) -> NotebookResult:
     """Turn an execution into a result: cell errors, hidden errors, thread errors, metrics against the baseline."""
     job = execution.job
-    result = NotebookResult(job.key, job.notebook.stem, "failed", execution.seconds, parameters=dict(job.parameters))
+    result = NotebookResult(job.key, plan.name, "failed", execution.seconds, parameters=dict(job.parameters))
     result.seed = job.parameters.get("seed")
     result.problems = ([execution.error] if execution.error else []) + list(dict.fromkeys(execution.thread_errors))
     if not job.output.exists():
         result.problems = result.problems or ["no executed notebook was written"]
         return result
     result.executed = job.output.relative_to(options.output).as_posix()
-    executed = nbformat.read(job.output, as_version=4)
+    try:
+        _look_inside(result, execution, plan, baseline, options)
+    except Exception as error:
+        # Whatever a notebook has put into its outputs, it spoils its own row and no other.
+        result.problems.append(f"{job.output.name} cannot be judged: {type(error).__name__}: {error}")
+    result.status = "failed" if result.problems else "passed"
+    return result
+
+
+def _look_inside(
+    result: NotebookResult, execution: Execution, plan: Plan, baseline: Baseline, options: Options
+) -> None:
+    executed = nbformat.read(execution.job.output, as_version=4)
     result.metrics, wrong = metrics_of(executed)
     result.provenance = provenance_of(executed)
     if execution.error is None:
         hidden = hidden_errors(executed)
         result.problems += [p for p in hidden if not (execution.thread_errors and "Exception in thread" in p)]
         result.problems += wrong or _baseline_problems(result, plan, baseline, options)
-    result.status = "failed" if result.problems else "passed"
-    return result
 
 
 def _baseline_problems(result: NotebookResult, plan: Plan, baseline: Baseline, options: Options) -> list[str]:
     if not result.metrics:
         return ["no metric was recorded: a notebook without a number cannot notice a wrong gradient"]
+    entries = baseline.get(plan.name)
+    if entries is not None and (problems := entry_problems(plan.name, entries)):
+        return problems
     if options.rebaseline:
         return []
-    entries = baseline.get(plan.path.stem)
     if entries is None:
         if options.update:
             result.notes.append("no baseline yet: run with --seeds 0,1,2,3,4 --rebaseline")
             return []
-        return [f"no baseline for {plan.path.stem}; run with --seeds 0,1,2,3,4 --rebaseline"]
+        return [f"no baseline for {plan.name}; run with --seeds 0,1,2,3,4 --rebaseline"]
     compared = options.profile == "smoke" and plan.changed <= {"seed", "profile"}
     if not compared:
         result.notes.append("values not compared: the baseline belongs to the smoke profile and default parameters")
     return compare(result.metrics, entries, values=compared)
 
 
-def publish(result: NotebookResult, plan: Plan, options: Options) -> None:
-    """Rewrite the committed outputs and figures of a green notebook; a copy that may not be committed turns it red."""
-    executed = nbformat.read(options.output / result.executed, as_version=4)
-    try:
-        if source_hash(nbformat.read(plan.path, as_version=4)) != source_hash(plan.source):
-            raise CleanError("the notebook was edited during the run; run it again")
-        copy = committed_copy(plan.source, executed, options.root)
-        write_text(plan.path, nbformat.writes(copy) + "\n")
-        figures = publish_figures(options.output / "figures", options.root / "figures", result.notebook)
-    except (CleanError, OSError) as error:
-        result.status = "failed"
-        result.problems.append(f"not updated: {error}")
-        return
-    result.notes.append(f"committed outputs rewritten, {len(figures)} figures")
-
-
 def run_notebooks(paths: Sequence[Path], options: Options) -> Run:
-    """Run the notebooks and write the report. Everything that can be wrong before is raised before any work.
+    """Run the notebooks and write the report. What is wrong with the request is raised before any work.
 
-    Raises ParameterError, BaselineError, FolderError. An interrupted run returns too, with what had finished.
+    A notebook that cannot be run has a row that says why, and the others run. Raises ParameterError, BaselineError,
+    FolderError (also where another run is at work in the same folder). An interrupted run returns too, with what had
+    finished.
     """
-    plans = {path.stem: plan_notebook(path, options) for path in paths}
+    paths = list(dict.fromkeys(paths))
+    plans, spoilt = plan_all(paths, options)
     if options.update and (options.profile != "smoke" or options.seeds or any(p.changed for p in plans.values())):
         raise ParameterError("--update needs the smoke profile and the default parameters")
-    baseline = load_baseline(options.baseline)
+    baseline = read_baseline(options.baseline)
     jobs = jobs_of(list(plans.values()), options)
-    for folder in (options.output / "notebooks", options.output / "figures"):
-        ensure_writable(folder)
+    with locked(options.output, "give another --output"), committed(options) as lines:
+        for folder in (options.output / "notebooks", options.output / "figures"):
+            ensure_writable(folder)
+        finished, interrupted = _execute(jobs, plans, baseline, options)
+        run = Run(_rows(paths, jobs, finished, spoilt, plans), interrupted=interrupted, lines=list(lines))
+        try:
+            run.report = write_reports(run.results, options.output, options.profile)
+        except OSError as error:
+            # The table of what was computed is still printed; the executed notebooks are on disk already.
+            run.error = f"cannot write the report to {options.output}: {error.strerror or error}"
+            return run
+        if options.rebaseline and run.green:
+            run.lines += rebaseline(baseline, _by_seed(run.results), options.baseline)
+    return run
+
+
+def plan_all(paths: Sequence[Path], options: Options) -> tuple[dict[Path, Plan], dict[Path, NotebookResult]]:
+    """The plans by path, and a red row for each notebook that cannot be run. Raises ParameterError for the request."""
+    plans: dict[Path, Plan] = {}
+    spoilt: dict[Path, NotebookResult] = {}
+    for path in paths:
+        try:
+            plans[path] = plan_notebook(path, options)
+        except NotebookError as error:
+            name, key = name_of(path, options.root), key_of(path, options.root)
+            spoilt[path] = NotebookResult(key, name, "failed", problems=[str(error)])
+    return plans, spoilt
+
+
+def _execute(
+    jobs: Sequence[Job], plans: Mapping[Path, Plan], baseline: Baseline, options: Options
+) -> tuple[dict[str, NotebookResult], bool]:
+    """(what has finished by key, whether the rest was interrupted)."""
     finished: dict[str, NotebookResult] = {}
-    for plan in plans.values():
-        drop_figures(options.output / "figures", plan.path.stem)
-    cells = sum(len(nbformat.read(job.notebook, as_version=4).cells) + bool(job.parameters) for job in jobs)
-    interrupted = False
+    for job in jobs:
+        if job.figures is not None:
+            shutil.rmtree(job.figures, ignore_errors=True)
+    cells = sum(len(plans[job.notebook].source.cells) + bool(job.parameters) for job in jobs)
     with tqdm(total=cells, unit="cell", disable=None if options.progress_bar else True, leave=False) as bar:
 
         def done(execution: Execution) -> None:
-            plan = plans[execution.job.notebook.stem]
-            result = finished[execution.job.key] = judge(execution, plan, baseline, options)
+            job, plan = execution.job, plans[execution.job.notebook]
+            result = judge(execution, plan, baseline, options)
             if options.update and result.status == "passed":
-                publish(result, plan, options)
+                publish(result, plan, job, options)
+            finished[job.key] = result
             bar.set_postfix_str(f"{result.key} {result.status}")
 
         def advance(total: int) -> None:
@@ -121,21 +153,26 @@ def run_notebooks(paths: Sequence[Path], options: Options) -> Run:
         try:
             execute_all(jobs, options.output / "logs", options.jobs, done, advance)
         except KeyboardInterrupt:
-            interrupted = True
-    results = [
-        finished.get(job.key) or NotebookResult(job.key, job.notebook.stem, "not run", problems=["interrupted"])
-        for job in jobs
-    ]
-    run = Run(results, interrupted=interrupted)
-    try:
-        run.report = write_reports(results, options.output, options.profile)
-    except OSError as error:
-        # The table of what was computed is still printed; the executed notebooks are on disk already.
-        run.error = f"cannot write the report to {options.output}: {error.strerror or error}"
-        return run
-    if options.rebaseline and run.green:
-        run.lines = rebaseline(baseline, _by_seed(results), options.baseline)
-    return run
+            return finished, True
+    return finished, False
+
+
+def _rows(
+    paths: Sequence[Path],
+    jobs: Sequence[Job],
+    finished: Mapping[str, NotebookResult],
+    spoilt: Mapping[Path, NotebookResult],
+    plans: Mapping[Path, Plan],
+) -> list[NotebookResult]:
+    rows = []
+    for path in paths:
+        if path in spoilt:
+            rows.append(spoilt[path])
+        for job in jobs:
+            if job.notebook == path:
+                missing = NotebookResult(job.key, plans[path].name, "not run", problems=["interrupted"])
+                rows.append(finished.get(job.key) or missing)
+    return rows
 
 
 def _by_seed(results: Sequence[NotebookResult]) -> dict[str, dict[int, dict[str, float]]]:

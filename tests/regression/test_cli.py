@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,9 @@ def test_notebooks_by_number_name_and_path(root: Path, tmp_path: Path) -> None:
         (["--seeds", "0,1", "-p", "seed", "3"], "not both"),
         (["--seeds", "0,1", "--rebaseline", "--profile", "full"], "needs the smoke profile"),
         (["--time-limit", "0"], "--time-limit must be above 0"),
+        (["--time-limit", "nan"], "--time-limit must be above 0"),
+        (["--time-limit", "inf"], "--time-limit must be above 0 seconds and at most a week, got inf"),
+        (["-p", "seed", "1", "-p", "seed", "2"], "-p sets a parameter twice: seed, seed"),
         (["--jobs", "0"], "--jobs must be at least 1"),
         (["--parameters", "absent.yaml"], "No such file"),
         (["-p", "sed", "3"], "00_start: unknown parameter 'sed'; did you mean 'seed'"),
@@ -112,3 +117,41 @@ def test_an_empty_series_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(project(tmp_path / "empty"))
     assert cli.main([]) == 2
     assert set(plan.PROFILES) == {"smoke", "full", "cuda"}
+
+
+def test_a_name_that_means_two_files_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "00_start.ipynb"
+    other.write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match="00_start.ipynb is there twice, .*: give the one you mean as a path"):
+        find_notebooks(["00_start.ipynb"], root)
+    assert find_notebooks(["./00_start.ipynb"], root) == [other]
+    assert find_notebooks(["00_start"], root) == [root / "notebooks" / "00_start.ipynb"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_being_told_to_end_is_an_interruption(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        with cli.interruptible():
+            signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+
+
+def test_an_ignored_signal_stays_ignored_and_other_threads_change_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with cli.interruptible():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    seen: list[object] = []
+
+    def elsewhere() -> None:
+        with cli.interruptible():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]

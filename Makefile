@@ -49,8 +49,8 @@ install: $(STAMP)  ## make .venv from the pinned list (every target below does i
 lab: $(STAMP)  ## open JupyterLab on the series
 	@root=$$([ "$$(id -u)" != 0 ] || echo --allow-root); \
 	quiet=$$([ "$$(uname -s)" = Darwin ] || [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || echo --no-browser); \
+	export JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}"; \
 	exec $(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(START) \
-	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	  $$root $$quiet $(LAB_ARGS)
 
 test: $(STAMP)  ## run all tests, with coverage

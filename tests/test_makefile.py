@@ -20,7 +20,7 @@ case "$*" in
   *version_info*) exit {too_old} ;;
   *sys.version*) echo 3.9.1 ;;
   "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-  *) echo "$*" >> calls.txt ;;
+  *) echo "$*" >> calls.txt; echo "$JUPYTER_CONFIG_PATH" > config.txt ;;
 esac
 """
 
@@ -104,6 +104,13 @@ def test_lab_opens_the_first_notebook_from_the_root(checkout: Path) -> None:
     assert f"--ServerApp.root_dir={checkout}" in call
     assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in call
     assert call.endswith(" --port=9000")
+
+
+@pytest.mark.parametrize("own", ["", "/etc/somewhere"])
+def test_lab_reads_the_projects_settings_before_the_users(checkout: Path, own: str) -> None:
+    make(checkout, "lab", JUPYTER_CONFIG_PATH=own)
+    path = (checkout / "config.txt").read_text(encoding="utf-8").strip()
+    assert path == f"{checkout}/jupyter{own and ':' + own}"
 
 
 def test_bench_runs_every_script(checkout: Path) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 from eqprop_lab.notebook.series import series, series_table
 
 ROOT = Path(__file__).resolve().parent.parent
-# Keys of a result in the order of the rows, each with the way its network is trained.
-ROWS = {"eqprop": "EqProp", "response": "EqProp", "backprop": "backprop"}
+# Keys of a result in the order of the rows, each with the way its network is trained. `response` solves the linear
+# equation that a vanishing nudge leaves: recurrent backprop, of which EqProp with its finite nudges is the finite form.
+ROWS = {"eqprop": "EqProp", "response": "recurrent backprop", "backprop": "backprop"}
 # The notebook that tells about the results of an equilibrium network.
 NOTEBOOKS = {"LoopedMLP": "04_looped_mlp", "ConvEqProp": "05_conv_eqprop"}
 

@@ -5,7 +5,7 @@
 
 Autograd runs outside the block, the estimator inside: no graph through the relaxation. dL/dx needs no phase of its own,
 it is read off the same displacement through the drive.
-Source: Nest and Ernoult 2024, arXiv:2409.03372 (energy-based blocks inside feed-forward networks).
+Source: Nest and Ernoult 2024, arXiv:2409.03306 (energy-based blocks inside feed-forward networks).
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
-"""Estimators with nudged phases of finite beta: what a physical system could do.
+"""Estimators with nudged phases of finite beta.
 
     one_sided    states at +beta and 0                                                           error beta^1
     centered     states at +beta and -beta, one batch of 2B                                      error beta^2
     holomorphic  N complex nudges beta exp(2 pi i k/N), first Fourier coefficient                error beta^N
     asymmetric   centered, nudged step with force(s) + (J^T - J)(s - s*): directed models too    error beta^2
+
+The first two compare settled states, which a physical system can hold and read; `holomorphic` needs complex states,
+`asymmetric` the transpose. For a model with `mean_difference`, `centered` is a simulation only: it relaxes M and D
+themselves. No device reads D: it would subtract two states that it measured, noise and all.
 
 Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024; Laborieux et al. 2021, doi:10.3389/fnins.2021.633674;
 Laborieux and Zenke 2022, arXiv:2209.00530 (holomorphic); Scurria et al. 2026, arXiv:2602.03670 (asymmetric).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import html
 import io
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
 from eqprop_lab.notebook.output import emit
+from eqprop_lab.notebook.picture import img_html, picture_bundle
 from eqprop_lab.notebook.session import current_session, has_session
 from eqprop_lab.notebook.style import encode_png, fit_png, style_context
 from eqprop_lab.training.files import replace_file
@@ -55,11 +55,8 @@ def show(fig: Figure, name: str, alt: str, caption: str, parameters: dict[str, A
         _write(Path(folder), name, png, _svg(fig, name, alt), _entry(alt, caption, parameters))
     width = round(fig.get_size_inches()[0] * _DPI / 2)
     _close_in_pyplot(fig)
-    emit(
-        {"image/png": base64.b64encode(png).decode(), "text/plain": alt},
-        metadata={"image/png": {"alt": alt, "width": width}},
-    )
-    # JupyterLab and nbconvert's default template drop the alt text of a PNG, so it is on the page as well.
+    emit(*picture_bundle(png, alt, width, img_html(png, alt, width)))
+    # Who sees the picture may want its description too.
     details = f"<details><summary>Description of the picture</summary>{html.escape(alt)}</details>"
     emit({"text/markdown": f"**Figure.** {caption}\n\n{details}", "text/plain": caption})
 

@@ -1,4 +1,4 @@
-"""Shared by explorers and cockpit: `<img alt>` in a widget, errors as alerts, a PNG for static pages."""
+"""Pictures as pages need them: `<img alt>` in widgets and outputs, errors as alerts, a copy for static pages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import ipywidgets as widgets
 
 from eqprop_lab.notebook.output import emit
-from eqprop_lab.notebook.style import fit_png
+from eqprop_lab.notebook.style import fit_png, one_to_one
 
 STORED_BYTES = 48 * 1024
 """The copy a notebook stores beside the live widget: 256 colours are enough for a page that cannot run it."""
 
-# On a live page the widget shows the sentence itself; the copy for pages without JavaScript then steps back.
+# On a live page the widget shows picture and sentence itself; the copy for other pages then steps back.
 _STYLE = (
     "<style>.jp-OutputArea:has(.eqprop-live) .eqprop-static,"
     ".cell_container:has(.eqprop-live) .eqprop-static{display:none}</style>"
@@ -34,15 +34,31 @@ def title_html(title: str) -> str:
     return f"{_STYLE}<strong>{html.escape(title)}</strong>"
 
 
-def image_html(png: bytes, alt: str, width: float) -> str:
-    """`<img alt>` of `width` CSS pixels with its sentence below."""
+def img_html(png: bytes, alt: str, width: float) -> str:
+    """`<img alt>` of `width` CSS pixels, or of the page's width where that is less."""
     data, text = base64.b64encode(png).decode(), html.escape(alt, quote=True)
     return (
-        f'<figure style="margin:0;line-height:1.4"><img class="eqprop-picture" alt="{text}" '
-        f'src="data:image/png;base64,{data}" style="width:{width:.0f}px;max-width:100%;height:auto">'
-        # The sentence is the alt text already: a screen reader need not hear it twice.
-        f'<figcaption aria-hidden="true">{text}</figcaption></figure>'
+        f'<img class="eqprop-picture" alt="{text}" src="data:image/png;base64,{data}" width="{width:.0f}" '
+        f'style="width:{width:.0f}px;max-width:100%;height:auto">'
     )
+
+
+def image_html(png: bytes, alt: str, width: float) -> str:
+    """`<img alt>` of `width` CSS pixels with its sentence below."""
+    # The sentence is the alt text already: a screen reader need not hear it twice.
+    sentence = f'<figcaption aria-hidden="true">{html.escape(alt)}</figcaption>'
+    return f'<figure style="margin:0;line-height:1.4">{img_html(png, alt, width)}{sentence}</figure>'
+
+
+def picture_bundle(png: bytes, alt: str, width: float, page: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(data, metadata) of a picture: `page` is its HTML, which JupyterLab and nbconvert prefer; the rest take the PNG.
+
+    Both leave the alternative text of a PNG out. The PNG has one pixel for a CSS pixel: a notebook holds the picture
+    twice, and has to stay small.
+    """
+    small = one_to_one(png, width)
+    data = {"text/html": page, "image/png": base64.b64encode(small).decode(), "text/plain": alt}
+    return data, {"image/png": {"alt": alt, "width": round(width)}}
 
 
 def alert_html(message: str) -> str:
@@ -51,7 +67,7 @@ def alert_html(message: str) -> str:
         return ""
     return (
         '<div role="alert" class="eqprop-alert" style="border-left:4px solid #D55E00;padding:4px 8px;'
-        f'background:#fff4ec;color:#1a1a1a;white-space:pre-wrap">{html.escape(message)}</div>'
+        f'background:rgba(213,94,0,0.12);white-space:pre-wrap">{html.escape(message)}</div>'
     )
 
 
@@ -77,8 +93,12 @@ class LivePicture:
         return data, {"image/png": {"alt": self.alt, "width": round(self.picture_width)}}
 
     def _ipython_display_(self) -> None:
-        """Two outputs: the bundle, and the sentence for pages that show the PNG without its alt text."""
-        data, metadata = self._repr_mimebundle_()
-        emit(data, metadata=metadata)
-        sentence = f'<p class="eqprop-static"><em>{html.escape(self.alt)}</em></p>'
-        emit({"text/html": sentence, "text/plain": self.alt})
+        """Two outputs: the widget, and its picture with the sentence for every page that shows no widgets.
+
+        In one output the view of the widget would hide the picture on a page that knows views and has no state of them.
+        """
+        view = "application/vnd.jupyter.widget-view+json"
+        emit({view: self.widget._repr_mimebundle_()[view]})
+        png = fit_png(self.png, STORED_BYTES)
+        page = f'<div class="eqprop-static">{image_html(png, self.alt, self.picture_width)}</div>'
+        emit(*picture_bundle(png, self.alt, self.picture_width, page))

@@ -36,7 +36,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 MAX_PNG_BYTES = 80 * 1024
 """Largest picture a notebook stores."""
 
-_TRUE_COLOUR_BYTES = 40 * 1024
+_TRUE_COLOUR_BYTES = 8 * 1024
 
 _WITH_ALPHA = Image.Quantize.FASTOCTREE
 """The one method of Pillow that gives a palette transparent colours; one round of k-means then spreads them well."""
@@ -131,7 +131,7 @@ def encode_png(figure: Figure, dpi: float) -> bytes:
 def fit_png(png: bytes, limit: int = MAX_PNG_BYTES) -> bytes:
     """The same picture in at most `limit` bytes: fewer colours first, then fewer pixels.
 
-    Above 40 KiB it has 256 colours in any case: a drawing looks the same in a third of the bytes.
+    Above 8 KiB it has 256 colours in any case: a drawing looks the same in a third of the bytes.
     """
     if len(png) <= min(limit, _TRUE_COLOUR_BYTES):
         return png
@@ -144,6 +144,14 @@ def fit_png(png: bytes, limit: int = MAX_PNG_BYTES) -> bytes:
             if len(smaller) <= limit:
                 return smaller
     raise ValueError(f"the picture does not fit into {limit} bytes even at a quarter of its size; draw less in it")
+
+
+def one_to_one(png: bytes, width: float) -> bytes:
+    """The same picture `width` pixels wide, in 64 colours: a stand-in for pages that cannot show the large one."""
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    size = (round(width), max(1, round(image.height * width / image.width)))
+    small = image.resize(size, Image.Resampling.LANCZOS).quantize(64, _WITH_ALPHA, 1, dither=Image.Dither.NONE)
+    return _encode(small, level=9)
 
 
 def _encode(image: Image.Image, level: int = 3) -> bytes:

@@ -35,6 +35,7 @@ _LISTEN = f"""() => {{
 }}"""
 _DONE = "wanted => eqpropReplies.length >= wanted || eqpropReplies.some(status => status !== 'ok')"
 _CELLS = f"() => {{ {_PANEL} return panel.content.model.toJSON().cells; }}"
+_SAVED = f"() => {{ {_PANEL} return !panel.context.model.dirty; }}"
 _SCROLL = f"async index => {{ {_PANEL} await panel.content.scrollToItem(index); }}"
 
 
@@ -102,6 +103,23 @@ class OpenNotebook:
         replies = self.page.evaluate("() => eqpropReplies")
         self.run = Run(replies, errors, indicator.get_attribute("data-status") or "")
         return self.run
+
+    def save(self) -> None:
+        """File > Save Notebook, until Lab says that it is saved."""
+        self.page.click("li.lm-MenuBar-item:has-text('File')")
+        self.page.locator("li.lm-Menu-item[data-command='docmanager:save']").click()
+        self.page.wait_for_function(_SAVED)
+
+    def toasts(self) -> list[str]:
+        """Texts of the notes that Lab lays over the page."""
+        return self.page.locator(".Toastify__toast").all_inner_texts()
+
+    def type_into_first_code_cell(self, text: str) -> None:
+        """A line of its own at the end of the first code cell."""
+        editor = self.page.locator(".jp-CodeCell .cm-content").first
+        editor.click()
+        self.page.keyboard.press("Control+End")
+        self.page.keyboard.type("\n" + text)
 
     def live(self) -> list[LivePart]:
         """Explorers and cockpits in the order of the notebook."""

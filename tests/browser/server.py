@@ -26,10 +26,6 @@ class JupyterServer:
         self.url = ""
         self._folder, self._project, self._log = folder, project, folder / "server.log"
         shutil.copytree(project / "notebooks", self.notebooks, ignore=shutil.ignore_patterns(".*"))
-        # Lab asks every new user whether to fetch news, whatever news_url is; the question is an alert on the page.
-        settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
-        settings.mkdir(parents=True)
-        (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
 
     def __enter__(self) -> JupyterServer:
         with self._log.open("wb") as log:
@@ -54,10 +50,8 @@ class JupyterServer:
     def _command(self) -> list[str]:
         options = {
             "IdentityProvider.token": "",
-            "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
             "LabApp.expose_app_in_browser": "True",
             "LabApp.extension_manager": "readonly",
-            "LabApp.news_url": "None",
             "ServerApp.ip": "127.0.0.1",
             "ServerApp.port": "0",
             "ServerApp.root_dir": str(self.root),
@@ -79,6 +73,8 @@ class JupyterServer:
         }
         return os.environ | {
             **{name: str(self._folder / place) for name, place in own.items()},
+            # As `make lab` does: the project's settings and the way it saves are part of what is tested.
+            "JUPYTER_CONFIG_PATH": str(self._project / "jupyter"),
             "EQPROP_RESULTS_DIR": str(self._project / "data" / "results"),
             "JUPYTER_PLATFORM_DIRS": "1",
             "OMP_NUM_THREADS": "1",

@@ -30,12 +30,20 @@ def _figure() -> Figure:
     return figure
 
 
+def _page_picture(data: dict[str, Any]) -> bytes:
+    """The PNG in the HTML of a bundle."""
+    return base64.b64decode(data["text/html"].partition("base64,")[2].partition('"')[0])
+
+
 def test_the_picture_has_its_alt_text_and_twice_the_pixels(shown: Outputs) -> None:
     show(_figure(), "nb01_line", ALT, "A *line* with $x^2$.")
     (data, metadata), (text, _) = shown
-    image = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
-    assert metadata["image/png"] == {"alt": ALT, "width": 400} and image.size == (800, 400)
-    assert data["text/plain"] == ALT
+    page = _page_picture(data)
+    assert metadata["image/png"] == {"alt": ALT, "width": 400} and Image.open(io.BytesIO(page)).size == (800, 400)
+    # The stand-in for pages that show no HTML.
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size == (400, 200)
+    assert data["text/plain"] == ALT and list(data)[0] == "text/html"
+    assert f'alt="{ALT}" src="data:image/png;base64,' in data["text/html"] and 'width="400"' in data["text/html"]
     assert text["text/markdown"].startswith("**Figure.** A *line* with $x^2$.\n")
     assert ALT in text["text/markdown"]
 
@@ -44,7 +52,7 @@ def test_a_crowded_picture_stays_small(shown: Outputs) -> None:
     figure = new_figure(4, 3)
     figure.subplots().imshow(np.random.default_rng(0).normal(size=(200, 300)))
     show(figure, "nb01_noise", "Dots of many colours without any order.", "Noise.")
-    assert len(base64.b64decode(shown[0][0]["image/png"])) <= MAX_PNG_BYTES
+    assert len(base64.b64decode(shown[0][0]["image/png"])) < len(_page_picture(shown[0][0])) <= MAX_PNG_BYTES
 
 
 def test_a_pyplot_figure_is_closed(shown: Outputs) -> None:
@@ -98,7 +106,7 @@ def test_files_and_index_are_written_when_asked_for(
     assert entry["parameters"] == {"seed": 5, "profile": "smoke"} and index["nb01_other"]["parameters"] == {"beta": 0.3}
     for kind in ("png", "svg"):
         assert entry["sha256"][kind] == hashlib.sha256((folder / f"nb01_line.{kind}").read_bytes()).hexdigest()
-    assert (folder / "nb01_line.png").read_bytes() == base64.b64decode(shown[0][0]["image/png"])
+    assert (folder / "nb01_line.png").read_bytes() == _page_picture(shown[0][0])
     assert [file.name for file in folder.iterdir() if file.name.startswith(".")] == []
 
 

@@ -75,8 +75,14 @@ def test_the_bundle_has_view_picture_and_sentence() -> None:
     assert metadata == {"image/png": {"alt": still.alt, "width": 200}}
 
 
-def test_a_page_without_widgets_gets_the_sentence_as_text_too(shown: Outputs) -> None:
+def test_a_page_without_widgets_gets_picture_and_sentence(shown: Outputs) -> None:
     still = _Still()
     still._ipython_display_()
-    assert shown[0] == still._repr_mimebundle_()
-    assert still.alt in shown[1][0]["text/html"] and "eqprop-static" in shown[1][0]["text/html"]
+    (view, _), (page, metadata) = shown
+    assert list(view) == ["application/vnd.jupyter.widget-view+json"]
+    assert list(page) == ["text/html", "image/png", "text/plain"] and page["text/plain"] == still.alt
+    parsed = _Tags(page["text/html"])
+    assert ("div", {"class": "eqprop-static"}) == parsed.tags[0] and parsed.text == still.alt
+    image = dict(parsed.tags)["img"]
+    assert image["alt"] == still.alt and (image["src"] or "").startswith("data:image/png;base64,")
+    assert metadata == {"image/png": {"alt": still.alt, "width": 200}}

@@ -44,9 +44,16 @@ def test_every_network_of_a_result_has_a_row(tmp_path: Path) -> None:
     net = "1x28x28-32-64-10, 50,698 parameters"
     assert rows == [
         f"| mnist | ConvEqProp, EqProp, {net} | `centered`, beta 0.03 | 99.00 ± 1.41 % | 2 | 4.0 s | {end}",
-        f"| mnist | ConvEqProp, EqProp, {net} | `response` | 97.00 ± 0.00 % | 2 | 4.0 s | {end}",
+        f"| mnist | ConvEqProp, recurrent backprop, {net} | `response` | 97.00 ± 0.00 % | 2 | 4.0 s | {end}",
         f"| mnist | BackpropCNN, backprop, {net} | autograd | 99.00 % | 1 | 5.0 s | {end}",
     ]
+
+
+@pytest.mark.parametrize("path", sorted((readme_tables.ROOT / "data" / "results").glob("*.json")), ids=lambda p: p.stem)
+def test_only_finite_nudges_are_called_eqprop(path: Path, tmp_path: Path) -> None:
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    for row in readme_tables.results_table(tmp_path).splitlines()[2:]:
+        assert (", EqProp, " in row) == ("`, beta " in row), row
 
 
 def test_two_recipes_for_one_network_are_told_apart(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def test_other_commands_work(command: str, tmp_path: Path) -> None:
     elif module == "pip":
         run(*words, "--dry-run", "--no-deps", "--no-build-isolation", "--quiet")
     elif module == "jupyterlab":
-        assert (ROOT / rest[0]).is_file() and run(*words[:3], "--version").strip()
+        assert all((ROOT / word.removeprefix("--config=")).is_file() for word in rest)
+        assert run(*words[:3], "--version").strip()
     elif module == "pytest" and not rest:
         assert "test_readme.py" in run(*words, "--collect-only", "-q", "tests/test_readme.py", "--no-cov")
     elif module == "eqprop_lab" and rest[0] == "train":
@@ -71,6 +72,25 @@ def test_other_commands_work(command: str, tmp_path: Path) -> None:
         run(*words, "--output", str(tmp_path / "runs"))
     else:
         run(*words[:3], *(str(tmp_path / word) if word == "out.ipynb" else word for word in rest))
+
+
+@pytest.mark.kernel
+def test_plain_papermill_only_warns_of_a_misspelt_name_and_the_runner_refuses(tmp_path: Path) -> None:
+    notebook, words = str(ROOT / "notebooks" / "00_start_here.ipynb"), ["-p", "sede", "3"]
+    command = [sys.executable, "-m", "papermill", "--prepare-only", notebook, str(tmp_path / "out.ipynb"), *words]
+    plain = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    warning = re.search(r"`(Passed unknown parameter: sede)`", README)
+    assert plain.returncode == 0 and warning and warning[1] in plain.stderr
+    command = [sys.executable, "-m", "eqprop_lab", "run", "00", "--output", str(tmp_path / "runs"), *words]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert refused.returncode != 0 and "sede" in refused.stdout + refused.stderr
+
+
+def test_start_says_what_the_first_run_costs_and_what_keeps_git_clean() -> None:
+    start = README[README.index("## Start") : README.index("## The series")]
+    assert re.search(r"first run [^.]*\bminutes\b", start) and re.search(r"\b\d+ MB\b", start)
+    assert "`git status` clean" in start and "jupyter/jupyter_server_config.py" in start
+    assert "/notebooks/my_*.ipynb" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_tables_are_up_to_date() -> None:

@@ -186,3 +186,45 @@ def test_wheel_works_outside_the_checkout(installed: Path, tmp_path: Path) -> No
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environ)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == eqprop_lab.__version__
+
+
+def test_every_tool_that_contributing_names_is_installed_by_the_default_extras() -> None:
+    """`make` installs lab and test; a first word in backticks that is a program must come with them."""
+    extras = project()["optional-dependencies"]
+    installed = {canonicalize_name(Requirement(line).name) for line in [*extras["lab"], *extras["test"]]}
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    commands = re.findall(r"`((?:\.venv/bin/)?[a-z][a-z-]+) [^`]+`", text)
+    programs = {Path(command).name for command in commands} - {"make", "git"}
+    assert "pre-commit" in programs and programs <= installed | {"python"}
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    modules = {match[1] for hook in hooks if (match := re.search(r"-m ([a-z]+)", hook["entry"]))}
+    assert modules and modules <= installed
+
+
+@pytest.mark.skipif(shutil.which("git") is None or os.name == "nt", reason="git is not installed")
+def test_pre_commit_hooks_run_without_a_network(tmp_path: Path) -> None:
+    for name in (".pre-commit-config.yaml", "pyproject.toml", "tools/strip_widget_state.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    # No link: a link would look for the packages beside itself.
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    (tmp_path / "untidy.py").write_text('"""A module."""\nx=1\n', encoding="utf-8")
+    closed = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
+    environ = {**os.environ, **closed, "PRE_COMMIT_HOME": str(tmp_path / "home"), "SKIP": "mypy"}
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
+
+    assert run("git", *identity, "init", "--quiet").returncode == 0
+    assert run(sys.executable, "-m", "pre_commit", "install").returncode == 0
+    assert run("git", "add", "--", ".pre-commit-config.yaml", "pyproject.toml", "tools", "untidy.py").returncode == 0
+    refused = run("git", *identity, "commit", "-m", "Untidy")
+    assert refused.returncode == 1 and "ruff format" in refused.stderr, refused.stderr
+    assert (tmp_path / "untidy.py").read_text(encoding="utf-8") == '"""A module."""\n\nx = 1\n'
+    assert run("git", "add", "untidy.py").returncode == 0
+    accepted = run("git", *identity, "commit", "-m", "Tidy")
+    assert accepted.returncode == 0, accepted.stderr

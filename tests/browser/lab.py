@@ -6,6 +6,7 @@ that are scrolled away as well.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,17 @@ class OpenNotebook:
         editor.click()
         self.page.keyboard.press("Control+End")
         self.page.keyboard.type("\n" + text)
+
+    def use_theme(self, name: str) -> None:
+        """Settings > Theme."""
+        self.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
+        self.page.locator(f"body[data-jp-theme-name='{name}']").wait_for(state="attached")
+
+    def screens(self, step: int = 4) -> Iterator[bytes]:
+        """PNGs of the page with every `step`-th cell scrolled to."""
+        for index in range(0, len(self.cells()), step):
+            self.page.evaluate(_SCROLL, index)
+            yield self.page.locator(".jp-Notebook").first.screenshot()
 
     def live(self) -> list[LivePart]:
         """Explorers and cockpits in the order of the notebook."""

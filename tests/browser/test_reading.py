@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.lab import OpenNotebook
+from tests.browser.pixels import white_blocks
 from tests.browser.server import JupyterServer
 
 if TYPE_CHECKING:
@@ -68,6 +69,19 @@ def test_open_run_all_save_and_close_leave_git_clean_and_ask_nothing(reader: Rea
         notebook.close()
     assert reader.git("status", "--porcelain") == ""
     assert "notification.jupyterlab-settings" not in reader.settings()
+
+
+def test_a_dark_theme_has_no_white_blocks(reader: Reader, tmp_path: Path) -> None:
+    notebook = reader.open()
+    try:
+        notebook.use_theme("JupyterLab Dark")
+        notebook.run_all()
+        assert notebook.live()
+        for number, screen in enumerate(notebook.screens()):
+            (tmp_path / f"{number}.png").write_bytes(screen)
+            assert white_blocks(screen) == [], f"screen {number}"
+    finally:
+        notebook.close()
 
 
 def test_what_a_reader_types_is_saved(reader: Reader) -> None:

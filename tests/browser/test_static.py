@@ -11,19 +11,18 @@ import io
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
-import numpy as np
 import pytest
 from nbformat import NotebookNode
 from PIL import Image
 
 from eqprop_lab.regression.clean import committed_copy
+from tests.browser.pixels import white_blocks
 from tests.browser.series import FOLDER, SERIES
 from tests.browser.tiny import COCKPIT, EXPLORER, FIGURE, write_notebook
 
@@ -185,12 +184,4 @@ def test_a_dark_page_has_no_white_blocks(name: str, browser: Browser, tmp_path: 
     with opened(browser, path, scripts=False) as page:
         shot = tmp_path / "page.png"
         page.screenshot(path=shot, full_page=True)
-        assert list(white_blocks(np.asarray(Image.open(shot).convert("L")))) == []
-
-
-def white_blocks(page: np.ndarray, side: int = 24) -> Iterator[tuple[int, int]]:
-    """(row, column) of the squares of `side` pixels that are white all over; letters and thin lines are none."""
-    height, width = (length // side * side for length in page.shape)
-    squares = page[:height, :width].reshape(height // side, side, width // side, side)
-    rows, columns = np.nonzero(squares.min(axis=(1, 3)) > 200)
-    yield from zip(side * rows, side * columns, strict=True)
+        assert white_blocks(shot.read_bytes()) == []

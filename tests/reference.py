@@ -2,7 +2,7 @@
 
 h = tanh(W h + u);   a = D (g + W^T a),  D = diag(1 - h^2),  g = W_out^T (softmax(z) - t)
 dL/dW = mean a h^T,  dL/dW_in = mean a x^T,  dL/db = mean a
-W = S f(sigma),  f = (1 + (m sigma/c)^2)^(-1/2),  sigma = v.S v (directed: ||A v||)
+W = S f(sigma),  f = (1 + (m sigma/c)^2)^(-1/2),  sigma = ||S||,  dsigma/dS = u v^T
 dL/dS = f G + <G, S> f'(sigma) dsigma/dS,  dL/dA = sym(dL/dS) (directed: dL/dS)
 """
 
@@ -25,9 +25,8 @@ def adjoint_gradients(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor) -> dic
     if bounded.cap is None:
         scale, slope, by_sigma = 1.0, 0.0, np.zeros_like(s)
     else:
-        v = p["W_rec.parametrizations.weight.0.basis"][:, 0]
-        sigma = v @ s @ v if bounded.symmetric else np.linalg.norm(s @ v)
-        by_sigma = np.outer(v if bounded.symmetric else s @ v / sigma, v)
+        left, sizes, right = np.linalg.svd(s)  # of its own: nothing that the model tracks
+        sigma, by_sigma = sizes[0], np.outer(left[:, 0], right[0])
         scale = (1 + (MARGIN * sigma / bounded.cap) ** 2) ** -0.5
         slope = -(scale**3) * MARGIN**2 * sigma / bounded.cap**2
     w = s * scale

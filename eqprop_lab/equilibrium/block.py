@@ -19,6 +19,7 @@ from eqprop_lab.equilibrium.contrast import INPUT, Settings
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings
 from eqprop_lab.equilibrium.guard import check_precision, equilibrium_model
 from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.equilibrium.sigma_vector import in_tracked, tracked
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.validation import one_of
 
@@ -28,7 +29,7 @@ class _Relaxed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, block: EquilibriumBlock, x: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.block = block
+        ctx.block, ctx.tracked = block, in_tracked()  # a backward pass may run in a thread of its own
         ctx.save_for_backward(x)
         model, settings = block.model, block.settings
         drive = model.drive(x)
@@ -44,7 +45,8 @@ class _Relaxed(torch.autograd.Function):
             return None, torch.zeros_like(x), *(torch.zeros_like(p) for p in block.model.parameters())
         # Linear in the cotangent only in the limit: the estimate is taken at size 1, where beta means what it says.
         x = x.detach().requires_grad_(ctx.needs_input_grad[1])
-        estimate = ESTIMATORS[block.estimator](block.model, x, lambda logits: v / size, block.settings)
+        with tracked(ctx.tracked):
+            estimate = ESTIMATORS[block.estimator](block.model, x, lambda logits: v / size, block.settings)
         scale = size * len(x)  # estimators give the mean over the batch, a cotangent wants the sum
         found = {name: scale * g for name, g in estimate.gradients.items()}
         return (None, found.get(INPUT), *(found.get(name) for name in names))

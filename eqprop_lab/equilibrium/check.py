@@ -3,8 +3,9 @@
     cosine = <g, g*> / (|g| |g*|),   norm_ratio = |g| / |g*|,   relative_error = |g - g*| / |g*|
 
 g* is the derivative of the cost itself by autograd, in float64, through 500 steps from a state relaxed to 1e-12: it
-uses no closed form of the model and no formula of the cost's slope, so it finds them wrong. Read the relative error: a
-cosine of 0.99 still hides an error of 12 %.
+uses no closed form of the model, no formula of the cost's slope and no vector that a bounded weight follows (sigma is
+found from the whole matrix), so it finds them wrong. Read the relative error: a cosine of 0.99 still hides an error of
+12 %.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from eqprop_lab.equilibrium.contrast import INPUT, trained_parameters
 from eqprop_lab.equilibrium.costs import make_cost
+from eqprop_lab.equilibrium.exact_sigma import sigma_errors, with_exact_sigma
 from eqprop_lab.equilibrium.gradients import Gradients, estimate_gradients
 from eqprop_lab.equilibrium.guard import equilibrium_model
 from eqprop_lab.equilibrium.relaxation import relax, settle
@@ -37,7 +39,15 @@ class Agreement:
 
 
 class GradientCheck(dict[str, Agreement]):
-    """{parameter name: Agreement}; prints as a table."""
+    """{parameter name: Agreement}; prints as a table.
+
+    Beside the estimator stands the parametrisation, {bounded weight: relative error of d sigma/dW}: `sigma` of the
+    vectors used here, converged, `sigma_followed` of those a training step uses at these weights.
+    """
+
+    def __init__(self, rows: dict[str, Agreement], sigma: dict[str, float], sigma_followed: dict[str, float]) -> None:
+        super().__init__(rows)
+        self.sigma, self.sigma_followed = sigma, sigma_followed
 
     @property
     def worst(self) -> float:
@@ -50,13 +60,17 @@ class GradientCheck(dict[str, Agreement]):
         rows += [
             f"{n:{width}}  {r.cosine:8.6f}  {r.norm_ratio:10.6f}  {r.relative_error:14.2e}" for n, r in self.items()
         ]
+        rows += [
+            f"d sigma/dW of {name}: error {error:.1e}, followed in training {self.sigma_followed[name]:.1e}"
+            for name, error in self.sigma.items()
+        ]
         return "\n".join(rows)
 
 
 def exact_gradients(model: EquilibriumModel, x: Tensor, y: Tensor, cost: str = "cross_entropy") -> Gradients:
     """The gradient of a float64 copy at its fixed point, by autograd. Warns ConvergenceWarning where there is none."""
     home = _wide(x.device)
-    twin = copy.deepcopy(model).to(home).double()
+    twin = with_exact_sigma(copy.deepcopy(model).to(home).double())
     targets = y.to(home).double() if y.is_floating_point() else y.to(home)
     inputs = x.to(home).double() if x.is_floating_point() else x.to(home)
     free = relax(twin, inputs, FREE_STEPS, TOL)
@@ -105,7 +119,9 @@ def check_gradient(
         model, x, y, estimator, beta, free_steps, nudged_steps, tol, cost=cost, solver=solver, points=points
     )
     exact = exact_gradients(model, x, y, cost)
-    return GradientCheck({name: agreement(value, exact[name]) for name, value in got.items()})
+    rows = {name: agreement(value, exact[name]) for name, value in got.items()}
+    twin = copy.deepcopy(model)  # looking at what a training step would use moves it
+    return GradientCheck(rows, sigma_errors(twin, following=False), sigma_errors(twin, following=True))
 
 
 @dataclass

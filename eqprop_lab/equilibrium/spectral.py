@@ -1,20 +1,22 @@
 """Weights whose operator norm stays strictly below a cap, smoothly, and the exact certificate.
 
-    W_eff = S / sqrt(1 + (m sigma / c)^2),    S = (A + A^T)/2 or A,    sigma ~ ||S||,    c the cap, m >= 1 a margin
+    W_eff = S / sqrt(1 + (m sigma / c)^2),    S = (A + A^T)/2 or A,    sigma = ||S||,    c the cap, m >= 1 a margin
 
 ``||W_eff|| = ||S|| / sqrt(1 + (m sigma/c)^2) < c`` as long as ``m sigma >= ||S||``: smooth in A, where a hard
-``min(1, c/sigma)`` has a kink at which float32 and float64 gradients differ.
+``min(1, c/sigma)`` has a kink at which float32 and float64 gradients differ. d sigma/dS = u v^T holds sigma's vectors,
+so they are a part of the gradient: `sigma_vector` says where they come from.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from eqprop_lab.equilibrium.sigma_vector import Bounded
+from eqprop_lab.equilibrium.top_vectors import Rows
 from eqprop_lab.validation import positive_int, real
 
-ROUNDS, GROWN = 4, 1.01
-MARGIN = 1.02  # covers the lag of the tracked sigma behind the true one; the certificate decides whether it was enough
+MARGIN = 1.02  # covers the lag of a followed sigma behind the true one
 
 
 def symmetric_part(matrix: Tensor) -> Tensor:
@@ -33,76 +35,50 @@ def exact_norm(weight: Tensor) -> float:
     return float(torch.linalg.matrix_norm(weight.detach().double().cpu(), ord=2))
 
 
-class BoundedNorm(nn.Module):
+class BoundedNorm(Bounded):
     """Parametrisation A -> W_eff, norm strictly below `cap` (None: no bound), symmetric on demand.
 
-    S is (A + A^T)/2, or A itself for ``symmetric=False``. sigma comes from a warm block Q of `vectors` orthonormal
-    vectors (per update of A, the top Ritz vectors in the space of [Q, SQ, SSQ]; a single power vector stalls on a
-    symmetric matrix, whose extreme eigenvalues come in pairs near +sigma and -sigma). The block moves only when A has
-    changed, so W_eff is constant within a settle and reading it has no side effect. The gradient flows through
-    ``sigma = |v^T S v|`` (symmetric) or ``||S v||``, with the top Ritz vector v held fixed.
+    S is (A + A^T)/2, or A itself for ``symmetric=False``. The gradient flows through ``sigma = |v^T S v|`` (symmetric)
+    or ``||S v||``, which is exact to first order where v is the top eigenvector of S, of S^T S; see `Bounded`. The
+    block holds `vectors` of them, of S itself where it is symmetric: the extreme eigenvalues of a symmetric matrix come
+    in pairs near +sigma and -sigma, which S^T S cannot tell apart.
 
-    Args: weight (n, n), the initial A, from which the block starts at its exact singular vectors; cap in (0, 1).
+    Args: weight (n, n), the initial A; cap in (0, 1).
     Raises: ValueError for a matrix that is not square or a cap outside (0, 1).
     """
 
-    basis: Tensor
+    SIZE = "size"
     size: Tensor
 
-    def __init__(self, weight: Tensor, cap: float | None, symmetric: bool = True, vectors: int = 4) -> None:
-        super().__init__()
+    def __init__(self, weight: Tensor, cap: float | None, symmetric: bool = True, vectors: int = 8) -> None:
+        super().__init__(min(positive_int("vectors", vectors), len(weight)))
         if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
             raise ValueError(f"weight must be a square matrix, got shape {tuple(weight.shape)}")
         self.cap = None if cap is None else real("cap (rho)", cap, above=0.0, below=1.0)
         self.symmetric = bool(symmetric)
-        matrix = self._matrix(weight.detach())
-        values, columns = torch.linalg.eigh(matrix if self.symmetric else matrix.mT @ matrix)
-        order = values.abs().argsort(descending=True)[: positive_int("vectors", vectors)]
-        self.register_buffer("basis", columns[:, order].clone())
-        self.register_buffer("size", values.abs().max().clone())  # of S, or of S^T S
-        self._seen: tuple[int, float] | None = None
-        self._register_load_state_dict_pre_hook(self._forget)
+        self.order = 1 if self.symmetric else 2
+        self.register_buffer("basis", weight.new_zeros(len(weight), self.vectors))
+        self.register_buffer("size", weight.new_zeros(()))  # of S, or of S^T S
+        self.start(weight)
 
     def _matrix(self, original: Tensor) -> Tensor:
         return symmetric_part(original) if self.symmetric else original
 
-    def _forget(self, *_: object) -> None:
-        # A checkpoint holds A and the block that belongs to it: the load itself is not an update.
-        self._seen = None
+    def _operator(self, weight: Tensor) -> Rows:
+        matrix = self._matrix(weight)
+        if self.symmetric:
+            return lambda rows: rows @ matrix
+        # A few long rows times a matrix are much quicker than the matrix times a few columns.
+        return lambda rows: (rows @ matrix.mT) @ matrix
 
-    @torch.no_grad()
-    def _track(self, original: Tensor, matrix: Tensor) -> None:
-        # Fused optimisers change a tensor without counting it as a new version: its size is looked at too.
-        flat = original.detach().flatten()
-        seen = (original._version, float(torch.dot(flat, flat)))
-        if self._seen is not None and seen != self._seen:
-            self._follow(matrix)
-        self._seen = seen
+    def _rows(self) -> Tensor:
+        return self.basis.mT.contiguous()
 
-    def _follow(self, matrix: Tensor) -> None:
-        """Move the block to the top Ritz vectors of the new S, in the space of [Q, SQ, SSQ]."""
+    def _laid_out(self, rows: Tensor) -> Tensor:
+        return rows.mT.contiguous()
 
-        def apply(block: Tensor) -> Tensor:
-            # A few long rows times a matrix are much quicker than the matrix times a few columns.
-            lead = block.mT.contiguous()
-            return (lead @ matrix).mT if self.symmetric else ((lead @ matrix.mT) @ matrix).mT
-
-        # A plain subspace step lags behind large updates: norm 1.05 was seen with cap 0.9. So a Krylov space, and
-        # another round as long as the estimate still grows.
-        for _ in range(ROUNDS):
-            once = apply(self.basis) / self.size
-            space = torch.linalg.qr(torch.cat([self.basis, once, apply(once) / self.size], 1)).Q
-            values, rotation = torch.linalg.eigh(space.mT @ apply(space))
-            order = values.abs().argsort(descending=True)[: self.basis.shape[1]]
-            self.basis.copy_(space @ rotation[:, order])
-            before = float(self.size)
-            self.size.copy_(values[order[0]].abs())
-            if float(self.size) <= GROWN * before:
-                break
-
-    def _scale(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        """(S v, 1 / sqrt(1 + (m sigma/c)^2)) at the held top Ritz vector v."""
-        v = self.basis[:, 0]
+    def _scale(self, matrix: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(S v, 1 / sqrt(1 + (m sigma/c)^2)) at the top vector v."""
         image = matrix @ v
         square = torch.dot(v, image) ** 2 if self.symmetric else torch.dot(image, image)
         assert self.cap is not None
@@ -110,20 +86,19 @@ class BoundedNorm(nn.Module):
 
     def forward(self, original: Tensor) -> Tensor:
         """A (n, n) -> W_eff (n, n)."""
+        return self._matrix(original) if self.cap is None else self.at(original, self.top(original))
+
+    def at(self, original: Tensor, v: Tensor) -> Tensor:
+        """A (n, n) -> W_eff (n, n) at sigma's vector v (n,)."""
         matrix = self._matrix(original)
-        if self.cap is None:
-            return matrix
-        self._track(original, matrix)
-        return matrix * self._scale(matrix)[1]
+        return matrix * self._scale(matrix, v)[1]
 
     def pull_back(self, original: Tensor, by_weight: Tensor) -> Tensor:
-        """dL/dA from dL/dW_eff (n, n), the derivative of `forward` at the held block, in closed form."""
+        """dL/dA from dL/dW_eff (n, n), the derivative of `forward`, in closed form."""
         if self.cap is None:
             return self._matrix(by_weight)
-        matrix = self._matrix(original)
-        self._track(original, matrix)
-        image, scale = self._scale(matrix)
-        v = self.basis[:, 0]
+        matrix, v = self._matrix(original), self.top(original)
+        image, scale = self._scale(matrix, v)
         # d scale / d square = -scale^3 (m/c)^2 / 2;  d square / dS = 2 (v.Sv) v v^T, or 2 (S v) v^T
         along = torch.dot(by_weight.flatten(), matrix.flatten()) * -(scale**3) * (MARGIN / self.cap) ** 2
         left = torch.dot(v, image) * v if self.symmetric else image

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
+from eqprop_lab.equilibrium.sigma_vector import fingerprint, tracked
 from eqprop_lab.models.base import EquilibriumModel, State
 from eqprop_lab.models.bounded_map import BoundedMap, raw_norm
 from eqprop_lab.models.inputs import check_shape
@@ -51,7 +52,7 @@ class Layer(nn.Module):
         fan_in = math.prod(linear.weight_shape[1:])
         self.weight = nn.Parameter(torch.randn(linear.weight_shape) / math.sqrt(fan_in))
         self.bias = nn.Parameter(torch.zeros(linear.bias_shape))
-        self._certified: tuple[tuple[int, float], float] | None = None
+        self._certified: tuple[Tensor, float] | None = None
 
     def bound(self, cap: float | None, start: float) -> None:
         """Scale the weight to the effective norm `start` and keep it strictly below `cap`."""
@@ -59,17 +60,16 @@ class Layer(nn.Module):
         factor = raw_norm(start, cap) / bounded.sigma
         with torch.no_grad():
             self.weight.mul_(factor)
-        parametrize.register_parametrization(self, "weight", bounded.scaled(factor))
+        parametrize.register_parametrization(self, "weight", bounded.scaled(factor, self.weight))
 
     def certified_norm(self) -> float:
         """Certified bound of the norm of the effective weight, computed anew when the weight has changed."""
-        with torch.no_grad():
-            weight = self.weight
-            flat = self.get_parameter("parametrizations.weight.original").flatten()
-            key = flat._version, float(torch.dot(flat, flat))
-        if self._certified is None or self._certified[0] != key:
-            self._certified = key, self.linear.norm_bound(weight)
-        return self._certified[1]
+        with torch.no_grad(), tracked(False):
+            mark = fingerprint(self.get_parameter("parametrizations.weight.original"))
+            held = self._certified
+            if held is None or not torch.equal(held[0], mark):
+                self._certified = held = mark, self.linear.norm_bound(self.weight)
+        return held[1]
 
 
 class LayeredModel(EquilibriumModel):

@@ -21,6 +21,7 @@ from eqprop_lab.acceleration import compile_model, keep_freed_memory, pick_devic
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, make_settings
 from eqprop_lab.equilibrium.guard import check_trainable, original
+from eqprop_lab.equilibrium.sigma_vector import bounded_weights, follow_updates, sigma_error, tracked
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.models.inputs import check_pair
 from eqprop_lab.training import checkpoint, evaluation, plan
@@ -105,6 +106,7 @@ class EqPropTrainer:
         self.parameters = dict(self.model.named_parameters())  # walking the modules costs more than a small product
         # What a forward pass of an ordinary module may move; an equilibrium model moves nothing.
         self.statistics = [] if isinstance(model, EquilibriumModel) else list(self.model.buffers())
+        self.bounds = bounded_weights(self.model)
         self.lr, self.weight_decay = real("lr", lr, above=0.0), real("weight_decay", weight_decay, at_least=0.0)
         self.optimizer = make_optimizer(optimizer, self.model, self.lr, self.weight_decay)
         self.schedule = None if schedule is None else one_of("schedule", schedule, SCHEDULES)
@@ -141,12 +143,13 @@ class EqPropTrainer:
         """
         for parameter in self.parameters.values():
             parameter.grad = None
-        with unspoiled(self.statistics):
+        with unspoiled(self.statistics), tracked():
             loss, logits, residual = self._gradients(x, y)
             norm = check_step(loss, self.parameters, clipping=self.clip_norm is not None)
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
         self.optimizer.step()
+        follow_updates(self.bounds)
         if self.scheduler is not None:
             self.scheduler.step()
         return loss.detach(), logits.detach(), residual
@@ -261,6 +264,7 @@ class EqPropTrainer:
             "train_accuracy": correct / seen,
             "residual": residual,
             "norm": norm,
+            "sigma_error": sigma_error(self.model),
             "seconds": seconds,
         }
 

@@ -24,7 +24,10 @@ def test_the_table_is_the_comparison_with_the_adjoint() -> None:
     assert table.keys() == exact.keys() and 0 < table.worst < 1e-3
     assert all(0.999 < row.cosine <= 1 + 1e-9 and abs(row.norm_ratio - 1) < 1e-3 for row in table.values())
     lines = str(table).splitlines()
-    assert len(lines) == 1 + len(table) and "relative error" in lines[0] and "W_in.weight" in lines[1]
+    assert (
+        len(lines) == 1 + len(table) + len(table.sigma) and "relative error" in lines[0] and "W_in.weight" in lines[1]
+    )
+    assert lines[-1].startswith("d sigma/dW of W_rec.weight: error ") and table.sigma["W_rec.weight"] <= 1e-6
 
 
 def test_too_few_steps_and_a_large_beta_show() -> None:

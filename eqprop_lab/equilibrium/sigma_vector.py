@@ -1,0 +1,229 @@
+"""sigma's vector: which one a bounded weight uses, and when it is found anew.
+
+    read in a training step (`tracked`)   a block that `follow` moves once an update, a few products
+    read anywhere else                    converged, angle to the true vector <= 1e-9 (float64), 1e-7 (others)
+
+A block not known to belong to its weight (loaded, copied, cast, written by anybody but the optimiser, moved far)
+is estimated anew. Reading changes neither the block nor what a training computes.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from eqprop_lab.equilibrium.top_vectors import TOLERANCE, Rows, TopVectors, converge, follow
+
+LARGE = 0.2  # relative change of a weight from which on nothing is followed
+LAG = 1.01  # a block whose sigma is this much too small belongs to no weight
+FRESH = 2  # vectors drawn at random beside the block
+
+
+class _Mode(threading.local):
+    tracked = False
+
+
+_MODE = _Mode()
+
+
+def in_tracked() -> bool:
+    """Whether this thread reads bounded weights as a training step does."""
+    return _MODE.tracked
+
+
+@contextmanager
+def tracked(on: bool = True) -> Iterator[None]:
+    """Bounded weights at the vectors that follow the updates, for the body of a training step."""
+    before, _MODE.tracked = _MODE.tracked, on
+    try:
+        yield
+    finally:
+        _MODE.tracked = before
+
+
+@lru_cache(maxsize=64)
+def _probe(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.randn(length, generator=torch.Generator().manual_seed(1)).to(device, dtype)
+
+
+def fingerprint(weight: Tensor) -> Tensor:
+    """W r, r a fixed random vector: weights that differ differ in it. ||W r|| is about ||W||_F."""
+    rows = weight.detach().flatten(1)
+    return torch.mv(rows, _probe(rows.shape[1], weight.dtype, weight.device))
+
+
+def _drawn(count: int, like: Tensor, by: Tensor) -> Tensor:
+    """Random rows, drawn by the numbers of a weight: none can have been made to be orthogonal to them."""
+    seed = int(by.detach().double().flatten().view(torch.int64).sum()) & 0x7FFF_FFFF_FFFF_FFFF
+    rows = torch.randn(count, like.shape[1], generator=torch.Generator().manual_seed(seed))
+    return rows.to(like)
+
+
+class Bounded(nn.Module):
+    """What the parametrisations with a bounded norm share. Args: `start(weight)` ends a subclass's __init__.
+
+    A subclass gives `at`, `_operator`, the symmetric map whose top eigenvector is sigma's, `order` (the power of the
+    weight in it), the layout of its block: the buffer `basis`, and the buffer named `SIZE` with the top |eigenvalue|.
+    """
+
+    SIZE: str
+    order: int = 2
+    basis: Tensor
+    cap: float | None
+
+    def __init__(self, vectors: int) -> None:
+        super().__init__()
+        self.vectors = vectors
+        # (fingerprint of the weight it belongs to, sigma's vector): the block's, and the converged one
+        self._tracked: tuple[Tensor, Tensor] | None = None
+        self._exact: tuple[Tensor, Tensor] | None = None
+
+    def at(self, weight: Tensor, v: Tensor) -> Tensor:
+        """W -> W_eff at a given sigma vector v (n,), differentiable in W."""
+        raise NotImplementedError
+
+    def _operator(self, weight: Tensor) -> Rows:
+        """A map of rows (k, n); `weight` as the parametrisation gets it."""
+        raise NotImplementedError
+
+    def _rows(self) -> Tensor:
+        """The block as rows (k, n)."""
+        raise NotImplementedError
+
+    def _laid_out(self, rows: Tensor) -> Tensor:
+        """The inverse of `_rows`."""
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        self._tracked = self._exact = None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        self._forget()
+        held = state_dict.get(prefix + "basis")
+        if isinstance(held, Tensor) and 0 < held.numel() < self.basis.numel():
+            # A block with fewer vectors, of an earlier version: taken as it is; the next update makes it whole.
+            rows = self._rows()
+            with suppress(RuntimeError):  # another shape altogether: the load says so
+                self.basis = self._laid_out(rows[: held.numel() // rows.shape[1]])
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._forget()
+        return super()._apply(fn, recurse)
+
+    def start(self, weight: Tensor) -> None:
+        """Estimate the first block."""
+        self._adopt(weight, fingerprint(weight))
+        self._exact = self._tracked
+
+    def top(self, weight: Tensor) -> Tensor:
+        """sigma's vector (n,) for this weight: the tracked one in a training step, converged elsewhere."""
+        mark = fingerprint(weight)
+        held = self._tracked if _MODE.tracked else self._exact
+        if held is None or not torch.equal(held[0], mark):
+            if _MODE.tracked:
+                return self._adopt(weight, mark)
+            # Assigned whole: another thread sees this pair or the one before.
+            self._exact = held = mark, self.converged(weight).rows[0].to(weight)
+        return held[1]
+
+    @torch.no_grad()
+    def converged(self, weight: Tensor) -> TopVectors:
+        """The block of this weight in float64, to the stated tolerance; NaN for a weight that is not finite."""
+        exact = weight.detach().to("cpu" if weight.device.type == "mps" else weight.device, torch.float64)
+        scale = float(exact.abs().max())
+        rows = self._rows().to(exact)
+        if not math.isfinite(scale):
+            return TopVectors(rows[:, 0] * math.nan, rows * math.nan, math.nan)
+        known = rows if bool(torch.isfinite(rows).all()) else torch.zeros_like(rows[:0])
+        begin = torch.cat([known, _drawn(self.vectors - len(known) + FRESH, rows, exact)])
+        tol = TOLERANCE if weight.dtype == torch.float64 else 1e2 * TOLERANCE
+        found = converge(self._operator(exact / scale if scale > 0 else exact), begin, tol)
+        return TopVectors(found.values[: self.vectors] * scale**self.order, found.rows[: self.vectors], found.angle)
+
+    @torch.no_grad()
+    def _adopt(self, weight: Tensor, mark: Tensor) -> Tensor:
+        """The block of a weight that nothing is known of, found anew, unless the one at hand is this weight's own."""
+        found = self.converged(weight)
+        if self._tracked is not None or not self._belongs(weight, float(found.values[0].abs())):
+            self._keep(found.rows.to(weight), found.values[0].abs().to(weight))
+        vector = self._rows()[0]
+        self._tracked = mark, vector
+        return vector
+
+    def _keep(self, rows: Tensor, size: Tensor) -> None:
+        self.basis = self._laid_out(rows)
+        setattr(self, self.SIZE, size)
+
+    def _belongs(self, weight: Tensor, largest: float) -> bool:
+        """Whether the block, as it is stored, is what `follow` has made of this very weight, up to rounding."""
+        rows = self._rows()
+        if len(rows) < self.vectors or not bool(torch.isfinite(rows).all()) or largest == 0:
+            return False
+        projected = (self._operator(weight.detach())(rows) @ rows.T).double()
+        rounding = 1e3 * torch.finfo(weight.dtype).eps * largest
+        expected = torch.diag(projected.diagonal())
+        expected[0, 0] = float(getattr(self, self.SIZE)) * projected[0, 0].sign()
+        lag = LAG**self.order
+        orthonormal = float((rows @ rows.T - torch.eye(len(rows)).to(rows)).abs().max()) <= 1e-3
+        same = float((projected - expected).abs().max()) <= rounding
+        return orthonormal and same and largest <= lag * float(projected[0, 0].abs())
+
+    @torch.no_grad()
+    def error(self, weight: Tensor) -> float:
+        """||u v^T - u* v*^T||_F of the block against the converged vectors: the relative error of d sigma/dW.
+
+        u turns by no more than v, so this is what the angle of v allows: exact where the weight is symmetric.
+        """
+        with tracked(False):
+            a, b = (v.double() / v.double().norm() for v in (self._rows()[0], self.top(weight)))
+        lost = float((a - b * torch.dot(a, b).sign()).square().sum()) / 2  # 1 - |<v, v*>|, without its rounding
+        return math.sqrt(2 * lost * (2 - lost))
+
+    @torch.no_grad()
+    def follow(self, weight: Tensor) -> None:
+        """Move the block after an update of the weight: once a training step."""
+        if self.cap is None:
+            return
+        mark, held = fingerprint(weight), self._tracked
+        if held is not None and torch.equal(held[0], mark):
+            return
+        if held is None or not bool((mark - held[0]).norm() <= LARGE * mark.norm()):
+            self._adopt(weight, mark)
+            return
+        rows = self._rows()
+        found = follow(self._operator(weight.detach()), rows, _drawn(1, rows, mark))
+        self._keep(found.rows, found.values[0].abs())
+        self._tracked = mark, found.rows[0]
+
+
+Bounds = list[tuple[str, Bounded, parametrize.ParametrizationList]]
+
+
+def bounded_weights(model: nn.Module) -> Bounds:
+    """(name of the weight, its parametrisation, where the original is found) of every bounded weight of a model."""
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(module, parametrize.ParametrizationList) and len(module) and isinstance(module[0], Bounded):
+            found.append((name.replace("parametrizations.", ""), module[0], module))
+    return found
+
+
+def sigma_error(model: nn.Module) -> float:
+    """The largest `Bounded.error` of a model's weights that have a cap; nan where none has."""
+    errors = [bound.error(held.original) for _, bound, held in bounded_weights(model) if bound.cap is not None]
+    return max(errors, default=math.nan)
+
+
+def follow_updates(bounds: Bounds) -> None:
+    """After an update of the weights: move every block."""
+    for _, bound, held in bounds:
+        bound.follow(held.original)

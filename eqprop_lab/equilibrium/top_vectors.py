@@ -1,0 +1,122 @@
+"""The top eigenvectors of a symmetric map, converged: block Lanczos with Rayleigh-Ritz and restarts.
+
+    K = span{V, A V, A^2 V, ...},   T = K^T A K = R diag(theta) R^T,   v = K R e_1
+    angle of v to the true vector <= ||A v - theta v|| / gap,   gap = min_j |theta - theta_j|
+
+"Top" is by |eigenvalue|, so A may be a symmetric matrix or W^T W. A near-degenerate pair needs a block that holds both
+and a residual far below their gap: the criterion is the quotient, not the residual.
+Source: Golub and Underwood 1977, doi:10.1016/B978-0-12-587260-7.50018-2; Stewart and Sun 1990, theorem V.3.4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Rows = Callable[[Tensor], Tensor]  # vectors as rows (k, n) -> A times each of them
+TOLERANCE = 1e-9  # of the angle of the top vector to the true one
+FLOOR = 4  # times the rounding of a product: no residual is smaller, so nearly degenerate top values end here
+DEPTH, CYCLES = 12, 100
+ROUNDS, GROWN = 4, 1.01
+DENSE = 512  # vectors up to this length: the whole matrix and LAPACK, which is quicker then
+_DEPENDENT, _TINY = 1e-12, 1e-300
+
+
+@dataclass(frozen=True)
+class TopVectors:
+    """values (k,), |values| falling; rows (k, n), orthonormal; angle: bound on the error of the first one.
+
+    exhausted: whether the residual is down at rounding, so that no arithmetic of this precision knows more.
+    """
+
+    values: Tensor
+    rows: Tensor
+    angle: float
+    exhausted: bool = False
+
+
+def orthonormal(rows: Tensor, against: Tensor | None = None) -> Tensor:
+    """Rows that span the same, orthonormal and orthogonal to `against`; dependent ones are dropped."""
+    for _ in range(2):  # what was nearly dependent still leans on the others after the first round
+        if against is not None:
+            rows = rows - (rows @ against.T) @ against
+        size = rows.norm(dim=1)
+        rows = (rows / size[:, None])[size > _DEPENDENT] if len(rows) else rows
+        q, r = torch.linalg.qr(rows.T)
+        rows = q.T[r.diagonal().abs() > _DEPENDENT]
+    return rows
+
+
+def ritz(apply: Rows, start: Tensor, depth: int, keep: int) -> TopVectors:
+    """The `keep` top Ritz vectors of the Krylov space of orthonormal rows `start`."""
+    basis, images = start, apply(start)
+    block = images
+    for _ in range(depth - 1):
+        block = orthonormal(block / block.norm(dim=1, keepdim=True).clamp_min(_TINY), basis)
+        if len(block) == 0:
+            break
+        basis, block = torch.cat([basis, block]), apply(block)
+        images = torch.cat([images, block])
+    projected = images @ basis.T
+    values, rotation = torch.linalg.eigh((projected + projected.T) / 2)
+    order = values.abs().argsort(descending=True)[:keep]
+    turn = rotation[:, order].T
+    rows = turn @ basis
+    residual = float((turn[:1] @ images - values[order[0]] * rows[:1]).norm())
+    rounding = FLOOR * torch.finfo(rows.dtype).eps * rows.shape[1] * float(values[order[0]].abs())
+    return TopVectors(values[order], rows, _angle(residual, values, int(order[0])), residual <= rounding)
+
+
+def _angle(residual: float, values: Tensor, top: int) -> float:
+    apart = (values - values[top]).abs()
+    apart[top] = values[top].abs()  # a single value is as far from the others as from zero
+    gap = float(apart.min())
+    return residual / gap if gap > 0 else math.inf if residual > 0 else 0.0
+
+
+def converge(apply: Rows, start: Tensor, tol: float = TOLERANCE) -> TopVectors:
+    """The top vectors from any start (k, n), as many as it has rows. Raises RuntimeError without convergence.
+
+    Short vectors: all eigenvectors of the matrix. Long ones: two restarts at least, and as many as the tolerance takes;
+    a start with enough vectors drawn at random finds the top value whatever the others are.
+    """
+    count, size = start.shape
+    if size <= DENSE:
+        matrix = apply(torch.eye(size, dtype=start.dtype, device=start.device))
+        values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+        order = values.abs().argsort(descending=True)[:count]
+        rounding = torch.finfo(start.dtype).eps * size * float(values[order[0]].abs())
+        angle = _angle(rounding, values, int(order[0]))
+        return TopVectors(values[order], vectors[:, order].T.contiguous(), angle, True)
+    found = ritz(apply, orthonormal(start), DEPTH, count)
+    for _ in range(CYCLES):
+        found = ritz(apply, found.rows, DEPTH, count)
+        if found.angle <= tol or found.exhausted:
+            return found
+    raise RuntimeError(f"the top vector did not converge in {CYCLES} cycles: angle {found.angle:.1e} > {tol:.1e}")
+
+
+def follow(apply: Rows, rows: Tensor, fresh: Tensor) -> TopVectors:
+    """The block `rows` (k, n) moved to the top vectors of a map that has changed a little, in a few products.
+
+    Rayleigh-Ritz in the space of [V, R, A R], V the block and vectors drawn at random, R = A V - V (V^T A V); another
+    round as long as the estimate grows.
+    """
+    begin = torch.cat([rows, fresh])[: rows.shape[1]]
+    for _ in range(ROUNDS):
+        begin = torch.linalg.qr(begin.T).Q.T.contiguous()
+        image = apply(begin)
+        before = float(torch.dot(image[0], begin[0]).abs())
+        moved = image - (image @ begin.T) @ begin
+        moved = moved / moved.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+        space = torch.linalg.qr(torch.cat([begin, moved, apply(moved)]).T).Q.T.contiguous()
+        values, rotation = torch.linalg.eigh(apply(space) @ space.T)
+        order = values.abs().argsort(descending=True)[: len(rows)]
+        begin = rotation[:, order].T @ space
+        if float(values[order[0]].abs()) <= GROWN * before:
+            break
+    return TopVectors(values[order], begin, math.nan)

@@ -1,0 +1,170 @@
+"""The gradient of a bounded weight is that of what is trained: sigma's vectors are right, also after a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from eqprop_lab import ConvEqProp, EqPropTrainer, EquilibriumModel, LoopedMLP, check_gradient, estimate_gradients
+from eqprop_lab.equilibrium import sigma_vector
+from eqprop_lab.equilibrium.block import EquilibriumBlock
+from eqprop_lab.equilibrium.check import exact_gradients
+from eqprop_lab.equilibrium.exact_sigma import right_vector, sigma_errors
+from eqprop_lab.equilibrium.sigma_vector import bounded_weights, follow_updates, sigma_error, tracked
+from eqprop_lab.equilibrium.top_vectors import converge
+from eqprop_lab.models import DeepEqProp
+from tests.benchmarks.gradient_errors import RHOS, errors, subjects, trained
+
+X = torch.rand(6, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(6) % 3
+SETTLED = {"free_steps": 20_000, "nudged_steps": 20_000, "tol": 1e-12}
+
+
+def random(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("rho", RHOS)
+def test_a_trained_network_has_the_gradient_of_its_true_norm(rho: float) -> None:
+    for name, make in subjects((rho,)):
+        found = errors(trained(make(), epochs=2, samples=320)[0], ("response", "centered"))
+        assert found["response"] <= 1e-6 and found["centered"] <= 1e-4, (name, found)
+
+
+def near_pair(model: EquilibriumModel, sizes: tuple[float, ...]) -> EquilibriumModel:
+    """The model with the singular values `sizes` at the top of its bounded dense weights."""
+    with torch.no_grad():
+        for _, _, held in bounded_weights(model):
+            u, s, vh = torch.linalg.svd(random(tuple(held.original.shape), 3), full_matrices=False)
+            s = torch.cat([torch.tensor(sizes, dtype=s.dtype), 0.9 * sizes[-1] * s[len(sizes) :] / s[0]])
+            held.original.copy_(u @ torch.diag(s) @ vh)
+    return model
+
+
+@pytest.mark.parametrize("sizes", [(2.4547, 2.4484), (2.4547, 2.454), (1.0, 0.99999, 0.9999, 0.999)])
+@pytest.mark.parametrize("symmetric", [True, False, None])
+def test_near_equal_top_values_are_told_apart(sizes: tuple[float, ...], symmetric: bool | None) -> None:
+    if symmetric is None:
+        model: EquilibriumModel = DeepEqProp(64, [20, 16], 3, gamma=1.0, rho=0.99, seed=0).double()
+        near_pair(model, sizes)
+    else:
+        model = LoopedMLP(64, 20, 3, rho=0.9, seed=0, symmetric=symmetric).double()
+        near_pair(model, sizes)
+        if symmetric:
+            with torch.no_grad():
+                ((_, _, held),) = bounded_weights(model)
+                u = torch.linalg.qr(random((20, 20), 1)).Q
+                signs = torch.tensor([1.0, -1.0] * 10, dtype=torch.float64)  # a pair of opposite signs too
+                values = torch.cat([torch.tensor(sizes).double(), torch.linspace(0, 0.8, 20 - len(sizes)).double()])
+                held.original.copy_(u @ torch.diag(signs * values) @ u.T)
+    estimator = "implicit" if symmetric is False else "response"
+    table = check_gradient(model, X, Y, estimator, **SETTLED)
+    assert table.worst <= 1e-6 and max(table.sigma.values()) <= 1e-6
+
+
+def test_a_vector_half_way_between_a_near_pair_is_far_off_and_the_reference_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = near_pair(DeepEqProp(64, [20, 16], 3, gamma=1.0, rho=0.99, seed=0).double(), (2.4547, 2.4484))
+    ((_, bound, held),) = bounded_weights(model)
+    top = converge(bound._operator(held.original.detach()), random((4, 20), 0)).rows
+    monkeypatch.setattr(type(bound), "top", lambda self, weight: (top[0] + 0.4 * top[1]) / 1.16**0.5)
+    table = check_gradient(model, X, Y, "response", **SETTLED)
+    assert table.worst > 0.01 and max(table.sigma.values()) > 0.1
+
+
+def test_the_two_ways_of_the_reference_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ConvEqProp(1, [6, 8], 3, gamma=1.0, image_size=8, seed=0).double()
+    ((_, bound, held),) = bounded_weights(model)
+    dense = right_vector(bound, held.original)
+    monkeypatch.setattr("eqprop_lab.equilibrium.exact_sigma.DENSE_UP_TO", 0)
+    arpack = right_vector(bound, held.original)
+    assert abs(float(torch.dot(dense, arpack))) == pytest.approx(1, abs=1e-13)
+
+
+@pytest.mark.parametrize("size", [600, 900])
+@pytest.mark.parametrize("gap", [1e-1, 1e-3, 1e-6, 0.0])
+def test_long_vectors_converge_to_the_stated_angle(size: int, gap: float) -> None:
+    basis = torch.linalg.qr(random((size, size), 0)).Q
+    values = torch.linspace(-1, 1, size, dtype=torch.float64) * 0.95
+    values[0], values[1] = -1.0, -(1.0 - gap)
+    matrix = basis @ torch.diag(values) @ basis.T
+    found = converge(lambda rows: rows @ matrix, random((4, size), 1))
+    assert float(found.values[0]) == pytest.approx(-1.0, rel=1e-12)
+    inside = basis[:, :1] if gap else basis[:, :2]
+    assert float((found.rows[0] @ inside).norm()) == pytest.approx(1, abs=1e-10)
+    assert found.angle <= 1e-9 if gap >= 1e-3 else found.exhausted
+
+
+def test_a_start_orthogonal_to_the_top_vector_finds_it() -> None:
+    values = torch.full((700,), 0.5, dtype=torch.float64)
+    values[13] = 1.5
+    weight = torch.diag(values)
+    ((_, bound, held),) = bounded_weights(LoopedMLP(4, 700, 2, seed=0).double())
+    bound.basis = torch.eye(700, dtype=torch.float64)[:, 100:108]
+    assert float(bound.converged(weight).values[0]) == pytest.approx(1.5, rel=1e-12)
+
+
+def test_the_trainer_states_the_error_of_its_own_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = [(X.float(), Y)] * 6
+    model = LoopedMLP(64, 40, 3, seed=0)
+    history = EqPropTrainer(model, lr=1e-2, progress=False).fit(batches, 2)
+    assert len(history["sigma_error"]) == 2 and history["sigma_error"][-1] == sigma_error(model)
+    independent = sigma_errors(model, following=True)
+    assert sigma_error(model) == pytest.approx(independent["W_rec.weight"], rel=1e-3) and sigma_error(model) < 1e-2
+    # The mistake: a block that stands still while the weights move.
+    monkeypatch.setattr(sigma_vector, "follow", lambda operator, rows, fresh: converge(lambda r: r, rows))
+    stuck = EqPropTrainer(LoopedMLP(64, 40, 3, seed=0), lr=1e-2, progress=False).fit(batches, 1)
+    assert stuck["sigma_error"][0] > 1e-2
+
+
+def test_a_model_without_bounded_weights_states_none() -> None:
+    model = LoopedMLP(64, 8, 3, use_spectral_norm=False, seed=0)
+    history = EqPropTrainer(model, progress=False).fit([(X.float(), Y)], 1)
+    assert history["sigma_error"][0] != history["sigma_error"][0]
+
+
+def test_looking_at_the_gradient_does_not_change_a_training() -> None:
+    def fitted(callbacks: tuple[Callable[[object], object], ...]) -> dict[str, Tensor]:
+        model.load_state_dict(start)
+        EqPropTrainer(model, lr=1e-2, progress=False).fit([(X.float(), Y)] * 3, 3, callbacks=callbacks)
+        return {key: value.clone() for key, value in model.state_dict().items()}
+
+    model = LoopedMLP(64, 24, 3, seed=0)
+    start = {key: value.clone() for key, value in model.state_dict().items()}
+    alone = fitted(())
+    watched = fitted((lambda record: check_gradient(model, X.float(), Y), lambda record: model(X.float())))
+    assert all(torch.equal(alone[key], watched[key]) for key in alone)
+
+
+def test_forward_and_backward_of_a_block_use_the_same_vectors() -> None:
+    model = LoopedMLP(64, 24, 3, seed=0, max_steps=400).double()
+    block = EquilibriumBlock(model, "response", nudged_steps=400)
+    with torch.no_grad():
+        for _, _, held in bounded_weights(model):
+            held.original += 0.1 * random(tuple(held.original.shape), 2)
+    torch.nn.functional.cross_entropy(block(X), Y).backward()
+    exact = exact_gradients(model, X, Y)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, exact[name], rtol=1e-6, atol=1e-9)
+
+
+def test_a_training_step_reads_what_was_followed_and_everybody_else_what_is_converged() -> None:
+    model = LoopedMLP(64, 64, 3, seed=0).double()
+    follow_updates(bounded_weights(model))
+    with torch.no_grad():
+        for _, _, held in bounded_weights(model):
+            held.original += 0.003 * random(tuple(held.original.shape), 2)
+    follow_updates(bounded_weights(model))
+    assert (
+        max(sigma_errors(model, following=False).values()) <= 1e-9 < max(sigma_errors(model, following=True).values())
+    )
+    with tracked():
+        followed = estimate_gradients(model, X, Y, "response", **SETTLED)
+    exact = estimate_gradients(model, X, Y, "response", **SETTLED)
+    name = "W_rec.parametrizations.weight.original"
+    assert 0 < float((followed[name] - exact[name]).norm() / exact[name].norm()) < 0.1

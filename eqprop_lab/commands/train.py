@@ -41,7 +41,7 @@ def loggers(experiment: dict[str, Any], run: Run) -> list[Logger]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """0 when the training is done, 2 for a wrong call, config or data, 1 when a batch fails."""
+    """0 when the training is done, 2 for a wrong call, config or data, 1 when a batch fails or the disk is full."""
     parser = argparse.ArgumentParser(prog="python -m eqprop_lab train", description=__doc__)
     parser.add_argument("config", nargs="?", help=f"a YAML file, or one of: {', '.join(list_recipes())}")
     parser.add_argument("--runs", default="runs", metavar="FOLDER", help="the store of runs (%(default)s)")
@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
     if (options.config is None) == (options.resume is None):
         parser.error("give either a CONFIG or --resume ID")
     store = RunStore(options.runs)
+    training = False
     try:
         run = store.get(options.resume) if options.resume else None
         config = load_config(options.config) if run is None else parse_config(run.config)
@@ -59,12 +60,15 @@ def main(argv: Sequence[str]) -> int:
         print(f"run {run.id}: {config.model} on {data.name}, {len(data.train)} samples, {config.epochs} epochs")
         # The run itself saves every epoch; a path is only where a resumed fit takes up its state.
         path = run.checkpoint if options.resume else None
+        training = True
         fit_experiment(config, trainer, data, watchers, resume=path is not None, checkpoint_path=path)
     except (BatchError, KeyboardInterrupt) as error:
         print(f"error: {str(error) or 'interrupted'}; go on with --resume {run.id if run else ''}", file=sys.stderr)
         return 1
     except (CheckpointError, DataUnavailable, ImportError, OSError, RunError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        # A disk that is full in the middle of a training is no wrong call.
+        late = training and isinstance(error, OSError) and run is not None and run.checkpoint.exists()
+        print(f"error: {error}" + (f"; go on with --resume {run.id}" if late and run else ""), file=sys.stderr)
+        return 1 if late else 2
     print(f"stored in {run.folder}; evaluate it with: python -m eqprop_lab evaluate {run.checkpoint}")
     return 0

@@ -1,7 +1,10 @@
 """Checkpoints: everything the next epoch depends on, in one file of tensors and plain containers.
 
     parameters and buffers, optimiser, schedule, generators (torch, CUDA, NumPy, Python, the loaders' own), history,
-    the plan of the fit, the state of callbacks, the experiment config
+    the plan of the fit and what it was fed with, the state of callbacks, the experiment config
+
+The parameters are those that the trainer has. Where a callback put others in their place when the fit ended (the best
+ones), "last" holds those that the fit goes on from.
 
 On a CPU a resumed fit equals an uninterrupted one bit for bit. A file is written whole or not at all, and read with
 `weights_only`, so that it cannot run code.
@@ -10,9 +13,11 @@ On a CPU a resumed fit equals an uninterrupted one bit for bit. A file is writte
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.training import soundness, sources
 from eqprop_lab.training.files import replace_file
 from eqprop_lab.training.history import History
 from eqprop_lab.training.seeds import rng_state, set_rng_state
@@ -42,7 +49,6 @@ KEYS = (
     "loaders",
     "callbacks",
 )
-PLAN = {"first", "epochs", "batches", "inside"}
 PLAIN = (str, bool, int, float, type(None), bytes)
 
 
@@ -78,20 +84,45 @@ def _plain(value: object, name: str) -> Any:
     return value
 
 
+def model_settings(model: nn.Module) -> dict[str, Any]:
+    """The arguments of a model and all its parts, as far as they are kept as plain values: "rho", "layers.1.p"."""
+    found = {}
+    for path, module in model.named_modules():
+        for name in inspect.signature(type(module).__init__).parameters:
+            value = vars(module).get(name)
+            if type(value) in PLAIN or (isinstance(value, list | tuple) and all(type(v) in PLAIN for v in value)):
+                found[f"{path}.{name}".removeprefix(".")] = value
+    return found
+
+
+def left_behind(trainer: EqPropTrainer) -> dict[str, Any] | None:
+    """The parameters that a fit ended with, where a callback has put others in their place."""
+    state = settled_state(trainer.model)
+    if trainer.last is None or all(torch.equal(v, state[k]) for k, v in trainer.last.items() if isinstance(v, Tensor)):
+        return None
+    return trainer.last
+
+
 def capture(trainer: EqPropTrainer) -> dict[str, Any]:
     """The content of a checkpoint of this trainer; tensors are not copied."""
-    loaders = {name: getattr(loader, "generator", None) for name, loader in trainer.loaders.items()}
+    model, optimizer = trainer.model, trainer.optimizer
     content = {
         "format": FORMAT,
-        "model": {"class": type(trainer.model).__name__, "state": settled_state(trainer.model)},
-        "optimizer": {"class": type(trainer.optimizer).__name__, "state": trainer.optimizer.state_dict()},
+        "model": {"class": type(model).__name__, "state": settled_state(model), "settings": model_settings(model)},
+        "last": left_behind(trainer),
+        "optimizer": {
+            "class": type(optimizer).__name__,
+            "state": optimizer.state_dict(),
+            "defaults": {name: value for name, value in optimizer.defaults.items() if type(value) in (*PLAIN, tuple)},
+        },
         "scheduler": None if trainer.scheduler is None else trainer.scheduler.state_dict(),
         "settings": trainer.describe(),
         "config": trainer.config,
         "plan": trainer.plan,
+        "sources": trainer.sources,
         "history": trainer.history,
         "rng": rng_state(trainer.device.type == "cuda"),
-        "loaders": {name: None if g is None else g.get_state() for name, g in loaders.items()},
+        "loaders": {name: sources.states(loader) for name, loader in trainer.loaders.items()},
         "callbacks": trainer.callbacks.state(),
     }
     plain: dict[str, Any] = _plain(content, "checkpoint")
@@ -102,6 +133,8 @@ def save(trainer: EqPropTrainer, path: str | Path) -> Path:
     """Write a checkpoint, whole or not at all. Raises CheckpointError, OSError; an older file then stays as it was."""
     path = a_path("path", path)
     try:
+        for name, note in trainer.sources.items():
+            note.setdefault("data", sources.digest(trainer.loaders[name]))
         content = capture(trainer)
     except TypeError as error:
         raise CheckpointError(f"cannot save {path}: {error}") from error
@@ -123,7 +156,8 @@ def read(path: str | Path) -> dict[str, Any]:
         # torch does not look at the checksums of the archive.
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+        with torch.device("cpu"):
+            content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise refuse("it holds objects other than tensors and plain containers, which could run code") from error
     except Exception as error:
@@ -136,35 +170,43 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def mismatch(trainer: EqPropTrainer, content: dict[str, Any], same_settings: bool = False) -> str | None:
-    """Why this checkpoint does not fit this trainer, or None."""
-    mine, theirs = type(trainer.model).__name__, content["model"]["class"]
+def check(trainer: EqPropTrainer, content: dict[str, Any], same_settings: bool = False) -> None:
+    """Make a content ready for `_apply`; ValueError says why it is not sound, or does not fit this trainer."""
+    saved, optimizer = content["model"], content["optimizer"]
+    mine, theirs = type(trainer.model).__name__, saved["class"]
     if mine != theirs:
-        return f"it holds a {theirs}, the trainer has a {mine}"
-    own, state = trainer.model.state_dict(), content["model"]["state"]
-    for names, what in ((own.keys() - state.keys(), "lacks"), (state.keys() - own.keys(), "has, beyond the model,")):
-        if names:
-            return f"it {what} {', '.join(sorted(names))}"
-    for name, tensor in own.items():
-        wanted, found = _kind(tensor), _kind(state[name])
-        if wanted != found:
-            return f"its {name} is {found}, the model's is {wanted}"
-    if type(trainer.optimizer).__name__ != content["optimizer"]["class"]:
-        return f"it holds the state of {content['optimizer']['class']}, not of {type(trainer.optimizer).__name__}"
-    groups, saved = trainer.optimizer.state_dict()["param_groups"], content["optimizer"]["state"]["param_groups"]
-    if [g["params"] for g in groups] != [g["params"] for g in saved]:
-        return "its optimiser has other parameter groups"
-    there = content["settings"]
-    other = [f"{k} is {there.get(k)!r} there, {v!r} here" for k, v in trainer.describe().items() if there.get(k) != v]
-    if same_settings and other:
-        return f"it is of a training with other settings: {', '.join(other)}"
-    return None
+        raise ValueError(f"it holds a {theirs}, the trainer has a {mine}")
+    soundness.check_parameters_fit(trainer.model, saved["state"])
+    if content.get("last") is not None:
+        soundness.check_parameters_fit(trainer.model, content["last"], "the last state")
+    if type(trainer.optimizer).__name__ != optimizer["class"]:
+        raise ValueError(f"it holds the state of {optimizer['class']}, not of {type(trainer.optimizer).__name__}")
+    optimizer["state"] = soundness.check_optimizer(trainer.optimizer, optimizer["state"])
+    soundness.check_plan(content["plan"], soundness.check_history(content["history"]))
+    soundness.check_generators(content["rng"])
+    # Other steps are another measurement of the same network; another rho or gamma is another network.
+    model = model_settings(trainer.model)
+    if isinstance(trainer.model, EquilibriumModel) and not same_settings:
+        model.pop("max_steps", None)
+        _same("of a model with", saved.get("settings", model), model)
+    if same_settings and "sources" not in content:
+        raise ValueError("an older version wrote it, which did not note the data; go on without resume=True")
+    if same_settings:
+        _same("of a training with", content["settings"], trainer.describe())
+        _same("of a model with", saved.get("settings", {}), model)
+        _same("of a training with", optimizer.get("defaults", {}), capture(trainer)["optimizer"]["defaults"])
 
 
-def _kind(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+def _same(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
+    other = [
+        f"{k} is {there.get(k)!r} there, {v!r} here" for k, v in here.items() if _listed(there.get(k)) != _listed(v)
+    ]
+    if other:
+        raise ValueError(f"it is {what} other settings: {', '.join(other)}")
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def load(trainer: EqPropTrainer, path: str | Path, same_settings: bool = False) -> None:
@@ -174,28 +216,39 @@ def load(trainer: EqPropTrainer, path: str | Path, same_settings: bool = False) 
     with other settings. Raises CheckpointError; nothing has changed then.
     """
     content = read(path)
-    before = copy.deepcopy(capture(trainer))
-    try:
-        reason = mismatch(trainer, content, same_settings)
-        if reason is None:
+    with unchanged(trainer):
+        try:
+            check(trainer, content, same_settings)
             _apply(trainer, content)
-    except Exception as error:
+        except ValueError as error:
+            raise CheckpointError(f"cannot load {path}: {error}") from error
+        except Exception as error:
+            reason = f"its content does not fit ({type(error).__name__}: {error})"
+            raise CheckpointError(f"cannot load {path}: {reason}") from error
+        trainer.pending = {key: content.get(key) for key in ("loaders", "callbacks", "scheduler", "rng", "sources")}
+        trainer.stood = None
+
+
+@contextmanager
+def unchanged(trainer: EqPropTrainer) -> Iterator[None]:
+    """A trainer that is as it was when the body raises."""
+    before = copy.deepcopy(capture(trainer))
+    kept = {name: getattr(trainer, name) for name in ("pending", "stood", "resumed", "scheduler", "sources", "last")}
+    try:
+        yield
+    except BaseException:
         _apply(trainer, before)
-        reason = f"its content does not fit ({type(error).__name__}: {error})"
-        raise CheckpointError(f"cannot load {path}: {reason}") from error
-    if reason is not None:
-        raise CheckpointError(f"cannot load {path}: {reason}")
-    trainer.pending = {key: content[key] for key in ("loaders", "callbacks", "scheduler")}
+        vars(trainer).update(kept)
+        raise
 
 
 def _apply(trainer: EqPropTrainer, content: dict[str, Any]) -> None:
-    history, plan = History(content["history"]), content["plan"]
-    if len({len(curve) for curve in history.values()}) > 1 or (plan is not None and plan.keys() != PLAN):
-        raise ValueError("its history or plan is not what a trainer writes")
     trainer.model.load_state_dict(content["model"]["state"])
     trainer.optimizer.load_state_dict(content["optimizer"]["state"])
     set_rng_state(content["rng"])
     # The trainer's own object: others may look at it.
+    history = History(content["history"])
     trainer.history.clear()
     trainer.history.update(history)
-    trainer.plan, trainer.config = plan, content["config"]
+    trainer.plan, trainer.config = content["plan"], content["config"]
+    trainer.last, trainer.sources = content.get("last"), content.get("sources") or {}

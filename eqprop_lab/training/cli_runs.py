@@ -13,6 +13,7 @@ from pathlib import Path
 from eqprop_lab.datasets import DataUnavailable
 from eqprop_lab.training.comparing import Train, compare, rerun, train_from_config
 from eqprop_lab.training.files import replace_file
+from eqprop_lab.training.history import BatchError
 from eqprop_lab.training.runs import RunError, RunStore
 
 COMMANDS = ("compare", "rerun")
@@ -46,7 +47,7 @@ def main(argv: Sequence[str], train: Train = train_from_config) -> int:
                 print(f"curves: {arguments.figure}")
             return 0
         result = rerun(store.get(arguments.id), train)
-    except (RunError, DataUnavailable, OSError, ValueError, TypeError) as error:
+    except (BatchError, RunError, DataUnavailable, OSError, ValueError, TypeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(result.summary())

@@ -23,4 +23,9 @@ def progress_bar(items: Iterable[Item], label: str, progress: bool | None) -> It
     """The items again, with a bar that leaves no trace. progress: True, False, None (only on a terminal)."""
     total = length(items)
     shown = on_a_terminal() if progress is None else progress
-    yield from tqdm(items, label, total, leave=False, disable=not shown)
+    # Not around the items: tqdm's automatic kind calls iter() twice, and a DataLoader draws from its generator and
+    # starts its workers each time.
+    with tqdm(desc=label, total=total, leave=False, disable=not shown) as bar:
+        for item in items:
+            yield item
+            bar.update()

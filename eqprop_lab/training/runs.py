@@ -22,7 +22,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from eqprop_lab.training.checkpoint import settled_state
+from eqprop_lab.training.checkpoint import left_behind, settled_state
 from eqprop_lab.training.files import replace_text
 from eqprop_lab.training.history import History, Record
 from eqprop_lab.training.loggers import finite
@@ -121,16 +121,28 @@ class Run:
         replace_text(self.folder / "curves.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     def on_fit_start(self, trainer: EqPropTrainer) -> None:
-        """The checkpoints of this fit carry the config of the run."""
+        """The checkpoints of this fit carry the config of the run. Raises RunError for a second training in one run."""
         trainer.config = self.config
+        if not trainer.resumed and (epochs := self.history.epochs):
+            raise RunError(
+                f"run {self.id} holds a training of {epochs} epochs: create a run for the next one, or go on with this "
+                "one from its checkpoint, with resume=True"
+            )
 
     def on_epoch_end(self, trainer: EqPropTrainer, record: Record) -> None:
-        """Store where the training is."""
-        self.write_curves(trainer.history, trainer.model)
+        """Store where the training is; the curves second: no epoch is shown that cannot be gone back to."""
         trainer.save_checkpoint(self.checkpoint)
+        self.write_curves(trainer.history, trainer.model)
 
     def on_fit_end(self, trainer: EqPropTrainer) -> None:
-        """Store what came out: a callback may have put the best parameters back."""
+        """Store what came out: a callback may have put the best parameters back.
+
+        A fit that ended inside an epoch leaves what the epoch before has stored.
+        """
+        if trainer.plan is None or trainer.plan["inside"] or not trainer.history.epochs:
+            return
+        if left_behind(trainer) is not None:
+            trainer.save_checkpoint(self.checkpoint)
         self.write_curves(trainer.history, trainer.model)
 
 

@@ -118,12 +118,16 @@ class EqPropTrainer:
         self.plan: dict[str, Any] | None = None
         self.loaders: dict[str, Batches | None] = {}
         self.callbacks = Callbacks(())
+        self.sources: dict[str, dict[str, Any]] = {}
+        # Where the next fit begins: what a loaded file, or the fit before, has left for it (see `plan`).
         self.pending: dict[str, Any] | None = None
+        self.stood: dict[str, Any] | None = None
+        self.last: dict[str, Any] | None = None
         self.resumed = False
 
     def describe(self) -> dict[str, Any]:
         """The settings, as plain values: what loggers note down and what a resumed fit must share."""
-        names = ("gradient", "cost", "lr", "weight_decay", "schedule", "clip_norm", "amp")
+        names = ("gradient", "cost", "lr", "weight_decay", "schedule", "clip_norm", "amp", "eval_tol")
         own = {name: getattr(self, name) for name in names}
         phases = {} if self.settings is None else asdict(self.settings)
         return {"model": type(self.model).__name__, "optimizer": type(self.optimizer).__name__, **own, **phases}
@@ -195,7 +199,8 @@ class EqPropTrainer:
         callbacks: functions of the epoch's record, or objects with hooks (see `callbacks`).
         validation_split: hold out this part of a train_loader made by `Split.batches`, instead of a val_loader.
         checkpoint_path: save a checkpoint there after every epoch. resume: go on with the fit that was interrupted, up
-        to its `epochs`, from checkpoint_path if it exists; on a CPU the result is the same, bit for bit.
+        to its `epochs`, from checkpoint_path if it exists; on a CPU the result is the same, bit for bit, or it is
+        refused: other data, batches, settings or callbacks are another fit.
         Raises: BatchError naming epoch and batch (from 1) of the first failure; ValueError; CheckpointError.
         """
         epochs, resume = positive_int("epochs", epochs), switch("resume", resume)
@@ -208,9 +213,8 @@ class EqPropTrainer:
         if validation_split is not None:
             train_loader, val_loader = plan.hold_out(train_loader, val_loader, validation_split)
         saving = [] if checkpoint_path is None else [ModelCheckpoint(checkpoint_path)]
-        self.callbacks = Callbacks([*callbacks, *saving])
-        self.loaders = {"train": train_loader, "val": val_loader}
-        planned = plan.begin(self, epochs, checkpoint_path, resume)
+        loaders = {"train": train_loader, "val": val_loader}
+        planned = plan.begin(self, loaders, Callbacks([*callbacks, *saving]), epochs, checkpoint_path, resume)
         try:
             self.callbacks.start(self)
             for epoch in planned:
@@ -219,21 +223,28 @@ class EqPropTrainer:
                     result = self.evaluate(val_loader)
                     record |= {f"val_{name}": result[name] for name in ("loss", "accuracy", "residual")}
                 self.history.append(record)
-                plan.mark(self, inside=False)
-                self.callbacks.epoch(self, record)
+                plan.mark(self, inside=0)
+                try:
+                    self.callbacks.epoch(self, record)
+                except BaseException as error:
+                    # Some have seen this epoch and some have not: it is no place to go on from.
+                    plan.mark(self, inside=0 if isinstance(error, StopTraining) else epoch)
+                    raise
         except StopTraining:
             pass
         finally:
+            plan.keep(self)
             self.callbacks.end(self)
         return self.history
 
     def _epoch(self, epoch: int, loader: Batches) -> Record:
         self.model.train()
-        plan.mark(self, inside=True)
+        plan.mark(self, inside=epoch)
         total = length(loader)
         loss_sum, correct, seen, residual = 0.0, 0, 0, math.nan
         start = time.perf_counter()
-        for number, item in enumerate(progress_bar(loader, f"epoch {epoch}", self.progress), start=1):
+        batches = plan.watch(self, "train", loader, progress_bar(loader, f"epoch {epoch}", self.progress))
+        for number, item in enumerate(batches, start=1):
             try:
                 x, y = pair(item, self.device)
                 loss, logits, moved = self.train_batch(x, y)
@@ -274,4 +285,5 @@ class EqPropTrainer:
 
         Raises BatchError for the first batch that fails (none is skipped), ValueError for an empty loader.
         """
-        return evaluation.evaluate(self, loader)
+        batches = plan.watch(self, "val", loader) if loader is self.loaders.get("val") else loader
+        return evaluation.evaluate(self, batches)

@@ -68,10 +68,6 @@ def test_model_checkpoint_keeps_the_best(tmp_path: Path) -> None:
     # Named before the script, it still runs after it.
     trainer().fit(SMALL.batches(50), 3, callbacks=[last, best, Scripted("val_loss", [2.0, 1.0, 1.5])])
     assert [read(tmp_path / f"{name}.pt")["history"]["epoch"][-1] for name in ("best", "last")] == [2, 3]
-    other = ModelCheckpoint(tmp_path / "best.pt", save="best")
-    other.load_state_dict(best.state_dict())
-    trainer().fit(SMALL.batches(50), 1, callbacks=[other, Scripted("val_loss", [1.4])])
-    assert read(tmp_path / "best.pt")["history"]["epoch"][-1] == 2
 
 
 def test_every_callback_sees_the_last_epoch_and_the_end() -> None:

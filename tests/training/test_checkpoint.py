@@ -99,6 +99,8 @@ def test_two_and_two_epochs_are_four(kind: str, optimizer: str, tmp_path: Path) 
     # NumPy's and Python's generators were seeded in the second process only: the checkpoint overrules that.
     for content in (left, right):
         content["rng"].pop("python"), content["rng"].pop("numpy")
+        # How the loaders are known again is no result, and noted in full only where a file is written.
+        content.pop("sources")
     same(left, right)
 
 
@@ -285,7 +287,7 @@ SPOILED = {
     "other file": "is no 'eqprop_lab checkpoint 1'",
     "history": "history or plan is not",
     "plan": "history or plan is not",
-    "generator": "content does not fit",
+    "generator": "the state of its generators is none",
     "text": "W_in.bias is int, the model's is float32",
 }
 
@@ -356,7 +358,7 @@ def test_resume_refuses_another_fit(tmp_path: Path) -> None:
         make("looped").fit(SMALL.batches(40), 2, checkpoint_path=path, resume=True)
     with pytest.raises(CheckpointError, match="laid out for 2 epochs, got 3"):
         make("looped").fit(SMALL.batches(50), 3, checkpoint_path=path, resume=True)
-    with pytest.raises(CheckpointError, match="train loader had a generator of its own, now it has no"):
+    with pytest.raises(CheckpointError, match="train loader is another one: it was 'Batches', now it is 'list'"):
         make("looped").fit(list(SMALL.batches(50)), 2, checkpoint_path=path, resume=True)
 
 

@@ -48,7 +48,9 @@ class Net(nn.Module):
 
 def frozen(trainer: EqPropTrainer) -> dict[str, Any]:
     """Everything a batch may change: weights, buffers, optimiser, schedule, history."""
-    return copy.deepcopy({key: value for key, value in capture(trainer).items() if key not in ("plan", "rng")})
+    return copy.deepcopy(
+        {key: value for key, value in capture(trainer).items() if key not in ("plan", "rng", "sources")}
+    )
 
 
 def same(a: object, b: object) -> bool:

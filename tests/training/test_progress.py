@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -37,3 +38,16 @@ def test_a_replaced_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> No
     assert not progress.on_a_terminal()
     monkeypatch.setattr(sys, "__stderr__", sys.stderr)
     assert progress.on_a_terminal()
+
+
+def test_the_items_are_begun_once() -> None:
+    class Loader(list[int]):
+        begun = 0
+
+        def __iter__(self) -> Iterator[int]:
+            self.begun += 1
+            return super().__iter__()
+
+    for shown in (True, False):
+        loader = Loader([1, 2])
+        assert list(progress.progress_bar(loader, "count", shown)) == [1, 2] and loader.begun == 1

@@ -44,7 +44,9 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "meta": 1}
     if (chosen.index or 0) >= counts.get(chosen.type, 0):
         present = ", ".join(f"{name} ({count})" for name, count in counts.items() if count and name != "meta")
-        raise ValueError(f"device must be on this machine, which has {present}; got {str(device)!r}")
+        raise ValueError(
+            f"device must be on this machine, which has {present}; got {str(device)!r} (on the command line: --device)"
+        )
     return chosen
 
 

@@ -14,15 +14,13 @@ epochs. `data` takes the options of `build_dataset` and `augmentation` (see `con
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from eqprop_lab.acceleration import pick_device
 from eqprop_lab.augmentation import Augmentation
 from eqprop_lab.config import dataset_name
 from eqprop_lab.config_sections import check_sizes, data_facts, read_augmentation, read_experiment, read_model
@@ -31,7 +29,8 @@ from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.models.registry import model_registry
 from eqprop_lab.seeding import seeded
 from eqprop_lab.training import EarlyStopping, EqPropTrainer, History, seed_everything
-from eqprop_lab.validation import a_path, known_keys, positive_int
+from eqprop_lab.validation import a_path, known_keys, positive_int, shown
+from eqprop_lab.yaml_files import YamlError, read_yaml
 
 SECTIONS = ("model", "training", "data", "experiment")
 _TRAINER = [name for name in inspect.signature(EqPropTrainer).parameters if name not in ("model", "lr", "progress")]
@@ -75,54 +74,46 @@ class ExperimentConfig:
         return {"model": model, "training": training | options, "data": data, "experiment": dict(self.experiment)}
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-3 is a number (YAML 1.1 takes it for text) and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-
-
 def list_recipes() -> list[str]:
     """Names of the recipes that come with the package; each can stand in the place of a path."""
     names = [entry.name for entry in resources.files("eqprop_lab").joinpath("recipes").iterdir()]
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
-def load_config(path: str | Path) -> ExperimentConfig:
+def load_config(path: str | Path, device: str | None = None) -> ExperimentConfig:
     """Read and check a YAML experiment: a path, or the name of a recipe of the package (`list_recipes`).
 
+    device: in the place of the one it names.
     Raises: FileNotFoundError; ConfigError for bad YAML, unknown keys (naming the nearest), bad models or values.
     """
     file = a_path("path", path)
     if str(path) in list_recipes():
-        text = resources.files("eqprop_lab").joinpath(f"recipes/{path}.yaml").read_text(encoding="utf-8")
-    elif file.is_file():
-        text = file.read_text(encoding="utf-8")
-    else:
-        raise FileNotFoundError(f"config {str(path)!r} is no file and none of the recipes {', '.join(list_recipes())}")
+        file = Path(str(resources.files("eqprop_lab"))) / f"recipes/{path}.yaml"
+    elif not file.is_file():
+        raise FileNotFoundError(
+            f"config {shown(str(path))} is no file and none of the recipes {', '.join(list_recipes())}"
+        )
     try:
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file.name} is not valid YAML: {error}") from error
+        content = read_yaml(file)
+    except YamlError as error:
+        raise ConfigError(str(error)) from error
     try:
-        return parse_config(content)
+        return parse_config(on_device(content, device) if isinstance(content, Mapping) else content)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{file.name}: {error}") from error
+
+
+def on_device(content: Mapping[str, Any], device: str | None) -> dict[str, Any]:
+    """The same config for another device (None: the one it names). Raises ValueError for one that is not here."""
+    if device is None:
+        return dict(content)
+    return {**content, "training": {**(content.get("training") or {}), "device": str(pick_device(device))}}
 
 
 def _section(content: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> dict[str, Any]:
     section = {} if content.get(name) is None else content[name]
     if not isinstance(section, Mapping):
-        raise TypeError(f"section {name!r} must be a mapping of keys to values, got {section!r}")
+        raise TypeError(f"section {name!r} must be a mapping of keys to values, got {shown(section)}")
     if "lr" in section and "learning_rate" in keys:
         raise ValueError("key of section 'training': 'lr' is called 'learning_rate' in a config")
     known_keys(f"section {name!r}", section, keys)
@@ -136,7 +127,7 @@ def parse_config(content: Any) -> ExperimentConfig:
     is not there and the sizes of the model are to follow from it.
     """
     if not isinstance(content, Mapping):
-        raise TypeError(f"a config must be a mapping with the sections {', '.join(SECTIONS)}, got {content!r}")
+        raise TypeError(f"a config must be a mapping with the sections {', '.join(SECTIONS)}, got {shown(content)}")
     known_keys("the config", content, SECTIONS)
     model = _section(content, "model", ("name", "preset", "params"))
     training = _section(content, "training", TRAINING_KEYS)

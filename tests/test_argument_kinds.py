@@ -196,7 +196,7 @@ TABLE: dict[str, Entry] = {
     "get_dataset_info": (eqprop_lab.get_dataset_info, {"name": "digits"}, {"name": "choice"}, set()),
     "get_model_config": (eqprop_lab.get_model_config, {"name": "mnist_tiny"}, {"name": "choice"}, {"overrides"}),
     "create_model_preset": (eqprop_lab.create_model_preset, {"name": "mnist_tiny"}, {"name": "choice"}, {"overrides"}),
-    "load_config": (eqprop_lab.load_config, {"path": "digits_looped_mlp"}, {"path": "path"}, set()),
+    "load_config": (eqprop_lab.load_config, {"path": "digits_looped_mlp"}, {"path": "path", "device": "device"}, set()),
     "train_from_config": (eqprop_lab.train_from_config, {}, {}, {"config", "callbacks"}),
     "load_trained": (eqprop_lab.load_trained, {"name": "digits_conv"}, {"name": "choice"}, set()),
     "trained_info": (eqprop_lab.trained_info, {"name": "digits_conv"}, {"name": "choice"}, set()),

@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from eqprop_lab.datasets import DataUnavailable
-from eqprop_lab.experiment_config import build_experiment, fit_experiment, list_recipes, load_config, parse_config
+from eqprop_lab.experiment_config import (
+    build_experiment,
+    fit_experiment,
+    list_recipes,
+    load_config,
+    on_device,
+    parse_config,
+)
 from eqprop_lab.training import BatchError, CheckpointError
 from eqprop_lab.training.loggers import Logger, TensorBoardLogger, WandbLogger
 from eqprop_lab.training.runs import Run, RunError, RunStore
@@ -46,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("config", nargs="?", help=f"a YAML file, or one of: {', '.join(list_recipes())}")
     parser.add_argument("--runs", default="runs", metavar="FOLDER", help="the store of runs (%(default)s)")
     parser.add_argument("--resume", metavar="ID", help="go on with this run, with its own config")
+    parser.add_argument("--device", metavar="NAME", help="where to compute (where the config says)")
     options = parser.parse_args(argv)
     if (options.config is None) == (options.resume is None):
         parser.error("give either a CONFIG or --resume ID")
@@ -53,7 +61,11 @@ def main(argv: Sequence[str]) -> int:
     training = False
     try:
         run = store.get(options.resume) if options.resume else None
-        config = load_config(options.config) if run is None else parse_config(run.config)
+        config = (
+            load_config(options.config, options.device)
+            if run is None
+            else parse_config(on_device(run.config, options.device))
+        )
         trainer, data = build_experiment(config)
         run = store.create(config.as_dict()) if run is None else run
         watchers = [show, *loggers(config.experiment, run), run]

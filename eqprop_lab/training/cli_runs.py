@@ -30,6 +30,7 @@ def main(argv: Sequence[str], train: Train = train_from_config) -> int:
     one.add_argument("b", metavar="B", help="id of another")
     one.add_argument("--figure", metavar="FILE", help="write the curves as a picture (.png, .svg, .pdf)")
     two = commands.add_parser("rerun", parents=[shared], help="train again from the stored config and compare")
+    two.add_argument("--device", metavar="NAME", help="where to compute (where the config says)")
     two.add_argument("id", metavar="ID", help="id of a run, or how it starts")
     try:
         arguments = parser.parse_args(list(argv))
@@ -46,7 +47,10 @@ def main(argv: Sequence[str], train: Train = train_from_config) -> int:
                 replace_file(arguments.figure, lambda file: figure.savefig(file, format=kind))
                 print(f"curves: {arguments.figure}")
             return 0
-        result = rerun(store.get(arguments.id), train)
+        # Imported here: the other command needs neither models nor data.
+        from eqprop_lab.experiment_config import on_device
+
+        result = rerun(store.get(arguments.id), lambda config: train(on_device(config, arguments.device)))
     except (BatchError, RunError, DataUnavailable, OSError, ValueError, TypeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

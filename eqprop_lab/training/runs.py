@@ -27,6 +27,7 @@ from eqprop_lab.training.files import replace_text
 from eqprop_lab.training.history import History, Record
 from eqprop_lab.training.loggers import finite
 from eqprop_lab.validation import a_path
+from eqprop_lab.yaml_files import YamlError, read_yaml
 
 if TYPE_CHECKING:
     from eqprop_lab.training.trainer import EqPropTrainer
@@ -107,9 +108,9 @@ class Run:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            text = (self.folder / name).read_text(encoding="utf-8")
-            content = yaml.safe_load(text) if name.endswith(".yaml") else json.loads(text)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
+            path = self.folder / name
+            content = read_yaml(path) if name.endswith(".yaml") else json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, YamlError, json.JSONDecodeError) as error:
             raise RunError(f"run {self.id}: cannot read {name} ({error})") from error
         if not isinstance(content, dict) or (name == "curves.json" and content.keys() != {"curves", "parameters"}):
             raise RunError(f"run {self.id}: {name} is not what a run store writes")

@@ -79,7 +79,7 @@ class Augmentation:
         if self.crop:
             x = _windows(pad(x, [self.crop] * 4, mode="reflect"), self.crop, generator)
         if self.flip:
-            mirrored = torch.rand(len(x), 1, 1, 1, generator=generator).to(x.device) < 0.5
+            mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device="cpu").to(x.device) < 0.5
             x = torch.where(mirrored, x.flip(-1), x)
         if self.cutout:
             rows, columns = (_stretch(x, axis, self.cutout, generator) for axis in (2, 3))
@@ -104,7 +104,7 @@ DEFAULTS = {
 def _windows(padded: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """For each image of (B, C, H + 2n, W + 2n) a window (C, H, W), at a random place of the (2n + 1)^2."""
     batch, _, height, width = padded.shape
-    top, left = torch.randint(2 * n + 1, (2, batch), generator=generator).to(padded.device)
+    top, left = torch.randint(2 * n + 1, (2, batch), generator=generator, device="cpu").to(padded.device)
     # All windows as a view; only the chosen ones are copied.
     views = padded.unfold(2, height - 2 * n, 1).unfold(3, width - 2 * n, 1)
     return views[torch.arange(batch, device=padded.device), :, top, left]
@@ -113,7 +113,7 @@ def _windows(padded: Tensor, n: int, generator: torch.Generator) -> Tensor:
 def _stretch(x: Tensor, axis: int, length: int, generator: torch.Generator) -> Tensor:
     """For each image the mask of `length` neighbouring rows (axis 2) or columns (axis 3), broadcast against x."""
     size = x.shape[axis]
-    first = torch.randint(size - length + 1, (len(x), 1), generator=generator).to(x.device)
+    first = torch.randint(size - length + 1, (len(x), 1), generator=generator, device="cpu").to(x.device)
     place = torch.arange(size, device=x.device)
     mask = (place >= first) & (place < first + length)
     return mask[:, None, :, None] if axis == 2 else mask[:, None, None, :]

@@ -44,14 +44,14 @@ class _Part:
 
     def hold_out(self, count: int, seed: int) -> tuple[_Part, _Part]:
         """(the rest, `count` files drawn at random), every class in its proportion, to within one file."""
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(self.files), generator=generator)
+        generator = torch.Generator(device="cpu").manual_seed(seed)
+        order = torch.randperm(len(self.files), generator=generator, device="cpu")
         # The k-th of the n files of a class gets (k + u) / n, u uniform: the smallest keys are shared out evenly.
-        keys = torch.empty(len(order), dtype=torch.float64)
+        keys = torch.empty(len(order), dtype=torch.float64, device="cpu")
         for label in self.labels.unique():
             rows = order[self.labels[order] == label]
-            start = torch.rand(1, generator=generator, dtype=torch.float64)
-            keys[rows] = (torch.arange(len(rows), dtype=torch.float64) + start) / len(rows)
+            start = torch.rand(1, generator=generator, dtype=torch.float64, device="cpu")
+            keys[rows] = (torch.arange(len(rows), dtype=torch.float64, device="cpu") + start) / len(rows)
         ranked = keys.argsort()
         return self.choose(ranked[count:].sort().values), self.choose(ranked[:count].sort().values)
 
@@ -218,7 +218,7 @@ def _find_parts(root: Path, places: dict[str, Path], names: list[str], report: R
                     what = "parts" if other[0] != role else "classes"
                     raise ValueError(f"{both} are one file, by a link, in two {what}: remove one of them")
             samples += [(file, label) for file, _ in files]
-        parts[role] = _Part([file for file, _ in samples], torch.tensor([label for _, label in samples]))
+        parts[role] = _Part([file for file, _ in samples], torch.tensor([label for _, label in samples], device="cpu"))
     return parts
 
 

@@ -43,8 +43,8 @@ def _held(trainer: EqPropTrainer) -> dict[str, list[Any]]:
 def _timeline(trainer: EqPropTrainer, shape: tuple[int, ...], batch: int, dtype: torch.dtype) -> list[int]:
     classes = getattr(trainer.model, "output_dim", 2)
     with MemoryTimeline(_held(trainer)) as timeline:
-        x = torch.zeros(batch, *shape, dtype=dtype)
-        y = (torch.arange(batch) % classes).to(torch.int64)
+        x = torch.zeros(batch, *shape, dtype=dtype, device="cpu")
+        y = (torch.arange(batch, device="cpu") % classes).to(torch.int64)
         trainer.train_batch(x, y)
     return timeline.live
 

@@ -26,4 +26,4 @@ def compute_gradient_norm(model: nn.Module) -> float:
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     if not grads:
         raise ValueError("model has no gradients: train a batch, or call backward(), before asking for their norm")
-    return math.sqrt(sum(float(g.detach().double().square().sum()) for g in grads))
+    return math.sqrt(sum(float(g.detach().cpu().double().square().sum()) for g in grads))

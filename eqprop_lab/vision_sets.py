@@ -133,8 +133,8 @@ def _faults(source: Any, folder: Path) -> Iterator[tuple[str, str]]:
 
 def _tensors(name: str, source: Any, classes: int) -> tuple[Tensor, Tensor]:
     """torchvision's array attributes -> x (N, C, H, W) float32 in [0, 1], y (N,) int64. Raises DataUnavailable."""
-    images = torch.as_tensor(source.data)
-    labels = torch.as_tensor(source.targets if hasattr(source, "targets") else source.labels).long()
+    images = torch.as_tensor(source.data, device="cpu")
+    labels = torch.as_tensor(source.targets if hasattr(source, "targets") else source.labels, device="cpu").long()
     if len(images) != len(labels) or not len(labels) or labels.min() < 0 or labels.max() >= classes:
         raise DataUnavailable(
             f"data set {name!r}: its files are damaged: {len(images)} images, {len(labels)} labels, which must be "

@@ -170,7 +170,7 @@ def _contract(model: EquilibriumModel, x: Tensor) -> tuple[bool, str]:
     state = model.initial_state(drive)
     force, logits = model.force(state, drive), model.readout(state)
     named = sorted(block for group in model.groups for block in group)
-    a, b = (torch.linspace(-3, 3, 61, dtype=state[0].dtype) + shift for shift in (0.0, 0.01))
+    a, b = (torch.linspace(-3, 3, 61, dtype=state[0].dtype, device=state[0].device) + shift for shift in (0.0, 0.01))
     slope = (model.activate(b) - model.activate(a)) / 0.01
     problems = [
         message

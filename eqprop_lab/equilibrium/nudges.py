@@ -41,7 +41,7 @@ class CostNudge(ReadoutNudge):
     def __init__(self, model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[complex]) -> None:
         self.model, self.cost_grad = model, cost_grad
         wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
-        self.betas = torch.tensor(betas, dtype=wide)
+        self.betas = torch.tensor(betas, dtype=wide, device="cpu")
         self.scale = self.betas  # beta of every phase, shaped and typed as the first logits that come
 
     def cotangent(self, state: State) -> Tensor:

@@ -83,7 +83,7 @@ def settle(
     lean = path is None and not torch.is_grad_enabled()
     spare = [tuple(torch.empty_like(block) for block in state) for _ in range(3)] if lean else [None] * 3
     residual, moved, steps, reached = math.inf, math.inf, 0, False
-    sample_steps = torch.full((len(state[0]),), max_steps) if per_sample else None
+    sample_steps = torch.full((len(state[0]),), max_steps, device="cpu") if per_sample else None
     with model.frozen_weights():
         while steps < max_steps and not reached:
             relaxed = solver if isinstance(solver, OverRelaxed) and solver.omega > 1 and steps + 1 < max_steps else None

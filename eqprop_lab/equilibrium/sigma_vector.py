@@ -51,7 +51,7 @@ def tracked(on: bool = True) -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def _probe(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.randn(length, generator=torch.Generator().manual_seed(1)).to(device, dtype)
+    return torch.randn(length, generator=torch.Generator(device="cpu").manual_seed(1), device="cpu").to(device, dtype)
 
 
 def fingerprint(weight: Tensor) -> Tensor:
@@ -62,8 +62,9 @@ def fingerprint(weight: Tensor) -> Tensor:
 
 def _drawn(count: int, like: Tensor, by: Tensor) -> Tensor:
     """Random rows, drawn by the numbers of a weight: none can have been made to be orthogonal to them."""
-    seed = int(by.detach().double().flatten().view(torch.int64).sum()) & 0x7FFF_FFFF_FFFF_FFFF
-    rows = torch.randn(count, like.shape[1], generator=torch.Generator().manual_seed(seed))
+    seed = int(by.detach().cpu().double().flatten().view(torch.int64).sum()) & 0x7FFF_FFFF_FFFF_FFFF
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    rows = torch.randn(count, like.shape[1], generator=generator, device="cpu")
     return rows.to(like)
 
 
@@ -168,12 +169,14 @@ class Bounded(nn.Module):
         rows = self._rows()
         if len(rows) < self.vectors or not bool(torch.isfinite(rows).all()) or largest == 0:
             return False
-        projected = (self._operator(weight.detach())(rows) @ rows.T).double()
+        projected = (self._operator(weight.detach())(rows) @ rows.T).cpu().double()
         rounding = 1e3 * torch.finfo(weight.dtype).eps * largest
         expected = torch.diag(projected.diagonal())
         expected[0, 0] = float(getattr(self, self.SIZE)) * projected[0, 0].sign()
         lag = LAG**self.order
-        orthonormal = float((rows @ rows.T - torch.eye(len(rows)).to(rows)).abs().max()) <= 1e-3
+        orthonormal = (
+            float((rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype, device=rows.device)).abs().max()) <= 1e-3
+        )
         same = float((projected - expected).abs().max()) <= rounding
         return orthonormal and same and largest <= lag * float(projected[0, 0].abs())
 
@@ -184,7 +187,7 @@ class Bounded(nn.Module):
         u turns by no more than v, so this is what the angle of v allows: exact where the weight is symmetric.
         """
         with tracked(False):
-            a, b = (v.double() / v.double().norm() for v in (self._rows()[0], self.top(weight)))
+            a, b = (v / v.norm() for v in (self._rows()[0].cpu().double(), self.top(weight).cpu().double()))
         lost = float((a - b * torch.dot(a, b).sign()).square().sum()) / 2  # 1 - |<v, v*>|, without its rounding
         return math.sqrt(2 * lost * (2 - lost))
 

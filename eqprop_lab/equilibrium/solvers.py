@@ -64,8 +64,8 @@ class Chebyshev:
     def __init__(self, radius: Tensor | None = None) -> None:
         self.steps = 0
         self.previous: State | None = None
-        self.moved = torch.empty(0)  # movement two steps ago
-        self.radius = self.ceiling = self.weight = torch.empty(0)
+        self.moved = torch.empty(0, device="cpu")  # movement two steps ago
+        self.radius = self.ceiling = self.weight = torch.empty(0, device="cpu")
         self.warm_up = WARM_UP if radius is None else 2
         if radius is not None:
             self._start(radius)

@@ -32,7 +32,7 @@ def exact_norm(weight: Tensor) -> float:
 
     Cost O(n^3): once per epoch, at save or on request, never per step.
     """
-    return float(torch.linalg.matrix_norm(weight.detach().double().cpu(), ord=2))
+    return float(torch.linalg.matrix_norm(weight.detach().cpu().double(), ord=2))
 
 
 class BoundedNorm(Bounded):

@@ -51,7 +51,7 @@ def _four(kernel: Tensor, groups: int) -> Tensor:
         raise ValueError(f"groups must divide the {kernel.shape[0]} output channels, got {groups}")
     if not bool(torch.isfinite(kernel).all()):
         raise ValueError("kernel holds NaN or infinite values; it has no norm")
-    return kernel.detach().double().cpu()
+    return kernel.detach().cpu().double()
 
 
 @torch.no_grad()
@@ -67,7 +67,9 @@ def operator_norm(
     Raises: RuntimeError without convergence. Source: Knyazev 2001, doi:10.1137/S1064827500366124.
     """
     block = min(_BLOCK, positive_int("size", size))
-    vectors = torch.randn(block, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    vectors = torch.randn(
+        block, size, dtype=torch.float64, device="cpu", generator=torch.Generator(device="cpu").manual_seed(0)
+    )
     trial, residual = vectors, math.inf
     for _ in range(positive_int("max_iterations", max_iterations)):
         basis = torch.linalg.qr(trial.T).Q
@@ -146,7 +148,11 @@ def conv_bound(
     columns = torch.fft.fft(spread.unflatten(0, (groups, -1)), steps[1] * n).unflatten(-1, (steps[1], n))
     largest = 0.0
     for row in range(n // 2 + 1):  # a real kernel: the other half holds the complex conjugates
-        turns = (row + n * torch.arange(steps[0]))[:, None] * torch.arange(taps[0]) / (steps[0] * n)
+        turns = (
+            (row + n * torch.arange(steps[0], device="cpu"))[:, None]
+            * torch.arange(taps[0], device="cpu")
+            / (steps[0] * n)
+        )
         phases = torch.polar(torch.ones_like(turns, dtype=torch.float64), -2 * math.pi * turns.double()).to(
             weight.device
         )

@@ -233,7 +233,7 @@ class LayeredModel(EquilibriumModel):
 
     def contraction_bound(self) -> float:
         """q = sqrt(gamma) lambda_max(T) in `contraction_metric`; a sweep contracts by q^2 from the second one on."""
-        path = torch.diag(torch.tensor(self.layer_norms(), dtype=torch.float64), 1)
+        path = torch.diag(torch.tensor(self.layer_norms(), dtype=torch.float64, device="cpu"), 1)
         return math.sqrt(self.gamma) * float(torch.linalg.eigvalsh(path + path.T)[-1])
 
     def extra_repr(self) -> str:

@@ -204,8 +204,8 @@ class ConvMap:
         shape = min(sides, key=lambda s: sides[s])
         if sides[shape] > EXACT_UP_TO:
             return conv_bound(weight, self.stride, frequencies=FREQUENCIES)
-        kernel = weight.detach().double().cpu()
-        units = torch.eye(sides[shape], dtype=torch.float64).unflatten(1, shape)
+        kernel = weight.detach().cpu().double()
+        units = torch.eye(sides[shape], dtype=torch.float64, device="cpu").unflatten(1, shape)
         rows = (self.down(units, kernel) if shape == self.out_shape else self.up(units, kernel)).flatten(1)
         largest = float(torch.linalg.eigvalsh(rows @ rows.T)[-1].clamp_min(0))
         return math.sqrt(largest * (1 + _ROUNDING))

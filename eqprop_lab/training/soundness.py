@@ -165,7 +165,7 @@ def check_generators(rng: Any) -> None:
     """States that the global generators would take, tried on others."""
     name, keys, *rest = rng["numpy"]
     try:
-        torch.Generator().set_state(rng["torch"])
+        torch.Generator(device="cpu").set_state(rng["torch"])
         np.random.RandomState().set_state((name, keys.numpy().astype(np.uint32), *rest))
         random.Random().setstate(rng["python"])
     except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:

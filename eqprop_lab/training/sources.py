@@ -139,7 +139,9 @@ def _feed(found: Any, item: Any) -> bool:
     if isinstance(item, np.ndarray) and item.dtype.kind not in "biufc":
         return False
     if isinstance(item, Tensor | np.ndarray):
-        array = torch.as_tensor(item).detach().cpu().contiguous()
+        # Copied: torch warns of arrays that it may not write to.
+        tensor = item if isinstance(item, Tensor) else torch.from_numpy(np.array(item))
+        array = tensor.detach().cpu().contiguous()
         found.update(f"{tuple(array.shape)} {array.dtype};".encode())
         found.update(array.reshape(-1).view(torch.uint8).numpy())
         return True

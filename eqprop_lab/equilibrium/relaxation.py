@@ -2,8 +2,9 @@
 
 s <- F(s), or what a solver of `solvers` makes of it
 residual = max over samples of ||F(s) - s|| / ||F(s)||          (relative, the worst sample of the batch)
-error bound:  ||s - s*|| <= c L/(1-L) ||F(s) - s||      (L the certified contraction bound of the free phase, c the
+error bound:  ||s - s*|| <= c (L ||F(s) - s|| + d)/(1-L)  (L the certified contraction bound of the free phase, c the
                                                          condition of the metric it holds in, 1 for l2)
+d = 8 eps (||s|| + ||u||) is allowed for the rounding of a step and of its drive u, in the dtype of the states
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from eqprop_lab.models.base import EquilibriumModel, Nudge, State
 
 SETTLED = 1e-4  # relative residual below which a relaxation without a tolerance of its own is called settled
+ROUNDING = 8  # units of the last place, relative to states and drive, that a step may be off by
 
 
 class ConvergenceWarning(UserWarning):
@@ -115,9 +117,16 @@ def settle(
             stacklevel=3,
         )
     certified = contraction < 1 and nudge is None
-    bound = model.metric_condition * contraction / (1 - contraction) * moved if certified else math.inf
+    bound = _bound(model, contraction, moved, state, drive) if certified else math.inf
     radius = solver.radius if isinstance(solver, Chebyshev) and solver.radius.numel() else None
     return Equilibrium(state, steps, residual, reached, bound, path, sample_steps, radius)
+
+
+@torch.no_grad()
+def _bound(model: EquilibriumModel, contraction: float, moved: float, state: State, drive: State) -> float:
+    size = float(rows(state).max()) + float(rows(drive).max())
+    rounding = ROUNDING * torch.finfo(state[0].dtype).eps * size
+    return model.metric_condition * (contraction * moved + rounding) / (1 - contraction)
 
 
 def _diverged(steps: int, nudged: bool) -> str:

@@ -60,10 +60,14 @@ def fingerprint(weight: Tensor) -> Tensor:
     return torch.mv(rows, _probe(rows.shape[1], weight.dtype, weight.device))
 
 
+def seed_of(weight: Tensor) -> int:
+    """A seed made of the numbers of a weight: no weight can have been made to be orthogonal to what it draws."""
+    return int(weight.detach().cpu().double().flatten().view(torch.int64).sum()) & 0x7FFF_FFFF_FFFF_FFFF
+
+
 def _drawn(count: int, like: Tensor, by: Tensor) -> Tensor:
-    """Random rows, drawn by the numbers of a weight: none can have been made to be orthogonal to them."""
-    seed = int(by.detach().cpu().double().flatten().view(torch.int64).sum()) & 0x7FFF_FFFF_FFFF_FFFF
-    generator = torch.Generator(device="cpu").manual_seed(seed)
+    """Random rows shaped like those of `like`, drawn by a weight."""
+    generator = torch.Generator(device="cpu").manual_seed(seed_of(by))
     rows = torch.randn(count, like.shape[1], generator=generator, device="cpu")
     return rows.to(like)
 

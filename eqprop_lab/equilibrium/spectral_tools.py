@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 from torch.nn.utils.parametrizations import spectral_norm
 
-from eqprop_lab.equilibrium.spectral import exact_norm
+from eqprop_lab.equilibrium.sigma_vector import seed_of
+from eqprop_lab.equilibrium.spectral import exact_norm, outward
+from eqprop_lab.equilibrium.top_vectors import Rows
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, repeated
 
 Padding = int | Sequence[int] | str
+DENSE_UP_TO = 2048
 _BLOCK, _ROUNDING = 2, 1e-12
 
 
@@ -56,20 +59,20 @@ def _four(kernel: Tensor, groups: int) -> Tensor:
 
 @torch.no_grad()
 def operator_norm(
-    square: Callable[[Tensor], Tensor], size: int, tol: float = 1e-6, max_iterations: int = 2000
+    square: Callable[[Tensor], Tensor], size: int, tol: float = 1e-6, max_iterations: int = 2000, seed: int = 0
 ) -> float:
     """||A||_2 of a linear map given by ``square(v) = A^T A v`` on rows v (count, size), float64.
 
     A block power iteration that keeps its last direction: Rayleigh-Ritz on span{V, A^T A V, previous V}, until
-    ``||A^T A v - lambda v|| <= tol lambda``. The norm is approached from below, with an error of order tol^2. The
-    start is drawn from a fixed generator, so the result is reproducible.
+    ``||A^T A v - lambda v|| <= tol lambda``. The norm is approached from below, with an error of order tol^2: a value
+    to show, no bound to rely on. The start is drawn from `seed`, so the result is reproducible; a map that was made to
+    be orthogonal to it is under-estimated, so draw the seed from the map where it is known (`conv_norm` does).
 
     Raises: RuntimeError without convergence. Source: Knyazev 2001, doi:10.1137/S1064827500366124.
     """
     block = min(_BLOCK, positive_int("size", size))
-    vectors = torch.randn(
-        block, size, dtype=torch.float64, device="cpu", generator=torch.Generator(device="cpu").manual_seed(0)
-    )
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    vectors = torch.randn(block, size, dtype=torch.float64, device="cpu", generator=generator)
     trial, residual = vectors, math.inf
     for _ in range(positive_int("max_iterations", max_iterations)):
         basis = torch.linalg.qr(trial.T).Q
@@ -100,19 +103,63 @@ def conv_norm(
     Args: kernel (out, in / groups, height, width); image_size, of the input; the rest as in torch's conv2d.
     Raises: ValueError naming the argument; RuntimeError without convergence.
     """
-    weight, (height, width) = _four(kernel, groups), _pair("image_size", image_size)
-    steps, holes = _pair("stride", stride), _pair("dilation", dilation)
+    weight = _four(kernel, groups)
+    up, down, size, _ = _conv(weight, image_size, stride, padding, dilation, groups)
+    return operator_norm(lambda rows: down(up(rows)), size, tol, seed=seed_of(weight))
+
+
+@torch.no_grad()
+def exact_conv_norm(
+    kernel: Tensor,
+    image_size: int | Sequence[int],
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> float | None:
+    """The norm that `conv_norm` approaches from below, from the whole matrix and rounded up: a verdict may rest on it.
+
+    None where the smaller side of the matrix has more than `DENSE_UP_TO` units. Arguments and errors as there.
+    """
+    weight = _four(kernel, groups)
+    up, down, inputs, outputs = _conv(weight, image_size, stride, padding, dilation, groups)
+    if min(inputs, outputs) > DENSE_UP_TO:
+        return None
+    rows = (up if inputs <= outputs else down)(torch.eye(min(inputs, outputs), dtype=torch.float64, device="cpu"))
+    largest = float(torch.linalg.eigvalsh(rows @ rows.T)[-1].clamp_min(0))
+    return outward(math.sqrt(largest), sum(rows.shape))
+
+
+def _conv(
+    weight: Tensor,
+    image_size: int | Sequence[int],
+    stride: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+    groups: int,
+) -> tuple[Rows, Rows, int, int]:
+    """(rows x -> K x, rows y -> K^T y, numbers of the input, of the output) of a convolution of one image size."""
+    (height, width), steps, holes = (
+        _pair("image_size", image_size),
+        _pair("stride", stride),
+        _pair("dilation", dilation),
+    )
     left, right, top, bottom = frame = _frame(weight, padding, holes)
     shape = (weight.shape[1] * groups, height, width)
     outer = (shape[0], height + top + bottom, width + left + right)
 
-    def square(rows: Tensor) -> Tensor:
+    def up(rows: Tensor) -> Tensor:
         images = F.pad(rows.reshape(-1, *shape), frame)
-        out = F.conv2d(images, weight, None, steps, 0, holes, groups)
+        return F.conv2d(images, weight, None, steps, 0, holes, groups).flatten(1)
+
+    probe = F.conv2d(weight.new_zeros(1, *outer), weight, None, steps, 0, holes, groups)
+
+    def down(rows: Tensor) -> Tensor:
+        out = rows.reshape(-1, *probe.shape[1:])
         back = conv2d_input([len(rows), *outer], weight, out, steps, 0, holes, groups)
         return back[:, :, top : top + height, left : left + width].flatten(1)
 
-    return operator_norm(square, math.prod(shape), tol)
+    return up, down, math.prod(shape), probe.numel()
 
 
 @torch.no_grad()

@@ -9,14 +9,16 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from eqprop_lab.equilibrium.sigma_vector import seed_of
 from eqprop_lab.equilibrium.spectral import exact_norm
-from eqprop_lab.equilibrium.spectral_tools import conv_bound, conv_norm
+from eqprop_lab.equilibrium.spectral_tools import DENSE_UP_TO, conv_bound, conv_norm, exact_conv_norm, operator_norm
 from eqprop_lab.validation import shape
 
 ROUNDING = 1e-6
@@ -25,8 +27,9 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """One weight. cap: what is promised (None: nothing). norm: exact, at the image size seen (None: not measured).
-    bound: certified, >= the norm. method: "exact" or "certified", what the verdict rests on, or "unchecked"."""
+    """One weight. cap: what is promised (None: nothing). norm: at the image size seen (None: not measured). bound:
+    certified, >= the norm. method: what the verdict rests on: "exact", the norm, from the whole matrix; "certified",
+    the bound (a norm beside it was approached from below and is only shown); or "unchecked"."""
 
     layer: str
     kind: str
@@ -40,7 +43,8 @@ class LayerNorm:
         """Whether the promise holds; None where there is none."""
         if self.cap is None:
             return None
-        return (self.bound if self.norm is None else self.norm) <= self.cap * (1 + ROUNDING)
+        decides = self.norm if self.method == "exact" and self.norm is not None else self.bound
+        return decides <= self.cap * (1 + ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,14 @@ class SpectralNormError(ValueError):
 
 
 def verify_spectral_norm(model: nn.Module, input_shape: Sequence[int] | None = None) -> SpectralTable:
-    """The norm of every Linear, Conv2d and parametrised weight, held against what the layer promises.
+    """The norm of every Linear, Conv2d and parametrised weight and of the maps of a layered model (ConvEqProp,
+    DeepEqProp), held against what the layer promises.
 
     A matrix is measured exactly. A convolution has a norm for each image size: with `input_shape` (of one sample,
     without the batch) it is measured at the sizes it meets in a forward pass; without, the verdict rests on the
-    Fourier bound, which covers every size. The weights are read in eval mode; nothing of the model is changed.
+    Fourier bound, which covers every size. A layered model knows its sizes. A verdict is given by the singular values
+    of the whole matrix or by an upper bound, never by an iteration that comes from below. The weights are read in eval
+    mode; nothing of the model is changed.
 
     Raises: SpectralNormError naming layer, norm and cap when a promise is broken or cannot be checked.
     """
@@ -110,8 +117,11 @@ def _complaint(row: LayerNorm) -> str:
     promise = f"{row.layer} ({row.kind}) promises a norm of at most {row.cap:g}"
     if row.method == "unchecked":
         return f"{promise}, which cannot be checked for a weight of this kind"
-    if row.norm is None:
-        return f"{promise}, and only {row.bound:.6f} is certified; pass input_shape to measure its norm at that size"
+    if row.method == "certified":
+        shown = "pass input_shape to measure its norm at that size" if row.norm is None else "no norm below it decides"
+        if row.norm is not None and row.norm > (row.cap or 0.0):
+            shown = f"its norm is at least {row.norm:.6f}"
+        return f"{promise}, and only {row.bound:.6f} is certified; {shown}"
     return f"{promise} and has norm {row.norm:.6f}"
 
 
@@ -157,14 +167,24 @@ def _cap(parametrisations: Sequence[nn.Module]) -> float | None:
 def _rows(name: str, module: nn.Module, sizes: dict[nn.Module, set[tuple[int, int]]]) -> Iterator[LayerNorm]:
     chains = dict(module.parametrizations.items()) if parametrize.is_parametrized(module) else {}  # type: ignore[union-attr, operator]
     names = list(chains)
-    if isinstance(module, (nn.Linear, nn.Conv2d)) and "weight" not in chains:
+    if (isinstance(module, (nn.Linear, nn.Conv2d)) or _own_map(module) is not None) and "weight" not in chains:
         names.insert(0, "weight")
     for tensor in names:
         kind = parametrize.type_before_parametrizations(module).__name__ if tensor == "weight" else "Parameter"
+        if tensor == "weight" and _own_map(module) is not None:
+            kind = type(_own_map(module)).__name__
         layer = name if tensor == "weight" and name else ".".join(filter(None, (name, tensor)))
         cap = _cap(chains[tensor]) if tensor in chains else None
         norm, bound, method = _norm(module, tensor, sizes.get(module, set()))
         yield LayerNorm(layer, kind, cap, norm, bound, method)
+
+
+def _own_map(module: nn.Module) -> Any:
+    """The linear map that a layer of a layered model carries beside its weight; None for other modules."""
+    linear = getattr(module, "linear", None)
+    if "weight" not in module._parameters and not parametrize.is_parametrized(module, "weight"):
+        return None
+    return linear if callable(getattr(linear, "norm_bound", None)) else None
 
 
 def _norm(module: nn.Module, tensor: str, sizes: set[tuple[int, int]]) -> tuple[float | None, float, str]:
@@ -172,6 +192,8 @@ def _norm(module: nn.Module, tensor: str, sizes: set[tuple[int, int]]) -> tuple[
     weight: Tensor = getattr(module, tensor)
     if not bool(torch.isfinite(weight).all()):
         return math.nan, math.nan, "exact"
+    if tensor == "weight" and _own_map(module) is not None:
+        return _map_norm(_own_map(module), weight)
     if weight.ndim == 2:
         norm = exact_norm(weight)
         return norm, norm, "exact"
@@ -181,4 +203,20 @@ def _norm(module: nn.Module, tensor: str, sizes: set[tuple[int, int]]) -> tuple[
     if not sizes:
         return None, bound, "certified"
     geometry = module.stride, module.padding, module.dilation, module.groups
-    return max(conv_norm(weight, size, *geometry) for size in sizes), bound, "exact"
+    exact = [exact_conv_norm(weight, size, *geometry) for size in sizes]
+    if None not in exact:
+        return max(norm for norm in exact if norm is not None), bound, "exact"
+    return max(conv_norm(weight, size, *geometry) for size in sizes), bound, "certified"
+
+
+def _map_norm(linear: Any, weight: Tensor) -> tuple[float | None, float, str]:
+    """(norm, bound, method) at the one image size of a map."""
+    bound, kernel = linear.norm_bound(weight), weight.detach().cpu().double()
+    if weight.ndim == 2 or min(math.prod(linear.in_shape), math.prod(linear.out_shape)) <= DENSE_UP_TO:
+        return bound, bound, "exact"
+
+    def square(rows: Tensor) -> Tensor:
+        return linear.down(linear.up(rows.unflatten(1, linear.in_shape), kernel), kernel).flatten(1)
+
+    below = operator_norm(square, math.prod(linear.in_shape), 1e-4, seed=seed_of(kernel))
+    return below, bound, "certified"

@@ -25,6 +25,7 @@ from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
 from eqprop_lab.equilibrium.sigma_vector import fingerprint, tracked
+from eqprop_lab.equilibrium.spectral import outward
 from eqprop_lab.models.base import EquilibriumModel, State
 from eqprop_lab.models.bounded_map import BoundedMap, raw_norm
 from eqprop_lab.models.inputs import check_shape
@@ -234,7 +235,7 @@ class LayeredModel(EquilibriumModel):
     def contraction_bound(self) -> float:
         """q = sqrt(gamma) lambda_max(T) in `contraction_metric`; a sweep contracts by q^2 from the second one on."""
         path = torch.diag(torch.tensor(self.layer_norms(), dtype=torch.float64, device="cpu"), 1)
-        return math.sqrt(self.gamma) * float(torch.linalg.eigvalsh(path + path.T)[-1])
+        return outward(math.sqrt(self.gamma) * float(torch.linalg.eigvalsh(path + path.T)[-1]), len(path))
 
     def extra_repr(self) -> str:
         """gamma, rho and max_steps, for print(model)."""

@@ -16,13 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from eqprop_lab.equilibrium.spectral import exact_norm
+from eqprop_lab.equilibrium.spectral import exact_norm, outward
 from eqprop_lab.equilibrium.spectral_tools import conv_bound
 
 Shape = tuple[int, ...]
 EXACT_UP_TO = 2048  # units on the smaller side of a convolution whose norm is computed exactly
 FREQUENCIES = 16
-_ROUNDING = 1e-12
 
 
 class LinearMap(Protocol):
@@ -208,4 +207,4 @@ class ConvMap:
         units = torch.eye(sides[shape], dtype=torch.float64, device="cpu").unflatten(1, shape)
         rows = (self.down(units, kernel) if shape == self.out_shape else self.up(units, kernel)).flatten(1)
         largest = float(torch.linalg.eigvalsh(rows @ rows.T)[-1].clamp_min(0))
-        return math.sqrt(largest * (1 + _ROUNDING))
+        return outward(math.sqrt(largest), sum(rows.shape))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from eqprop_lab import ConvergenceWarning, DivergenceError, LoopedMLP, relax
+from eqprop_lab import ConvEqProp, ConvergenceWarning, DivergenceError, EquilibriumModel, LoopedMLP, relax
 from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.models import DeepEqProp
 
 
 @pytest.fixture
@@ -126,3 +130,28 @@ def test_bad_inputs_are_refused(model: LoopedMLP, x: torch.Tensor) -> None:
     x[0, 0] = math.inf
     with pytest.raises(ValueError, match="infinite"):
         relax(model, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tol", [1e-3, 1e-7])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LoopedMLP(64, 64, 10, rho=0.5, seed=0),
+        lambda: LoopedMLP(64, 400, 10, rho=0.99, seed=1),
+        lambda: DeepEqProp(64, [48, 32, 24], 10, gamma=1.0, rho=0.9, seed=0),
+        lambda: ConvEqProp(1, [8, 16], 10, gamma=0.3, rho=0.9, image_size=8, seed=0),
+    ],
+)
+def test_the_certified_distance_covers_the_rounding_of_its_dtype(
+    make: Callable[[], EquilibriumModel], tol: float, dtype: torch.dtype
+) -> None:
+    model = make().to(dtype)
+    x = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # float32 may stop at its own rounding
+        end = relax(model, x, 3000, tol)
+        true = relax(copy.deepcopy(model).double(), x.double(), 20_000, 1e-15)
+    apart = [(a.double() - b).flatten(1) for a, b in zip(end.state, true.state, strict=True)]
+    worst = float(torch.cat(apart, 1).norm(dim=1).max())
+    assert worst <= end.error_bound

@@ -9,6 +9,7 @@ import torch
 from eqprop_lab import LoopedMLP
 from eqprop_lab.equilibrium.sigma_vector import bounded_weights, follow_updates
 from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
+from eqprop_lab.models.linear_maps import DenseMap
 
 
 def recurrent(model: LoopedMLP) -> torch.Tensor:
@@ -101,3 +102,19 @@ def test_a_cap_outside_the_unit_interval_is_refused(rho: float) -> None:
 def test_a_matrix_that_is_not_square_is_refused() -> None:
     with pytest.raises(ValueError, match="square"):
         BoundedNorm(torch.zeros(3, 4), cap=0.9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 30, 200])
+def test_the_certificate_is_rounded_outward(size: int) -> None:
+    # Weights whose norm is known exactly: a signed permutation of a power of two has no rounding of its own.
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(size))
+    weight = 0.5 * torch.eye(size)[order]
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((size, size)))[0]
+    assert 0.5 <= exact_norm(weight) <= 0.5 * (1 + 1e-12)
+    turned = torch.from_numpy(basis) @ weight.double()
+    assert np.linalg.svd(turned.numpy(), compute_uv=False)[0] <= exact_norm(turned)
+    assert DenseMap(size, size).norm_bound(weight) >= 0.5
+    model = LoopedMLP(2, size, 2, use_spectral_norm=False, seed=0)
+    with torch.no_grad():
+        model.W_rec.parametrizations.weight.original.copy_(0.5 * torch.eye(size))
+    assert 0.5 <= model.contraction_bound() <= 0.5 * (1 + 1e-12)

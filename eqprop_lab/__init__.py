@@ -12,7 +12,7 @@ from eqprop_lab.datasets import DataUnavailable, build_dataset
 from eqprop_lab.equilibrium.block import EquilibriumBlock
 from eqprop_lab.equilibrium.check import check_gradient, check_model
 from eqprop_lab.equilibrium.gradients import estimate_gradients
-from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, relax
+from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, RoundingWarning, relax
 from eqprop_lab.equilibrium.verification import verify_spectral_norm
 from eqprop_lab.experiment_config import load_config, train_from_config
 from eqprop_lab.models import BackpropCNN, BackpropMLP, ConvEqProp, DeepEqProp, EquilibriumModel, LoopedMLP
@@ -39,6 +39,7 @@ __all__ = [
     "HAS_CUPY",
     "LoopedMLP",
     "ModelRegistry",
+    "RoundingWarning",
     "StopTraining",
     "__version__",
     "build_dataset",

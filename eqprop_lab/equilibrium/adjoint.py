@@ -12,8 +12,8 @@ arXiv:1909.01377 (implicit differentiation).
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,18 @@ from eqprop_lab.equilibrium.contrast import INPUT, Estimate, Settings, contrast,
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import activation_product, force_jvp, force_vjp
 from eqprop_lab.equilibrium.over_relaxation import FIRST, OverRelaxed
-from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, movement, settle
+from eqprop_lab.equilibrium.relaxation import (
+    NOISE,
+    SLOWEST,
+    DivergenceError,
+    Equilibrium,
+    block_norms,
+    expected_error,
+    movement,
+    relative_change,
+    settle,
+    unreached,
+)
 from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.models.base import EquilibriumModel, State
 
@@ -38,11 +49,15 @@ def _solve(
     groups: Groups,
     g: State,
     settings: Settings,
-) -> tuple[State, float]:
-    """v = N (g + J v) by iteration from N g, group by group; (v, relative residual). Raises DivergenceError."""
+) -> tuple[State, float, float, str | None]:
+    """v = N (g + J v) by iteration from N g, group by group. Raises DivergenceError.
+
+    (v, its last relative change, its expected relative error, what to say of a missed tolerance or None).
+    """
     slopes, product = model.activation_slope(free.state), activation_product(model, free.state, drive)
     v = source = product(g)
     residual, solver = math.inf, make_solver(settings.solver, radius=free.radius)
+    pace: list[tuple[int, float]] = []
     for step in range(1, settings.nudged_steps + 1):
         last = step == settings.nudged_steps
         omega = FIRST if isinstance(solver, OverRelaxed) and not last else 1.0
@@ -57,21 +72,24 @@ def _solve(
                 new = torch.addcmul(source[block], slopes[block], turned[block])
                 moved[block] = new if omega == 1 else torch.lerp(image[block], new, omega)
             image = tuple(moved)
-        if settings.tol is not None or last:
-            residual = float(movement(image, v)[0].max())
+        if settings.tol is not None or last or step == max(1, settings.nudged_steps - 2):
+            relative, absolute = movement(image, v)
+            residual = float(relative.max())
+            pace.append((step, float(absolute.norm())))
             if not math.isfinite(residual):
                 raise DivergenceError(f"the linear relaxation diverged after {step} steps: the step is no contraction")
         last = last or (settings.tol is not None and residual <= settings.tol)
-        v = image if last or solver is None else solver.advance(v, image)
         if last:
             break
+        v = image if solver is None else solver.advance(v, image)
+    size = block_norms(image)
+    change = relative_change(block_norms(tuple(a - b for a, b in zip(image, v, strict=True))), size, step)
+    noise = NOISE * torch.finfo(model.products or v[0].dtype).eps * math.hypot(*size)
+    missed = None
     if settings.tol is not None and residual > settings.tol:
-        warnings.warn(
-            f"linear relaxation not converged: residual {residual:.1e} > tol {settings.tol:.1e}",
-            ConvergenceWarning,
-            stacklevel=5,
-        )
-    return v, residual
+        missed = f"linear relaxation not converged: residual {residual:.1e} > tol {settings.tol:.1e}"
+    error = 1.0 if unreached(size, step) else expected_error(change, pace, noise)
+    return image, change, error, missed
 
 
 def _cost_slope(model: EquilibriumModel, free: State, cost_grad: CostGradient) -> tuple[Tensor, State]:
@@ -99,8 +117,13 @@ def response(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
         logits, g = _cost_slope(model, free.state, cost_grad)
         forward, groups = _forward(model, free.state, drive)
         pull = tuple(-block / k for block, k in zip(g, model.kappa, strict=True))
-        v, residual = _solve(model, free, drive, forward, groups, pull, settings)
-    return Estimate(contrast(model, x, v, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
+        v, change, error, missed = _solve(model, free, drive, forward, groups, pull, settings)
+    gradients = contrast(model, x, v, free.state, free.state, logits, cost_grad, 1.0)
+    return Estimate(gradients, free, logits, change, error, missed=_told(free.missed, missed))
+
+
+def _told(*texts: str | None) -> tuple[str, ...]:
+    return tuple(text for text in texts if text is not None)
 
 
 def implicit(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
@@ -110,19 +133,34 @@ def implicit(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
         logits, g = _cost_slope(model, free.state, cost_grad)
         backward = force_vjp(model, free.state, drive)
         every = (tuple(range(len(g))),)
-        a, residual = _solve(model, free, drive, lambda group, v: backward(v), every, g, settings)
+        a, change, error, missed = _solve(model, free, drive, lambda group, v: backward(v), every, g, settings)
         minus = tuple(-block / k for block, k in zip(a, model.kappa, strict=True))
-    return Estimate(contrast(model, x, minus, free.state, free.state, logits, cost_grad, 1.0), free, logits, residual)
+    gradients = contrast(model, x, minus, free.state, free.state, logits, cost_grad, 1.0)
+    return Estimate(gradients, free, logits, change, error, missed=_told(free.missed, missed))
 
 
-def _unrolled(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, end: Equilibrium) -> Estimate:
-    """The estimate of a phase that was relaxed with a graph."""
+def _unrolled(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, end: Equilibrium, start: State | None = None
+) -> Estimate:
+    """The estimate of a phase that was relaxed with a graph; start: the leaves it began with, if it was cut there."""
     named = trained_parameters(model) | ({INPUT: x} if x.requires_grad else {})
     logits = model.readout(end.state)
     surrogate = torch.sum(cost_grad(logits.detach()) * logits) / x.shape[0]
-    grads = torch.autograd.grad(surrogate, list(named.values())) if named else ()
-    detached = Equilibrium(tuple(s.detach() for s in end.state), end.steps, end.residual, end.converged)
-    return Estimate(dict(zip(named, grads, strict=True)), detached, logits.detach(), 0.0)
+    wanted = [*named.values(), *(start or ()), *(end.state if start else ())]
+    grads = torch.autograd.grad(surrogate, wanted, allow_unused=start is not None) if wanted else ()
+    free = replace(end, state=tuple(s.detach() for s in end.state))
+    change, error = math.nan, 0.0
+    if start is not None:
+        # What is cut off: the adjoint that is left at the start, and all that would have come before it.
+        left, whole = (
+            math.hypot(*(float(g.norm()) for g in part if g is not None))
+            for part in (grads[len(named) : len(named) + len(start)], grads[len(named) + len(start) :])
+        )
+        change = left / whole if whole > 0 else 0.0
+        rate = min(change ** (1 / end.steps), SLOWEST)
+        error = change / (1 - rate)
+    found = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads, strict=False)}
+    return Estimate(found, free, logits.detach(), change, error, missed=_told(end.missed))
 
 
 def bptt(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
@@ -139,5 +177,6 @@ def truncated_bptt(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, 
     with torch.no_grad():
         _, free = free_phase(model, x, settings)
     with torch.enable_grad():
-        end = settle(model, free.state, model.drive(x), max_steps=settings.nudged_steps)
-        return _unrolled(model, x, cost_grad, end)
+        start = tuple(block.detach().requires_grad_() for block in free.state)
+        end = settle(model, start, model.drive(x), max_steps=settings.nudged_steps)
+        return _unrolled(model, x, cost_grad, replace(end, missed=free.missed), start)

@@ -10,6 +10,8 @@ Source: Nest and Ernoult 2024, arXiv:2409.03306 (energy-based blocks inside feed
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import torch
@@ -41,12 +43,16 @@ class _Relaxed(torch.autograd.Function):
         (x,), (v,), block = ctx.saved_tensors, cotangents, ctx.block
         names = [name for name, p in block.model.named_parameters()]
         size = float(v.abs().max())
+        if not math.isfinite(size):
+            raise ValueError(f"the cotangent of the block's output must be finite, its largest entry is {size}")
         if size == 0:
             return None, torch.zeros_like(x), *(torch.zeros_like(p) for p in block.model.parameters())
         # Linear in the cotangent only in the limit: the estimate is taken at size 1, where beta means what it says.
         x = x.detach().requires_grad_(ctx.needs_input_grad[1])
         with tracked(ctx.tracked):
             estimate = ESTIMATORS[block.estimator](block.model, x, lambda logits: v / size, block.settings)
+        for doubt in estimate.doubts:
+            warnings.warn(doubt, stacklevel=2)
         scale = size * len(x)  # estimators give the mean over the batch, a cotangent wants the sum
         found = {name: scale * g for name, g in estimate.gradients.items()}
         return (None, found.get(INPUT), *(found.get(name) for name in names))
@@ -57,14 +63,15 @@ class EquilibriumBlock(nn.Module):
 
     Args: model, any EquilibriumModel; estimator, a name in `ESTIMATORS`; beta, relative to the largest entry of the
         cotangent; free_steps, nudged_steps, tol, solver as in `estimate_gradients`.
-    Raises: TypeError, ValueError naming the argument; in backward, what the estimator raises.
+    Raises: TypeError, ValueError naming the argument; in backward, what the estimator raises, and ValueError for a
+        cotangent that is not finite. Warns in backward as `estimate_gradients` does.
     """
 
     def __init__(self, model: EquilibriumModel, estimator: str = "centered", beta: float = 0.03, **phases: Any) -> None:
         super().__init__()
         self.model = equilibrium_model(model)
-        self.settings: Settings = make_settings(self.model, beta, **phases)
         self.estimator = one_of("estimator", estimator, ESTIMATORS)
+        self.settings: Settings = make_settings(self.model, beta, estimator=estimator, **phases)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K); the gradient is estimated when it is asked for."""

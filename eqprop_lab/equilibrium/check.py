@@ -20,7 +20,7 @@ from torch import Tensor
 from eqprop_lab.equilibrium.contrast import INPUT, trained_parameters
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.exact_sigma import sigma_errors, with_exact_sigma
-from eqprop_lab.equilibrium.gradients import Gradients, estimate_gradients
+from eqprop_lab.equilibrium.gradients import EstimatedGradients, Gradients, estimate_gradients
 from eqprop_lab.equilibrium.guard import equilibrium_model
 from eqprop_lab.equilibrium.relaxation import relax, settle
 from eqprop_lab.models.base import EquilibriumModel
@@ -39,11 +39,13 @@ class Agreement:
 
 
 class GradientCheck(dict[str, Agreement]):
-    """{parameter name: Agreement}; prints as a table.
+    """{parameter name: Agreement}; prints as a table, with `notes` below it.
 
     Beside the estimator stands the parametrisation, {bounded weight: relative error of d sigma/dW}: `sigma` of the
     vectors used here, converged, `sigma_followed` of those a training step uses at these weights.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, rows: dict[str, Agreement], sigma: dict[str, float], sigma_followed: dict[str, float]) -> None:
         super().__init__(rows)
@@ -64,7 +66,7 @@ class GradientCheck(dict[str, Agreement]):
             f"d sigma/dW of {name}: error {error:.1e}, followed in training {self.sigma_followed[name]:.1e}"
             for name, error in self.sigma.items()
         ]
-        return "\n".join(rows)
+        return "\n".join([*rows, *self.notes])
 
 
 def exact_gradients(model: EquilibriumModel, x: Tensor, y: Tensor, cost: str = "cross_entropy") -> Gradients:
@@ -121,7 +123,18 @@ def check_gradient(
     exact = exact_gradients(model, x, y, cost)
     rows = {name: agreement(value, exact[name]) for name, value in got.items()}
     twin = copy.deepcopy(model)  # looking at what a training step would use moves it
-    return GradientCheck(rows, sigma_errors(twin, following=False), sigma_errors(twin, following=True))
+    table = GradientCheck(rows, sigma_errors(twin, following=False), sigma_errors(twin, following=True))
+    table.notes = _notes(got)
+    return table
+
+
+def _notes(got: EstimatedGradients) -> tuple[str, ...]:
+    """What the phases of the estimate were like, by their own measure."""
+    return (
+        f"free phase: residual {got.free_residual:.1e}, expected error {got.free_error:.1e}",
+        f"nudged phase: residual {got.nudged_residual:.1e}, expected error {got.nudged_error:.1e}; "
+        f"rounding {got.rounding:.1e}",
+    )
 
 
 @dataclass

@@ -21,11 +21,14 @@ import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.costs import CostGradient
-from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
+from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, Equilibrium, RoundingWarning, settle
 from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.models.base import EquilibriumModel, State
 
 NUDGED_STEPS = 10
+UNSETTLED = 0.05  # expected relative error of a phase from which an estimate says that it has not settled
+ROUNDED = 0.05  # the same for rounding
+PER_EPS = 0.4  # error of a gradient by rounding, in units of eps ||s|| / ||D||: measured 0.15 to 0.45, MLP and conv
 INPUT = "<input>"  # the key of dL/dx, present when x requires gradients
 Gradients = dict[str, Tensor]
 
@@ -50,12 +53,62 @@ class Settings:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Gradients by parameter name, the free equilibrium they belong to, its logits (B, K), and the nudged residual."""
+    """Gradients by parameter name, the free equilibrium they belong to, its logits (B, K), and how far to trust them.
+
+    nudged_residual: last movement of what is divided by beta, the difference of the phases (without a nudge: of the
+    linear response), relative to itself, whole batch, worst block; nan where there is no such phase (bptt).
+    nudged_error, rounding: how far off that difference is expected to be, because its phase was still moving and
+    because it was rounded. drift: the same because the free phase was still moving, where that does not cancel
+    (one_sided). missed: what to say of tolerances that were missed.
+    """
 
     gradients: Gradients
     free: Equilibrium
     logits: Tensor
     nudged_residual: float
+    nudged_error: float = 0.0
+    rounding: float = 0.0
+    drift: float = 0.0
+    missed: tuple[str, ...] = ()
+
+    @property
+    def free_error(self) -> float:
+        """How far off the gradient is expected to be because the free phase was still moving."""
+        return self.free.error + self.drift
+
+    @property
+    def doubts(self) -> list[UserWarning]:
+        """What a user has to be told: a phase that is off by more than 5 %, or as much rounding. Empty: nothing."""
+        told: list[UserWarning] = [ConvergenceWarning(text) for text in self.missed]
+        for name, residual, error in (
+            ("free", self.free.residual, self.free_error),
+            ("nudged", self.nudged_residual, self.nudged_error),
+        ):
+            if error > UNSETTLED and not self.missed:
+                told.append(ConvergenceWarning(unsettled(name, residual, error)))
+        if self.rounding > ROUNDED:
+            told.append(RoundingWarning(rounded(self.rounding)))
+        return told
+
+
+def _percent(error: float) -> str:
+    return f"{error:.0%}" if error < 1 else "more than 100%"
+
+
+def unsettled(phase: str, residual: float, error: float) -> str:
+    """What is said of a phase that still moves."""
+    return (
+        f"the {phase} phase has not settled: residual {residual:.1e}, which is expected to put the gradient "
+        f"{_percent(error)} off; take more {phase}_steps, or bound the norm of the weights"
+    )
+
+
+def rounded(error: float) -> str:
+    """What is said of a difference of phases that is mostly rounding."""
+    return (
+        f"the difference of the phases is {_percent(error)} rounding; take a beta larger by {error / 0.01:.0e} "
+        "(1 % is left then), beta='auto', or estimator='response'"
+    )
 
 
 def trained_parameters(model: EquilibriumModel) -> dict[str, Tensor]:
@@ -68,7 +121,13 @@ def free_phase(model: EquilibriumModel, x: Tensor, settings: Settings) -> tuple[
     drive = model.drive(x)
     start = model.initial_state(drive)
     return drive, settle(
-        model, start, drive, max_steps=settings.free_steps, tol=settings.tol, solver=make_solver(settings.solver)
+        model,
+        start,
+        drive,
+        max_steps=settings.free_steps,
+        tol=settings.tol,
+        solver=make_solver(settings.solver),
+        warn=False,
     )
 
 

@@ -14,8 +14,10 @@ The formula they share stands in `contrast`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_bptt
@@ -29,6 +31,8 @@ from eqprop_lab.models.inputs import check_pair
 from eqprop_lab.validation import one_of, positive_int, real
 
 AUTO_BETA = 0.03
+SENSIBLE = 1e3  # times the rounding of the dtype: the beta for which rounding is about 1 % of a gradient
+NUDGED = ("one_sided", "centered", "holomorphic", "asymmetric")  # the estimators that divide by beta
 Estimator = Callable[[EquilibriumModel, Tensor, CostGradient, Settings], Estimate]
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -43,6 +47,41 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
+class EstimatedGradients(Gradients):
+    """{parameter name: dL/dparameter}, and how far the phases they come from had settled.
+
+    free_residual: of the free phase, worst sample; nudged_residual, free_error, nudged_error, rounding: as in
+    `contrast.Estimate`; doubts: what was warned of.
+    """
+
+    def __init__(self, found: Estimate) -> None:
+        super().__init__(found.gradients)
+        self.free_residual, self.free_error = found.free.residual, found.free_error
+        self.nudged_residual, self.nudged_error = found.nudged_residual, found.nudged_error
+        self.rounding = found.rounding
+        self.doubts = tuple(map(str, found.doubts))
+
+
+def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> float:
+    """beta, if the model's dtype can resolve what it does; else ValueError with the smallest sensible one.
+
+    two stacked phases                beta >= eps: a weaker nudge moves states of size 1 by less than they are rounded
+    mean and half difference          beta >= max(kappa) tiny / eps: below it the difference itself underflows
+    """
+    dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
+    limits = torch.finfo(dtype)
+    direct = estimator == "centered" and model.mean_difference
+    floor, sensible = limits.eps, SENSIBLE * limits.eps
+    if direct:
+        floor = sensible = max(model.kappa) * limits.tiny / limits.eps
+    if estimator in NUDGED and beta < floor:
+        raise ValueError(
+            f"beta={beta:g} is below the rounding of {dtype}: what it changes is lost (estimator={estimator!r}); the "
+            f"smallest sensible beta is about {sensible:.0e}, and beta='auto' fits it to the cost"
+        )
+    return beta
+
+
 def make_settings(
     model: EquilibriumModel,
     beta: float | str = 0.03,
@@ -51,14 +90,15 @@ def make_settings(
     tol: float | None = None,
     solver: str = "picard",
     points: int = 4,
+    estimator: str = "centered",
 ) -> Settings:
     """Validated Settings. Defaults: `model.max_steps` free and 10 nudged steps.
 
-    Raises TypeError, ValueError (beta = 0 too).
+    Raises TypeError, ValueError (beta = 0 too, and one below the rounding of the model's dtype: see `check_beta`).
     """
     model = equilibrium_model(model)
     return Settings(
-        beta=AUTO_BETA if beta == "auto" else real("beta", beta, above=0.0),
+        beta=AUTO_BETA if beta == "auto" else check_beta(model, real("beta", beta, above=0.0), estimator),
         relative=beta == "auto",
         free_steps=model.max_steps if free_steps is None else positive_int("free_steps", free_steps),
         nudged_steps=NUDGED_STEPS if nudged_steps is None else positive_int("nudged_steps", nudged_steps),
@@ -104,7 +144,7 @@ def estimate_gradients(
     cost: str = "cross_entropy",
     solver: str = "picard",
     points: int = 4,
-) -> Gradients:
+) -> EstimatedGradients:
     """{parameter name: dL/dparameter}, L the mean cost of the batch; `.grad` is not touched.
 
     Args:
@@ -114,10 +154,17 @@ def estimate_gradients(
         free_steps, nudged_steps: at most this many relaxation steps; tol: relative residual at which a phase stops.
         cost: "cross_entropy" or "mse". solver: "picard", "damped", "chebyshev", "over_relaxed" (see `solvers`).
         points: nudges of the holomorphic estimator, an even number.
-    Returns: gradients with respect to the parameters an optimiser sees (the originals of a parametrisation).
-    Raises: TypeError, ValueError naming the argument; DivergenceError. Warns ConvergenceWarning when tol is missed.
+    Returns: gradients with respect to the parameters an optimiser sees (the originals of a parametrisation), a dict
+        that also has `free_residual` and `nudged_residual` of its phases (see `EstimatedGradients`).
+    Raises: TypeError, ValueError naming the argument; DivergenceError.
+    Warns: ConvergenceWarning when tol is missed, and whenever a phase still moves so much that it is expected to be 5 %
+        off; RoundingWarning when as much of the difference of the phases is rounding.
     """
     network = equilibrium_model(model)
     check_trainable(network)
-    settings = make_settings(network, beta, free_steps, nudged_steps, tol, solver, points)
-    return estimate(network, x, y, estimator, settings, cost)[0].gradients
+    one_of("estimator", estimator, ESTIMATORS)
+    settings = make_settings(network, beta, free_steps, nudged_steps, tol, solver, points, estimator)
+    found = estimate(network, x, y, estimator, settings, cost)[0]
+    for doubt in found.doubts:
+        warnings.warn(doubt, stacklevel=2)
+    return EstimatedGradients(found)

@@ -52,7 +52,7 @@ def relax_pair(
 ) -> tuple[State, State, Equilibrium]:
     """(D, M, what the relaxation says) of the phases at +beta and -beta, from the free state.
 
-    The residual is the worst of those of M and of D, each relative to itself.
+    The residual is the worst of those of M and of D, each relative to itself; `change` and `error` are about D.
     """
     silent = tuple(torch.zeros_like(block) for block in drive)
     start = stacked([free, tuple(torch.zeros_like(block) for block in free)])
@@ -64,6 +64,8 @@ def relax_pair(
         tol=settings.tol,
         nudge=_PairNudge(model, cost_grad, beta, free),
         solver=make_solver(settings.solver),
+        read=lambda state: tuple(block.chunk(2)[1] for block in state),
+        warn=False,
     )
     mean, half = zip(*(block.chunk(2) for block in end.state), strict=True)
     return half, mean, end

@@ -16,11 +16,13 @@ Laborieux and Zenke 2022, arXiv:2209.00530 (holomorphic); Scurria et al. 2026, a
 from __future__ import annotations
 
 import cmath
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contrast import Estimate, Settings, contrast, free_phase, stacked
+from eqprop_lab.equilibrium.contrast import PER_EPS, Estimate, Gradients, Settings, contrast, free_phase, stacked
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import force_jvp, force_vjp
 from eqprop_lab.equilibrium.mean_difference import relax_pair
@@ -32,12 +34,44 @@ from eqprop_lab.models.view import ModelView
 
 
 def _nudged(
-    model: EquilibriumModel, start: State, drive: State, nudge: Nudge, settings: Settings, free: Equilibrium
+    model: EquilibriumModel,
+    start: State,
+    drive: State,
+    nudge: Nudge,
+    settings: Settings,
+    free: Equilibrium,
+    read: Callable[[State], State],
 ) -> Equilibrium:
+    """The nudged phases, stacked; read: their difference, what the estimator divides by beta."""
     # The free phase has measured the radius already, once for every phase stacked here.
     known = None if free.radius is None else free.radius.repeat(len(start[0]) // len(free.radius))
     solver = make_solver(settings.solver, radius=known)
-    return settle(model, start, drive, max_steps=settings.nudged_steps, tol=settings.tol, nudge=nudge, solver=solver)
+    return settle(
+        model,
+        start,
+        drive,
+        max_steps=settings.nudged_steps,
+        tol=settings.tol,
+        nudge=nudge,
+        solver=solver,
+        read=read,
+        warn=False,
+    )
+
+
+def _estimate(
+    gradients: Gradients,
+    free: Equilibrium,
+    logits: Tensor,
+    nudged: Equilibrium,
+    *,
+    apart: float = 2.0,
+    drift: float = 0.0,
+) -> Estimate:
+    """The estimate of two settled phases that are `apart` betas from each other (inf: nothing was subtracted)."""
+    rounding = 2 / apart * PER_EPS * torch.finfo(logits.dtype).eps * nudged.coarse
+    missed = tuple(phase.missed for phase in (free, nudged) if phase.missed is not None)
+    return Estimate(gradients, free, logits, nudged.change, nudged.error, rounding, drift, missed)
 
 
 def strength(model: EquilibriumModel, free: State, cost_grad: CostGradient, settings: Settings) -> float:
@@ -47,7 +81,13 @@ def strength(model: EquilibriumModel, free: State, cost_grad: CostGradient, sett
     with torch.no_grad():
         pulls = model.readout_vjp(free, cost_grad(model.readout(free)))
         largest = max(float(rows((p,)).max()) for p in pulls if p is not None)
-    return settings.beta / largest if largest > 0 else settings.beta
+    # Below the smallest normal number there is nothing to resolve, and beta would leave the dtype's range.
+    return settings.beta / largest if largest > torch.finfo(free[0].dtype).tiny else settings.beta
+
+
+def _half(state: State) -> State:
+    """D of the stacked pair [s+; s-]."""
+    return _halves(state)[0]
 
 
 def _halves(state: State) -> tuple[State, State]:
@@ -62,12 +102,17 @@ def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, setti
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         beta = strength(model, free.state, cost_grad, settings)
-        nudged = _nudged(model, free.state, drive, CostNudge(model, cost_grad, (beta,)), settings, free)
-        difference = tuple(p - f for p, f in zip(nudged.state, free.state, strict=True))
+
+        def away(state: State) -> State:
+            return tuple(p - f for p, f in zip(state, free.state, strict=True))
+
+        nudged = _nudged(model, free.state, drive, CostNudge(model, cost_grad, (beta,)), settings, free, away)
+        difference = away(nudged.state)
         mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
         logits = model.readout(free.state)
     gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta)
-    return Estimate(gradients, free, logits, nudged.residual)
+    # What the free state still had before it is in the difference too: with two nudged phases it cancels.
+    return _estimate(gradients, free, logits, nudged, apart=1.0, drift=free.error * nudged.coarse)
 
 
 def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
@@ -82,12 +127,12 @@ def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
             difference, mean, nudged = relax_pair(model, free.state, drive, cost_grad, beta, settings)
         else:
             nudge = CostNudge(model, cost_grad, (beta, -beta))
-            nudged = _nudged(model, stacked([free.state] * 2), stacked([drive] * 2), nudge, settings, free)
+            start, twice = stacked([free.state] * 2), stacked([drive] * 2)
+            nudged = _nudged(model, start, twice, nudge, settings, free, _half)
             difference, mean = _halves(nudged.state)
         logits = model.readout(free.state)
-    return Estimate(
-        contrast(model, x, difference, mean, free.state, logits, cost_grad, beta), free, logits, nudged.residual
-    )
+    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta)
+    return _estimate(gradients, free, logits, nudged, apart=math.inf if model.mean_difference else 2.0)
 
 
 def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
@@ -108,12 +153,12 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
             terms = zip(pull(state), forward(away), backward(away), model.kappa, strict=True)
             return tuple(j - jt if p is None else k * p + j - jt for p, j, jt, k in terms)
 
-        nudged = _nudged(model, start, twice, nudge, settings, free)
+        nudged = _nudged(model, start, twice, nudge, settings, free, _half)
         # The adjoint is the displacement itself; `contrast` weights with kappa, as it has to for a primitive function.
-        difference = tuple(d / k for d, k in zip(_halves(nudged.state)[0], model.kappa, strict=True))
+        difference = tuple(d / k for d, k in zip(_half(nudged.state), model.kappa, strict=True))
         logits = model.readout(free.state)
     gradients = contrast(model, x, difference, free.state, free.state, logits, cost_grad, beta)
-    return Estimate(gradients, free, logits, nudged.residual)
+    return _estimate(gradients, free, logits, nudged)
 
 
 class _Complexified(ModelView):
@@ -157,7 +202,15 @@ def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, set
         many = len(half)
         nudge = CostNudge(view, cost_grad, [beta * p for p in phases])
         start = tuple(torch.complex(s, torch.zeros_like(s)) for s in stacked([free.state] * many))
-        nudged = _nudged(view, start, stacked([drive] * many), nudge, settings, free)
+
+        def first(state: State) -> State:
+            """The first Fourier coefficient over the circle; the free state has none."""
+            parts = (block.chunk(many) for block in state)
+            return tuple(
+                torch.stack([(w * s).real for w, s in zip(weights, part, strict=True)]).sum(0) for part in parts
+            )
+
+        nudged = _nudged(view, start, stacked([drive] * many), nudge, settings, free, first)
         moves, middles = [], []
         for weight, state in zip(weights, zip(*(s.chunk(many) for s in nudged.state), strict=True), strict=True):
             moves.append(tuple(weight * (s - f) for s, f in zip(state, free.state, strict=True)))
@@ -170,4 +223,4 @@ def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, set
         logits = model.readout(free.state)
     driven = [True] * many + [False] * many
     gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta, driven)
-    return Estimate(gradients, free, logits, nudged.residual)
+    return _estimate(gradients, free, logits, nudged)

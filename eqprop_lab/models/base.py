@@ -64,6 +64,7 @@ class EquilibriumModel(nn.Module, ABC):
     readout_blocks: tuple[int, ...] | None = None
     affine_force: bool = False
     mean_difference: bool = False  # whether `centered` relaxes mean and half difference (affine forces only)
+    products: torch.dtype | None = None  # what a step's products are rounded to, where it is not the states' dtype
     output_dim: int
 
     def __init__(self, max_steps: int = 30) -> None:

@@ -20,7 +20,8 @@ class History(dict[str, list[Any]]):
     """Curves of a training, one entry an epoch.
 
     Keys: "epoch", "estimator", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "residual" (worst free-phase
-    residual of the epoch), "val_residual" (the same of the evaluation after it), "norm" (certified contraction bound
+    residual of the epoch), "nudged_residual" (worst last movement of what is divided by beta, relative to itself; nan
+    where nothing is), "val_residual" (free phases of the evaluation after it), "norm" (certified contraction bound
     then; nan for ordinary modules), "sigma_error" (relative error of d sigma/dW of the bounded weights after the last
     step, against converged vectors; nan where nothing is bounded), "seconds" (wall time of the training part).
     """

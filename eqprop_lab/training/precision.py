@@ -45,6 +45,8 @@ class LowPrecision(ModelView):
     parameter gradients are computed by the model itself, in full precision.
     """
 
+    products = torch.bfloat16
+
     def __init__(self, model: EquilibriumModel) -> None:
         super().__init__(model)
         self.device_type = next(model.parameters()).device.type

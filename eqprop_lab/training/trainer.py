@@ -32,6 +32,7 @@ from eqprop_lab.training.history import BatchError, History, Record, StopTrainin
 from eqprop_lab.training.optim import SCHEDULES, Scheduler, laid_out, make_optimizer
 from eqprop_lab.training.precision import LowPrecision, autocast, check_amp
 from eqprop_lab.training.progress import progress_bar
+from eqprop_lab.training.settling import Settling
 from eqprop_lab.validation import a_path, one_of, positive_int, real, switch
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -96,7 +97,7 @@ class EqPropTrainer:
         keep_freed_memory()
         self.settings: Settings | None = None
         if isinstance(model, EquilibriumModel):
-            self.settings = make_settings(model, beta, free_steps, nudged_steps, tol, solver)
+            self.settings = make_settings(model, beta, free_steps, nudged_steps, tol, solver, estimator=gradient)
         self.eval_tol = None if eval_tol is None else real("eval_tol", eval_tol, above=0.0)
         self.cost = one_of("cost", cost, ("cross_entropy", "mse"))
         self.clip_norm = None if clip_norm is None else real("clip_norm", clip_norm, above=0.0)
@@ -112,6 +113,7 @@ class EqPropTrainer:
         self.schedule = None if schedule is None else one_of("schedule", schedule, SCHEDULES)
         self.scheduler: Scheduler | None = None
         self.progress = None if progress is None else switch("progress", progress)
+        self.settling = Settling()
         self.history = History()
         # What a checkpoint keeps besides: the experiment config; plan, loaders and callbacks of the running fit.
         self.config: dict[str, Any] | None = None
@@ -172,6 +174,7 @@ class EqPropTrainer:
             return loss, logits, math.nan
         assert isinstance(self.relaxed, EquilibriumModel) and self.settings is not None
         result, loss = estimate(self.relaxed, x, y, self.gradient, self.settings, self.cost)
+        self.settling.note(result)
         for name, parameter in self.parameters.items():
             parameter.grad = laid_out(result.gradients.get(name), parameter)
         return loss, result.logits, result.free.residual
@@ -201,7 +204,8 @@ class EqPropTrainer:
         checkpoint_path: save a checkpoint there after every epoch. resume: go on with the fit that was interrupted, up
         to its `epochs`, from checkpoint_path if it exists; on a CPU the result is the same, bit for bit, or it is
         refused: other data, batches, settings or callbacks are another fit.
-        Raises: BatchError naming epoch and batch (from 1) of the first failure; ValueError; CheckpointError.
+        Raises: BatchError naming epoch and batch (from 1) of the first failure; ValueError; CheckpointError. Warns once
+        an epoch at most, when phases are expected to be 20 % off in the mean over its batches (see `settling`).
         """
         epochs, resume = positive_int("epochs", epochs), switch("resume", resume)
         checkpoint_path = None if checkpoint_path is None else a_path("checkpoint_path", checkpoint_path)
@@ -241,18 +245,18 @@ class EqPropTrainer:
         self.model.train()
         plan.mark(self, inside=epoch)
         total = length(loader)
-        loss_sum, correct, seen, residual = 0.0, 0, 0, math.nan
+        loss_sum, correct, seen = 0.0, 0, 0
+        self.settling = Settling()
         start = time.perf_counter()
         batches = plan.watch(self, "train", loader, progress_bar(loader, f"epoch {epoch}", self.progress))
         for number, item in enumerate(batches, start=1):
             try:
                 x, y = pair(item, self.device)
-                loss, logits, moved = self.train_batch(x, y)
+                loss, logits, _ = self.train_batch(x, y)
             except Exception as error:
                 raise BatchError(f"epoch {epoch}, batch {number}: {error}") from error
             loss_sum, seen = loss_sum + float(loss.sum()), seen + len(loss)
             correct += evaluation.correct(logits, y)
-            residual = moved if math.isnan(residual) else max(residual, moved)
             for watcher in self.callbacks.watchers:
                 watcher.on_batch_end(self, number, total)
         if seen == 0:
@@ -267,13 +271,15 @@ class EqPropTrainer:
             check_parameters(self.parameters)
         except ValueError as error:
             raise BatchError(f"epoch {epoch}, after its last batch: {error}") from error
+        self.settling.warn(epoch)
         norm = self.model.contraction_bound() if isinstance(self.model, EquilibriumModel) else math.nan
         return {
             "epoch": epoch,
             "estimator": self.gradient,
             "train_loss": loss_sum / seen,
             "train_accuracy": correct / seen,
-            "residual": residual,
+            "residual": self.settling.residual,
+            "nudged_residual": self.settling.nudged_residual,
             "norm": norm,
             "sigma_error": sigma_error(self.model),
             "seconds": seconds,

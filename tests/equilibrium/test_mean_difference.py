@@ -47,11 +47,13 @@ def both(model: EquilibriumModel, x: Tensor, y: Tensor, beta: float, steps: int)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("beta", [0.03, 0.5])
 @pytest.mark.parametrize("steps", [2, 4, 30])
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
 def test_it_equals_stacking_at_any_beta_and_number_of_steps(name: str, beta: float, steps: int) -> None:
     pair, stack = both(MODELS[name]().double(), X, Y, beta, steps)
     assert worst(pair, stack) <= 1e-9
 
 
+@pytest.mark.filterwarnings("ignore::eqprop_lab.RoundingWarning")
 def test_float32_keeps_the_lower_layers_where_stacking_loses_them() -> None:
     model = ConvEqProp(3, [8, 16, 16, 16], 10, gamma=0.034, seed=0)
     x = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -52,6 +52,7 @@ def test_what_is_returned_is_an_image_of_the_step_and_its_residual_that_of_a_pla
 
 
 @pytest.mark.parametrize("estimator", ["centered", "response", "one_sided"])
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
 def test_gradients_of_few_sweeps_are_better(estimator: str) -> None:
     model = near_the_cap(MODELS["conv"]())
     settled = estimate_gradients(model, X, Y, estimator, free_steps=200, nudged_steps=200)

@@ -13,6 +13,7 @@ from eqprop_lab.equilibrium.block import EquilibriumBlock
 from eqprop_lab.equilibrium.check import check_gradient, check_model
 from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, RoundingWarning, relax
+from eqprop_lab.equilibrium.validity import radius_of_validity
 from eqprop_lab.equilibrium.verification import verify_spectral_norm
 from eqprop_lab.experiment_config import load_config, train_from_config
 from eqprop_lab.models import BackpropCNN, BackpropMLP, ConvEqProp, DeepEqProp, EquilibriumModel, LoopedMLP
@@ -59,6 +60,7 @@ __all__ = [
     "load_config",
     "load_trained",
     "model_registry",
+    "radius_of_validity",
     "relax",
     "save_trained",
     "train_from_config",

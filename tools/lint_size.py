@@ -17,7 +17,9 @@ CORE_LIMIT = 1800
 # What a reader needs to understand all of the physics and its training, relative to the package.
 CORE = ("equilibrium/", "models/base.py", "models/looped_mlp.py", "training/trainer.py")
 # Instruments that look at the core from outside; nothing in it needs them.
-INSTRUMENTS = tuple(f"equilibrium/{name}.py" for name in ("block", "check", "probes", "spectral_tools", "verification"))
+INSTRUMENTS = tuple(
+    f"equilibrium/{name}.py" for name in ("block", "check", "probes", "spectral_tools", "validity", "verification")
+)
 
 
 def count_lines(package: Path) -> dict[str, int]:

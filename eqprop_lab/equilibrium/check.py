@@ -20,9 +20,16 @@ from torch import Tensor
 from eqprop_lab.equilibrium.contrast import INPUT, trained_parameters
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.exact_sigma import sigma_errors, with_exact_sigma
-from eqprop_lab.equilibrium.gradients import EstimatedGradients, Gradients, estimate_gradients
+from eqprop_lab.equilibrium.gradients import (
+    NUDGED,
+    EstimatedGradients,
+    Gradients,
+    estimate_gradients,
+    make_settings,
+)
 from eqprop_lab.equilibrium.guard import equilibrium_model
 from eqprop_lab.equilibrium.relaxation import relax, settle
+from eqprop_lab.equilibrium.validity import Validity, check_nudge
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.validation import real
 
@@ -43,9 +50,12 @@ class GradientCheck(dict[str, Agreement]):
 
     Beside the estimator stands the parametrisation, {bounded weight: relative error of d sigma/dW}: `sigma` of the
     vectors used here, converged, `sigma_followed` of those a training step uses at these weights.
+    notes: how far the phases had settled, and whether beta is inside the radius of validity (`validity`: None for
+    estimators without a nudge).
     """
 
     notes: tuple[str, ...] = ()
+    validity: Validity | None = None
 
     def __init__(self, rows: dict[str, Agreement], sigma: dict[str, float], sigma_followed: dict[str, float]) -> None:
         super().__init__(rows)
@@ -125,6 +135,10 @@ def check_gradient(
     twin = copy.deepcopy(model)  # looking at what a training step would use moves it
     table = GradientCheck(rows, sigma_errors(twin, following=False), sigma_errors(twin, following=True))
     table.notes = _notes(got)
+    if estimator in NUDGED:
+        settings = make_settings(model, beta, free_steps, nudged_steps, tol, solver, points, estimator)
+        table.validity = check_nudge(model, x, y, estimator, settings, cost)
+        table.notes += (str(table.validity),)
     return table
 
 

@@ -24,10 +24,11 @@ def test_the_table_is_the_comparison_with_the_adjoint() -> None:
     assert table.keys() == exact.keys() and 0 < table.worst < 1e-3
     assert all(0.999 < row.cosine <= 1 + 1e-9 and abs(row.norm_ratio - 1) < 1e-3 for row in table.values())
     lines = str(table).splitlines()
-    assert len(lines) == 1 + len(table) + len(table.sigma) + 2
+    assert len(lines) == 1 + len(table) + len(table.sigma) + 3
     assert "relative error" in lines[0] and "W_in.weight" in lines[1]
     assert lines[7].startswith("d sigma/dW of W_rec.weight: error ") and table.sigma["W_rec.weight"] <= 1e-6
-    assert lines[-2].startswith("free phase: residual") and lines[-1].startswith("nudged phase: residual")
+    assert [line.split(":")[0] for line in lines[-3:]] == ["free phase", "nudged phase", "nudge"]
+    assert table.validity is not None and table.validity.inside and "order in beta 2.0 (N = 2)" in lines[-1]
 
 
 @pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")

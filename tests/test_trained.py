@@ -175,9 +175,9 @@ def test_the_order_of_a_header_does_not_matter(file: Path) -> None:
     [
         ({"kernel_size": [999, 999]}, "kernel_size must be at most"),
         ({"hidden_channels": [3, 5]}, r"not those of its params .*'hidden_channels': \[3, 5\]"),
-        ({"hidden_channels": [10**5, 10**5]}, "have 1288 values, those of its params"),
-        ({"image_size": [10**5, 10**5]}, "have 1288 values, those of its params"),
-        ({"output_dim": 10**9}, "have 1288 values, those of its params"),
+        ({"hidden_channels": [10**5, 10**5]}, r"have \d+ values, those of its params"),
+        ({"image_size": [10**5, 10**5]}, r"have \d+ values, those of its params"),
+        ({"output_dim": 10**9}, r"have \d+ values, those of its params"),
         ({"hidden_channels": [4, 3], "output_dim": 3}, "weights are not those of its params|values, those of"),
         ({"rho": 2.0}, "build no ConvEqProp: rho must be"),
         ({"rho": float("inf")}, "build no ConvEqProp: rho must be"),

@@ -12,12 +12,13 @@ from eqprop_lab.config import get_dataset_info
 from eqprop_lab.datasets import Split
 from eqprop_lab.experiment_config import list_recipes, make_trainer, parse_config
 from eqprop_lab.models import bounded_map
+from tests.benchmarks.looped_mlp import RECIPES as LOOPED
 from tests.test_datasets import write_mnist
 
 RECIPES = {
     "cifar10_conv": ("sgd", 0.015, 256, 100, 10, 8),
     "digits_conv": ("adamw", 1e-2, 32, 40, 4, 4),
-    "digits_looped_mlp": ("adam", 3e-3, 32, 30, 20, 15),
+    "digits_looped_mlp": ("adamw", 4.8e-2, 32, 15, 12, 10),
     "mnist_conv": ("adamw", 4e-3, 100, 8, 4, 4),
     "mnist_conv_long": ("adamw", 4e-3, 100, 24, 4, 4),
     "mnist_looped_mlp": ("adamw", 3e-3, 100, 10, 8, 6),
@@ -51,6 +52,25 @@ def test_a_recipe_takes_a_training_batch(name: str, monkeypatch: pytest.MonkeyPa
     loss, logits, residual = trainer.train_batch(*next(iter(batches)))
     assert logits.shape == (2, 10) and torch.isfinite(loss).all() and residual < 0.2
     assert all(not torch.equal(value, before[key]) for key, value in trainer.model.named_parameters())
+
+
+@pytest.mark.parametrize("name", LOOPED)
+def test_the_published_runs_of_looped_mlp_are_those_of_the_recipes(name: str) -> None:
+    trainer, published = make_trainer(config := load_config(f"{name}_looped_mlp")), LOOPED[name]
+    phases = trainer.settings
+    assert {
+        "hidden_dim": config.params["hidden_dim"],
+        "max_steps": trainer.model.max_steps,
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "lr": trainer.lr,
+        "weight_decay": trainer.weight_decay,
+        "optimizer": config.trainer["optimizer"],
+        "schedule": trainer.schedule,
+        "beta": phases.beta,
+        "free_steps": phases.free_steps,
+        "nudged_steps": phases.nudged_steps,
+    } == published
 
 
 def test_a_recipe_of_the_package_trains(tmp_path: Path) -> None:

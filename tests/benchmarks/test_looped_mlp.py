@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eqprop_lab.datasets import build_dataset
-from tests.benchmarks.looped_mlp import NETWORKS, RECIPES, RESULTS, run
+from tests.benchmarks.looped_mlp import NETWORKS, RECIPES, RESULTS, TWINS, run
 from tests.benchmarks.published import read
 
 
@@ -22,7 +22,8 @@ def stored(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_short_run_has_every_field_of_the_stored_result(name: str, tmp_path: Path) -> None:
     small = RECIPES[name] | {"epochs": 2, "hidden_dim": 8}
-    short = run(build_dataset({"name": "two_moons", "samples": 200}), small, [3, 4], tmp_path / "short.json")
+    data = build_dataset({"name": "two_moons", "samples": 200})
+    short = run(data, small, [3, 4], tmp_path / "short.json", twin=TWINS[name])
     assert read(tmp_path / "short.json") == short
     assert short.keys() == stored(name).keys() and short["networks"] == stored(name)["networks"] == NETWORKS
     assert short["seeds"] == [row["seed"] for row in short["eqprop"]] == [row["seed"] for row in short["backprop"]]
@@ -38,6 +39,7 @@ def test_the_stored_results_keep_what_the_project_promises(name: str, parameters
     result = stored(name)
     assert result["recipe"] == RECIPES[name] and result["parameters"] == parameters
     assert len(result["seeds"]) >= seeds
+    assert all(TWINS[name].items() <= row.items() for row in result["backprop"])
     for row in result["eqprop"]:
         assert row["cpu_seconds"] <= 180
         assert max(row["norm"]) < 0.9

@@ -41,11 +41,19 @@ def check_parameters_fit(model: nn.Module, state: Any, what: str = "it") -> None
             raise ValueError(f"{what} {verb} {', '.join(sorted(names))}")
     for name, tensor in own.items():
         wanted, found = kind(tensor), kind(state[name])
-        if wanted != found:
+        if wanted != found and not _fewer_vectors(name, tensor, state[name]):
             raise ValueError(f"its {name} is {found}, the model's is {wanted}")
         # A buffer may hold infinities on purpose (a mask).
         if isinstance(tensor, Tensor) and not _finite(state[name], infinite=name not in parameters):
             raise ValueError(f"its {name} is not finite")
+
+
+def _fewer_vectors(name: str, own: Tensor, saved: object) -> bool:
+    """Whether this is the block of a bounded weight with fewer vectors, of an earlier version: a load takes it."""
+    if not name.endswith(".basis") or not isinstance(saved, Tensor) or saved.ndim != own.ndim:
+        return False
+    differ = [a > b > 0 for a, b in zip(own.shape, saved.shape, strict=True) if a != b]
+    return saved.dtype == own.dtype and differ == [True]
 
 
 def _finite(tensor: Tensor, infinite: bool = False) -> bool:

@@ -16,6 +16,7 @@ from eqprop_lab.equilibrium.spectral import BoundedNorm
 from eqprop_lab.models import DeepEqProp
 from eqprop_lab.models.bounded_map import BoundedMap
 from eqprop_lab.models.single_state import SingleStateConv
+from eqprop_lab.training.soundness import check_parameters_fit
 
 X = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.tensor([0, 2])
@@ -224,12 +225,15 @@ def test_a_checkpoint_of_fewer_vectors_loads(name: str) -> None:
     state = model.state_dict()
     for key in [key for key in state if key.endswith("basis")]:
         state[key] = state[key][:, :4].clone() if name in ("looped", "directed") else state[key][:2].clone()
+    check_parameters_fit(twin, state)
     twin.load_state_dict(state)
     torch.testing.assert_close(twin(X), model(X))
     assert excess(twin) < 1
     follow_updates(bounded_weights(twin))
     assert all(twin.state_dict()[key].shape == value.shape for key, value in model.state_dict().items())
     state[key] = torch.zeros(3, 1, 2)
+    with pytest.raises(ValueError, match="basis is float32"):
+        check_parameters_fit(twin, state)
     with pytest.raises(RuntimeError, match="size mismatch"):
         twin.load_state_dict(state)
 

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 LABEL_STYLE = {"description_width": "16em"}
 """Room for the labels, the same for all controls."""
 
-_WIDE = {"width": "36em", "max_width": "100%"}
+_WIDE = {"width": "36em", "max_width": "calc(100% - 4px)"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Slider:
 
     `value` is `low` plus a whole number of steps, because a page moves a slider's handle to its steps. With `log=True`
     the slider moves in decades: `step` is a fraction of a decade, fitted so that `value` is on a step, and low > 0.
+    `parameter` is what the notebook's parameters cell calls it, where that is another name.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Slider:
     label: str
     unit: str = ""
     log: bool = False
+    parameter: str = ""
 
     def __post_init__(self) -> None:
         _require_label(self.name, self.label)
@@ -56,6 +58,13 @@ class Slider:
         steps = round((self._scale(self.value) - self._scale(self.low)) / self.step)
         fitted = self.log and steps > 0
         return (self._scale(self.value) - self._scale(self.low)) / steps if fitted else self.step
+
+    def rounded(self, value: float) -> float:
+        """The value a reader sees: a page sends 0.03162277660168379 and 0.30000000000000004 for 0.0316 and 0.3."""
+        if self.integer:
+            return int(value)
+        short = float(f"{value:.3g}") if self.log else round(value, 9)
+        return min(max(short, float(self.low)), float(self.high))
 
     def is_echo(self, held: float, sent: float) -> bool:
         """Whether a page that holds `held` sends `sent` by itself: the nearest step, or its rounding of the value."""

@@ -7,22 +7,21 @@ slider's callback may run in another thread while a cell plots.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from eqprop_lab.notebook.blitting import MovingPicture
 from eqprop_lab.notebook.controls import Control
 from eqprop_lab.notebook.figures import require_alt
 from eqprop_lab.notebook.layout import SteadyLayout
 from eqprop_lab.notebook.panel import Controls, action_button, parameters_box, toggle_parameters
 from eqprop_lab.notebook.picture import LivePicture, alert_html, image_html, safe_message, title_html
+from eqprop_lab.notebook.png import quick_png
+from eqprop_lab.notebook.redrawing import LatestOnly
 from eqprop_lab.notebook.style import new_figure, style_context
-
-DEBOUNCE_SECONDS = 0.06
-"""Changes within this time share one redraw."""
 
 _DPI = 140
 
@@ -33,6 +32,11 @@ class Explorer(LivePicture):
     - `compute(**values) -> data`: one keyword per control;
     - `draw(figure, data)`: on a cleared private figure of `size` inches, under the project's style;
     - `describe(data, **values) -> str`: one sentence of at least 20 characters, the alternative text.
+
+    A quick one writes two methods in the place of `draw`, and each redraw then draws only what has changed:
+
+    - `build(figure) -> parts`: axes with places of their own, and the artists that will move, without data;
+    - `move(parts, data)`: gives the artists all that depends on the data, whatever they showed before.
 
     An error of any of them is shown as an alert above the last good picture, kept in `errors`, and raised:
     out of the constructor, `set` and `reset`, or out of the redraw's thread after a slider moved.
@@ -46,16 +50,16 @@ class Explorer(LivePicture):
         """Draw the first picture; `values` override the controls' start values, for Reset as well."""
         if not self.title.strip():
             raise ValueError(f"{type(self).__name__} has no title")
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
         self.data: Any = None
         self.alt, self.png = "", b""
         self.picture_width = self.size[0] * 100
         self._lock = threading.RLock()
-        self._timer_lock = threading.Lock()
-        self._timer: threading.Timer | None = None
         self._figure, self._layout = new_figure(*self.size), SteadyLayout()
-        self._controls = Controls(self.make_controls(), self._schedule, values)
-        self._drawn = 0.0
+        self._moving: tuple[MovingPicture, Any] | None = None
+        self._redraws = LatestOnly(self._follow, f"redraw of {type(self).__name__}")
+        self._controls = Controls(self.make_controls(), self._redraws.ask, values)
+        self._tried: dict[str, Any] | None = None
         self._picture, self._alert, self._parameters = widgets.HTML(), widgets.HTML(), parameters_box()
         self.widget = self._build()
         self.redraw()
@@ -68,9 +72,18 @@ class Explorer(LivePicture):
         """What the picture shows, from the controls' values alone. The base passes the values on."""
         return values
 
-    def draw(self, figure: Figure, data: Any) -> None:
-        """Draw `data` on the cleared `figure`; a subclass's work."""
+    def build(self, figure: Figure) -> Any:
+        """Axes and artists without data on the empty `figure`; a subclass's work."""
         raise TypeError(f"{type(self).__name__} does not say what to draw: define draw(self, figure, data)")
+
+    def move(self, parts: Any, data: Any) -> None:
+        """Give the parts that `build` made the `data`; a subclass's work."""
+        raise TypeError(f"{type(self).__name__} does not say what moves: define move(self, parts, data)")
+
+    def draw(self, figure: Figure, data: Any) -> None:
+        """Draw `data` on the cleared `figure`."""
+        figure.set_layout_engine("none")
+        self.move(self.build(figure), data)
 
     def describe(self, data: Any, *_: Any, **values: Any) -> str:
         """One sentence that says what is seen; a subclass's work."""
@@ -100,45 +113,45 @@ class Explorer(LivePicture):
     def redraw(self) -> None:
         """Compute, draw and show the present values; one redraw at a time, in the calling thread."""
         with self._lock:
-            values = self.values
+            values = self._tried = self.values
             try:
                 data = self.compute(**values)
-                self._figure.clear()
-                with style_context():
-                    self.draw(self._figure, data)
+                png = self._drawing(data)
                 alt = require_alt(self.describe(data, **values))
-                png = self._layout.png(self._figure, _DPI)
-            except Exception as error:
+            except BaseException as error:
+                # A parts' half that moved is no place to go on from.
+                self._moving = None
                 self.errors.append(error)
                 self._alert.value = alert_html(f"{safe_message(error)}\nThe picture still shows the last good values.")
                 raise
             self.data, self.alt, self.png = data, alt, png
             self._picture.value = image_html(png, alt, self.picture_width)
-            self._drawn = time.monotonic()
             self._alert.value = ""
             self._parameters.value = self.parameters()
 
-    def _schedule(self) -> None:
-        """Redraw soon, in a thread of its own; changes until then join it, so a held key stays live.
+    def _drawing(self, data: Any) -> bytes:
+        """PNG of `data`: what changed over what is kept, or all of it anew where a subclass only has `draw`."""
+        with style_context():
+            if type(self).draw is not Explorer.draw:
+                self._figure.clear()
+                self.draw(self._figure, data)
+                return self._layout.png(self._figure, _DPI)
+            if self._moving is None:
+                self._figure = new_figure(*self.size)
+                self._moving = MovingPicture(self._figure, _DPI), self.build(self._figure)
+            picture, parts = self._moving
+            self.move(parts, data)
+            return quick_png(picture.pixels())
 
-        A change after a pause is drawn at once; only those that follow a redraw closely wait for their like.
-        """
-        with self._timer_lock:
-            if self._timer is None:
-                wait = max(0.0, DEBOUNCE_SECONDS - (time.monotonic() - self._drawn))
-                self._timer = threading.Timer(wait, self._scheduled)
-                self._timer.name = f"redraw of {type(self).__name__}"
-                self._timer.daemon = True
-                self._timer.start()
-
-    def _scheduled(self) -> None:
-        with self._timer_lock:
-            self._timer = None
-        self.redraw()
+    def _follow(self) -> None:
+        """In the thread of redraws, after a slider moved; what is shown already is not drawn again."""
+        with self._lock:
+            if self.values != self._tried:
+                self.redraw()
 
     def _build(self) -> widgets.VBox:
         reset = action_button("Reset", "eqprop-reset", "Put every control back to its start value")
-        copy = action_button("Copy as parameters", "eqprop-copy", "Show these values as a parameters cell")
+        copy = action_button("Copy as parameters", "eqprop-copy", "Copy these values as a parameters cell")
         reset.on_click(lambda _: self._reset_by_hand())
         copy.on_click(lambda _: toggle_parameters(self._parameters, self.parameters()))
         buttons = widgets.HBox([reset, copy])
@@ -151,4 +164,4 @@ class Explorer(LivePicture):
 
     def _reset_by_hand(self) -> None:
         self._controls.reset()
-        self._schedule()
+        self._redraws.ask()

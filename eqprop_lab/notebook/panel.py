@@ -68,6 +68,7 @@ class Controls:
             value, unit = self.values[name], getattr(control, "unit", "")
             note = f"{control.label} [{unit}]" if unit else control.label
             # papermill takes an equals sign in the comment for another assignment and hides the parameter.
+            name = getattr(control, "parameter", "") or name
             lines.append(f"{name}: {type(value).__name__} = {value!r}  # {note.replace('=', ':')}")
         return "\n".join(lines)
 
@@ -81,6 +82,7 @@ class Controls:
             # A page that shows a value set from code answers with the nearest step, which is nobody's wish.
             if control.is_echo(self.values[name], value):
                 return
+            value = control.rounded(value)
         self.values = self.values | {name: value}
         self._changed()
 

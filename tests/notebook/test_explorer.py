@@ -130,6 +130,64 @@ def test_a_moved_slider_redraws_soon_and_moves_share_redraws() -> None:
     assert wave.computed <= 3
 
 
+@pytest.mark.parametrize("events", [1, 2, 40, 400])
+def test_however_many_events_one_redraw_is_at_work_and_one_waits(events: int) -> None:
+    wave, begun, go = Wave(), threading.Event(), threading.Event()
+    compute = wave.compute
+
+    def slow(**values: Any) -> Any:
+        begun.set()
+        assert go.wait(10)
+        return compute(**values)
+
+    wave.compute = slow  # type: ignore[method-assign, assignment]
+    slider = wave._controls.widgets["frequency"]
+    slider.value = 1.5
+    assert begun.wait(10)
+    for event in range(events):
+        slider.value = (2.0, 2.5, 3.0, 3.5)[event % 4]
+        assert sum(thread.name == "redraw of Wave" for thread in threading.enumerate()) == 1
+    last = slider.value
+    go.set()
+    _until(lambda: wave._redraws._thread is None)
+    assert wave.alt == f"2 sin curves of frequency {last:.2f}." and wave.computed == 3
+
+
+@pytest.mark.parametrize("there_and_back", [(1.5, 1.0), (3.0, 2.0, 1.0), (1.0,)])
+def test_values_that_are_shown_are_not_drawn_again(there_and_back: tuple[float, ...]) -> None:
+    wave = Wave()
+    slider = wave._controls.widgets["frequency"]
+    with wave._lock:  # a redraw is under way
+        for value in there_and_back:
+            slider.value = value
+    _until(lambda: wave._redraws._thread is None)
+    assert wave.computed == 1
+
+
+def test_a_failed_redraw_neither_ends_the_next_nor_repeats_itself(uncaught: list[threading.ExceptHookArgs]) -> None:
+    wave = Wave()
+    slider = wave._controls.widgets["count"]
+    with wave._lock:
+        slider.value = 4
+        _until(lambda: not wave._redraws._waiting)
+        slider.value = 3
+        slider.value = 4
+    _until(lambda: wave._redraws._thread is None)
+    assert [type(error) for error in wave.errors] == [ArithmeticError] == [args.exc_type for args in uncaught]
+    slider.value = 1
+    _until(lambda: wave.alt.startswith("1 sin"))
+    assert _alert(wave) == ""
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_an_exit_in_a_redraw_is_shown_and_kept(kind: type[BaseException]) -> None:
+    wave = Wave()
+    wave.compute = lambda **values: (_ for _ in ()).throw(kind("3"))  # type: ignore[method-assign]
+    with pytest.raises(kind):
+        wave.set(count=1)
+    assert kind.__name__ in _alert(wave) and type(wave.errors[0]) is kind
+
+
 def test_an_error_after_a_slider_moved_reaches_the_hook_of_threads(uncaught: list[threading.ExceptHookArgs]) -> None:
     wave = Wave()
     wave._controls.widgets["count"].value = 4

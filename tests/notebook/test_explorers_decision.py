@@ -111,5 +111,6 @@ def test_wrong_samples_are_crossed_out(snapshots: Sequence[LoopedMLP]) -> None:
     predicted[:3] = 1 - predicted[:3]
     axes = new_figure().subplots()
     draw_plane(axes, plane_values(snapshots[-1]), split, predicted)
-    *_, crosses = [artist for artist in axes.collections if hasattr(artist, "get_sizes") and len(artist.get_offsets())]
-    assert np.allclose(np.asarray(crosses.get_offsets()), split.x[:3].numpy())
+    rims, crosses = axes.lines
+    for drawn in (rims, crosses):
+        assert np.allclose(np.transpose(drawn.get_data()), split.x[:3].numpy()) and drawn.get_marker() == "x"

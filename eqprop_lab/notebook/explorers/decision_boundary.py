@@ -8,22 +8,27 @@ The weights of every epoch are kept once; a slider only picks among them, so tha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
 from eqprop_lab.datasets import Split, build_dataset
-from eqprop_lab.equilibrium.gradients import estimate_gradients
+from eqprop_lab.equilibrium.gradients import Gradients, estimate_gradients
 from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.panels import line, margins, ticks_below, titled
 from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE, fading, outlined
 
 Array = NDArray[np.float32]
@@ -36,7 +41,7 @@ COLOURS = (PALETTE[0], PALETTE[1])
 _SHADES = fading(*COLOURS, strength=0.55, name="classes")
 _GRID = (88, 60)
 _PROBABILITY = "probability of class 1"
-_UNITS = 4
+_UNITS, _KEPT = 4, 64
 _SETTLE_STEPS = 60
 _EDGE = 1.15
 
@@ -66,33 +71,50 @@ def draw_plane(axes: Axes, values: Array, split: Split, predicted: Tensor, borde
     Args: values (rows, columns) from `plane_values`; predicted: class indices (B,); border: the probabilities the
     line is drawn from where `values` are something else.
     """
-    bands = np.linspace(0.0 if border is None else -1.0, 1.0, 13)
-    axes.contourf(values, levels=bands, cmap=_SHADES, extent=WINDOW)
-    lines = values if border is None else border
-    dark = outlined(1.6)
-    line = axes.contour(lines, levels=[0.5], extent=WINDOW, colors=dark["color"], linewidths=1.6, zorder=2)
-    line.set_path_effects(dark["path_effects"])
-    x, y = split.x.numpy(), split.y.numpy()
-    for index, colour in enumerate(COLOURS):
-        x1, x2 = x[y == index].T
-        axes.scatter(x1, x2, s=15, color=colour, marker=MARKERS[index], edgecolors="white", linewidths=0.5, zorder=3)
-    x1, x2 = x[predicted.numpy() != y].T
-    axes.scatter(x1, x2, s=26, marker="x", linewidths=1.1, zorder=4, **outlined(1.1))
-    left, right, bottom, top = WINDOW
-    for x1, side, label, colour in ((left, "left", "● class 0", COLOURS[0]), (right, "right", "■ class 1", COLOURS[1])):
-        edge = 0.04 * (right - left) * (1 if side == "left" else -1)
-        axes.text(
-            x1 + edge / 2,
-            bottom + 0.1,
-            label,
-            ha=side,
-            va="bottom",
-            weight="bold",
-            zorder=5,
-            **outlined(1.0) | {"color": colour},
-        )
-    axes.set(xlabel="$x_1$", ylabel="$x_2$", xlim=WINDOW[:2], ylim=WINDOW[2:], xticks=range(-2, 3), yticks=range(-1, 2))
-    axes.grid(False)
+    _Plane(axes).show(values, border, split, predicted)
+
+
+class _Plane:
+    """The part of the plane that is shown, its shades, its border, its samples."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        self.maps: list[ContourSet] = []
+        dots: dict[str, Any] = {"s": 15, "edgecolors": "white", "linewidths": 0.5, "zorder": 3}
+        self.samples = [
+            axes.scatter([], [], color=colour, marker=MARKERS[index], **dots) for index, colour in enumerate(COLOURS)
+        ]
+        # A rim as a path effect is drawn cross by cross, a line of crosses below is not.
+        self.wrong = [
+            line(axes, "x", markersize=5.1, markeredgewidth=width, color=colour, zorder=4)
+            for width, colour in ((2.5, "white"), (1.1, "black"))
+        ]
+        left, right, bottom, top = WINDOW
+        for x1, side, label, colour in (
+            (left, "left", "● class 0", COLOURS[0]),
+            (right, "right", "■ class 1", COLOURS[1]),
+        ):
+            edge = 0.04 * (right - left) * (1 if side == "left" else -1)
+            look = outlined(1.0) | {"ha": side, "va": "bottom", "weight": "bold", "color": colour, "zorder": 5}
+            axes.text(x1 + edge / 2, bottom + 0.1, label, **look)
+        axes.set(xlabel="$x_1$", ylabel="$x_2$", xlim=WINDOW[:2], ylim=WINDOW[2:])
+        axes.set(xticks=range(-2, 3), yticks=range(-1, 2))
+        axes.grid(False)
+
+    def show(self, values: Array, border: Array | None, split: Split, predicted: Tensor) -> None:
+        for drawn in self.maps:
+            drawn.remove()
+        bands = np.linspace(0.0 if border is None else -1.0, 1.0, 13)
+        shades = self.axes.contourf(values, levels=bands, cmap=_SHADES, extent=WINDOW, zorder=0)
+        lines, dark = values if border is None else border, outlined(1.6)
+        half = self.axes.contour(lines, [0.5], extent=WINDOW, colors=dark["color"], linewidths=1.6, zorder=2)
+        half.set_path_effects(dark["path_effects"])
+        self.maps = [shades, half]
+        x, y = split.x.numpy(), split.y.numpy()
+        for index, samples in enumerate(self.samples):
+            samples.set_offsets(x[y == index])
+        for crosses in self.wrong:
+            crosses.set_data(x[predicted.numpy() != y].T)
 
 
 @dataclass(frozen=True)
@@ -127,7 +149,8 @@ class DecisionBoundary(Explorer):
     """Scrub through the training of a network that tells two moons apart.
 
     Args:
-        snapshots: the network before training and after every epoch, at least two models.
+        snapshots: the network before training and after every epoch, at least two models. They are copied: training
+            them further changes nothing here.
         seed: of the fresh samples drawn for every noise level.
         **values: start values of the controls epoch, noise, beta, view.
     Raises: ValueError naming the argument.
@@ -139,7 +162,10 @@ class DecisionBoundary(Explorer):
     def __init__(self, snapshots: Sequence[LoopedMLP], seed: int = 0, **values: Any) -> None:
         if len(snapshots) < 2:
             raise ValueError(f"snapshots holds {len(snapshots)} models; one before training and one after are needed")
-        self.snapshots, self.seed = list(snapshots), seed
+        self.snapshots, self.seed = [deepcopy(model) for model in snapshots], seed
+        # What a slider leaves alone is not computed again.
+        self._plane = lru_cache(maxsize=_KEPT)(self._plane_of)
+        self._exact = lru_cache(maxsize=_KEPT)(self._exact_of)
         super().__init__(**values)
 
     def make_controls(self) -> Sequence[Control]:
@@ -155,38 +181,51 @@ class DecisionBoundary(Explorer):
             Choice("view", (_PROBABILITY, *units), _PROBABILITY, "colour shows"),
         )
 
+    def _plane_of(self, epoch: int, unit: int | None) -> Array:
+        return plane_values(self.snapshots[epoch], unit)
+
+    def _exact_of(self, epoch: int, noise: float) -> tuple[Split, Tensor, Tensor]:
+        """Fresh samples, the classes the network gives them, and the exact gradient on them."""
+        model = self.snapshots[epoch]
+        split = build_dataset({"name": "two_moons", "noise": noise, "seed": self.seed + 1}).test
+        with torch.no_grad():
+            predicted = model(split.x).argmax(1)
+        exact = estimate_gradients(model, split.x, split.y, "bptt", free_steps=_SETTLE_STEPS)
+        return split, predicted, _flat(exact)
+
     def compute(self, **values: Any) -> Scene:
         """Accuracy on fresh samples, the map, and both gradients on those samples."""
-        model, view = self.snapshots[values["epoch"]], values["view"]
-        split = build_dataset({"name": "two_moons", "noise": values["noise"], "seed": self.seed + 1}).test
-        x, y, steps = split.x, split.y, _SETTLE_STEPS
-        with torch.no_grad():
-            predicted = model(x).argmax(1)
-        gradients = (
-            estimate_gradients(model, x, y, "bptt", free_steps=steps),
-            estimate_gradients(model, x, y, "centered", values["beta"], free_steps=steps, nudged_steps=steps),
+        epoch, view, steps = values["epoch"], values["view"], _SETTLE_STEPS
+        split, predicted, exact = self._exact(epoch, values["noise"])
+        found = estimate_gradients(
+            self.snapshots[epoch], split.x, split.y, "centered", values["beta"], free_steps=steps, nudged_steps=steps
         )
-        # The readout learns from the free state alone: its gradient says nothing about beta.
-        exact, estimated = (
-            torch.cat([g.flatten() for name, g in found.items() if not name.startswith("W_out")]) for found in gradients
-        )
-        probability, border = plane_values(model), None
+        shown, border = self._plane(epoch, None), None
         if view != _PROBABILITY:
-            probability, border = plane_values(model, int(view.rsplit(" ", 1)[1]) - 1), probability
-        return Scene(probability, border, split, predicted, exact, estimated, values["epoch"])
+            shown, border = self._plane(epoch, int(view.rsplit(" ", 1)[1]) - 1), shown
+        return Scene(shown, border, split, predicted, exact, _flat(found), epoch)
 
-    def draw(self, figure: Figure, data: Scene) -> None:
+    def build(self, figure: Figure) -> tuple[_Plane, Axes, PathCollection]:
         """Left the plane, right every weight's EqProp gradient against the exact one, both in units of the largest."""
-        plane, agreement = figure.subplots(1, 2, width_ratios=[1.4, 1.0])
-        draw_plane(plane, data.values, data.split, data.predicted, data.border)
-        plane.set_title(f"Epoch {data.epoch}: {100 * data.accuracy:.1f} % right (× wrong)")
-        largest, ticks = data.exact.abs().max(), (-1.0, -0.5, 0.0, 0.5, 1.0)
+        places = margins(figure, 0.6, 0.15, 0.55, 0.35, wspace=0.25)
+        left, right = figure.subplots(1, 2, width_ratios=[1.4, 1.0], gridspec_kw=places)
+        plane, ticks = _Plane(left), (-1.0, -0.5, 0.0, 0.5, 1.0)
+        ticks_below(left)
+        right.plot([-_EDGE, _EDGE], [-_EDGE, _EDGE], color=NEUTRAL, lw=1.2, ls="-", zorder=1)
+        weights = right.scatter([], [], s=11, color=PALETTE[2], alpha=0.6, zorder=2)
+        right.set(xlim=(-_EDGE, _EDGE), ylim=(-_EDGE, _EDGE), xticks=ticks, yticks=ticks)
+        right.set(xlabel="exact gradient / its largest", ylabel="EqProp gradient")
+        return plane, right, weights
+
+    def move(self, parts: tuple[_Plane, Axes, PathCollection], data: Scene) -> None:
+        """Another border, other samples, every weight at its gradients."""
+        plane, agreement, weights = parts
+        plane.show(data.values, data.border, data.split, data.predicted)
+        titled(plane.axes, f"Epoch {data.epoch}: {100 * data.accuracy:.1f} % right (× wrong)")
+        largest = data.exact.abs().max()
         estimated = (data.estimated / largest).clamp(-_EDGE, _EDGE)
-        agreement.plot([-_EDGE, _EDGE], [-_EDGE, _EDGE], color=NEUTRAL, lw=1.2, ls="-", zorder=1)
-        agreement.scatter(data.exact / largest, estimated, s=11, color=PALETTE[2], alpha=0.6, zorder=2)
-        agreement.set(xlim=(-_EDGE, _EDGE), ylim=(-_EDGE, _EDGE), xticks=ticks, yticks=ticks)
-        agreement.set(xlabel="exact gradient / its largest", ylabel="EqProp gradient")
-        agreement.set_title(f"Every weight: error {_percent(data.error)}")
+        weights.set_offsets(torch.stack([data.exact / largest, estimated], 1).numpy())
+        titled(agreement, f"Every weight: error {_percent(data.error)}")
 
     def describe(self, data: Scene, **values: Any) -> str:
         """Accuracy, what the colour means, and how far the gradients agree."""
@@ -197,6 +236,11 @@ class DecisionBoundary(Explorer):
             f"the right side of the border. At beta {values['beta']:.3g} the EqProp gradients lie {verdict}: "
             f"error {_percent(data.error)}, {data.ratio:.2f} times as long as the exact ones."
         )
+
+
+def _flat(gradients: Gradients) -> Tensor:
+    """Without the readout, which learns from the free state alone: its gradient says nothing about beta."""
+    return torch.cat([g.flatten() for name, g in gradients.items() if not name.startswith("W_out")])
 
 
 def _percent(share: float) -> str:

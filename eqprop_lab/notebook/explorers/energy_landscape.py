@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from eqprop_lab.equilibrium.probes import energy_curve, increases
@@ -17,6 +19,7 @@ from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.panels import limit, line, margins, round_limits, ticks_below, titled
 from eqprop_lab.notebook.style import INK, PALETTE
 
 EDGE = 0.995
@@ -60,6 +63,23 @@ def stable_states(model: LoopedMLP, x: Tensor, starts: int = 6, steps: int = 300
     return torch.unique(minima.mul(1e3).round() / 1e3 + 0.0, dim=0)
 
 
+def draw_bands(axes: Axes, surface: tuple[np.ndarray, np.ndarray], bands: int = 13) -> ContourSet:
+    """Bands of equal E, grey where it is high, under all else that the axes show."""
+    axis, energy = surface
+    # Valleys are shallow and walls are steep: bands follow the energy's quantiles, each one a stronger grey.
+    heights = np.unique(np.quantile(energy, np.linspace(0.0, 1.0, bands + 1) ** 1.3))
+    greys = INK(np.linspace(0.0, 0.75, max(1, len(heights) - 1)))
+    return axes.contourf(axis, axis, energy, heights, colors=greys, zorder=0)
+
+
+def square(axes: Axes) -> None:
+    """The square of states of two units."""
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="$h_1$", ylabel="$h_2$", aspect="equal")
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1])
+    axes.set_yticks([-1, -0.5, 0, 0.5, 1])
+    axes.grid(False)
+
+
 def draw_landscape(
     axes: Axes,
     surface: tuple[np.ndarray, np.ndarray],
@@ -68,22 +88,24 @@ def draw_landscape(
     bands: int = 13,
 ) -> None:
     """Bands of equal E with trajectories (T + 1, 2) on them: a hollow circle where each starts, stars on the minima."""
-    axis, energy = surface
-    # Valleys are shallow and walls are steep: bands follow the energy's quantiles, each one a stronger grey.
-    heights = np.unique(np.quantile(energy, np.linspace(0.0, 1.0, bands + 1) ** 1.3))
-    greys = INK(np.linspace(0.0, 0.75, max(1, len(heights) - 1)))
-    axes.contourf(axis, axis, energy, heights, colors=greys)
+    draw_bands(axes, surface, bands)
     for index, path in enumerate(paths):
-        colour = PALETTE[index % len(PALETTE)]
-        axes.plot(path[:, 0], path[:, 1], "-", marker="o", markersize=3.5, color=colour, linewidth=1.6)
-        axes.plot(*path[0], "o", markersize=10, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=2)
-    axes.plot(
-        minima[:, 0], minima[:, 1], "*", markersize=15, color=PALETTE[5], markeredgecolor="black", linestyle="none"
+        walk, start = _walk(axes, PALETTE[index % len(PALETTE)])
+        walk.set_data(path.T)
+        start.set_data(path[:1].T)
+    _stars(axes).set_data(minima.T)
+    square(axes)
+
+
+def _walk(axes: Axes, colour: str) -> tuple[Line2D, Line2D]:
+    return (
+        line(axes, "-", marker="o", markersize=3.5, color=colour, linewidth=1.6),
+        line(axes, "o", markersize=10, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=2),
     )
-    axes.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="$h_1$", ylabel="$h_2$", aspect="equal")
-    axes.set_xticks([-1, -0.5, 0, 0.5, 1])
-    axes.set_yticks([-1, -0.5, 0, 0.5, 1])
-    axes.grid(False)
+
+
+def _stars(axes: Axes) -> Line2D:
+    return line(axes, "*", markersize=15, color=PALETTE[5], markeredgecolor="black", linestyle="none")
 
 
 @dataclass(frozen=True)
@@ -100,13 +122,28 @@ class Landscape:
     residual: float
 
 
+@dataclass
+class _Parts:
+    """Axes, and what moves in them; `shown` is the energy that `bands` are drawn of."""
+
+    left: Axes
+    right: Axes
+    walk: Line2D
+    start: Line2D
+    minima: Line2D
+    energy: Line2D
+    rises: Line2D
+    bands: ContourSet | None = None
+    shown: np.ndarray | None = None
+
+
 class EnergyLandscape(Explorer):
     """Two units: move weights, input, start and step size, and watch the relaxation go downhill (or not)."""
 
     title = "Energy landscape of two coupled units"
     size: ClassVar[tuple[float, float]] = (7.4, 3.7)
     controls: ClassVar[Sequence[Control]] = (
-        Slider("w12", -2.0, 2.0, 0.6, 0.05, "Coupling of the two units w12"),
+        Slider("w12", -2.0, 2.0, 0.6, 0.05, "Coupling of the two units w12", parameter="coupling"),
         Slider("w11", -2.0, 2.0, 0.0, 0.05, "Self-coupling of unit 1 w11"),
         Slider("w22", -2.0, 2.0, 0.0, 0.05, "Self-coupling of unit 2 w22"),
         Slider("u1", -1.5, 1.5, 0.3, 0.05, "Input to unit 1 u1"),
@@ -134,16 +171,36 @@ class EnergyLandscape(Explorer):
             residual=end.residual,
         )
 
-    def draw(self, figure: Figure, data: Landscape) -> None:
+    def build(self, figure: Figure) -> _Parts:
         """Left the landscape with the walk, right the energy step by step; a rise is marked."""
-        left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.05))
-        draw_landscape(left, data.surface, [data.path], data.minima)
-        left.set_title("Energy E (grey: high)")
-        steps = np.arange(len(data.energies))
-        right.plot(steps, data.energies, "-", marker="o", markersize=3.5, color=PALETTE[0])
-        right.plot(data.rises, data.energies[data.rises], "^", markersize=7, color=PALETTE[1])
-        title = "Energy" + (" (triangle: a rise)" if len(data.rises) else " along the walk")
-        right.set(title=title, xlabel="step", ylabel="E", xlim=(-0.5, STEPS + 0.5))
+        places = margins(figure, 0.7, 0.15, 0.55, 0.35, wspace=0.32)
+        left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.05), gridspec_kw=places)
+        square(left)
+        ticks_below(left)
+        titled(left, "Energy E (grey: high)")
+        right.set(xlabel="step", ylabel="E", xlim=(-0.5, STEPS + 0.5))
+        return _Parts(
+            left,
+            right,
+            *_walk(left, PALETTE[0]),
+            _stars(left),
+            line(right, "-", marker="o", markersize=3.5, color=PALETTE[0]),
+            line(right, "^", markersize=7, color=PALETTE[1]),
+        )
+
+    def move(self, parts: _Parts, data: Landscape) -> None:
+        """Another walk; other bands where the energy is another one."""
+        if parts.bands is None or parts.shown is None or not np.array_equal(parts.shown, data.surface[1]):
+            if parts.bands is not None:
+                parts.bands.remove()
+            parts.bands, parts.shown = draw_bands(parts.left, data.surface), data.surface[1]
+        parts.walk.set_data(data.path.T)
+        parts.start.set_data(data.path[:1].T)
+        parts.minima.set_data(data.minima.T)
+        parts.energy.set_data(np.arange(len(data.energies)), data.energies)
+        parts.rises.set_data(data.rises, data.energies[data.rises])
+        limit(parts.right, y=round_limits(data.energies))
+        titled(parts.right, "Energy" + (" (triangle: a rise)" if len(data.rises) else " along the walk"))
 
     def describe(self, data: Landscape, **values: Any) -> str:
         """Where the walk ends, whether the energy rose, how many minima there are, and what is certified."""

@@ -27,9 +27,10 @@ from eqprop_lab.models.base import State
 from eqprop_lab.models.conv import ConvEqProp
 from eqprop_lab.notebook.controls import Control, Slider, Toggle
 from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.panels import decades, limit, line, margins, round_limits, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
-CHANNELS, DIGITS, SWEEPS = 8, 8, 30
+CHANNELS, DIGITS, SWEEPS, DEEPEST = 8, 8, 30, 4
 FLOOR = 1e-9
 _SHOWN = (3e-4, 30.0)  # range of the panel with states and feedback
 _ANCHOR = 2  # the sweep from which on the certificate holds
@@ -117,7 +118,7 @@ class GammaAndRho(Explorer):
     controls: ClassVar[Sequence[Control]] = (
         Slider("gamma", 0.01, 1.0, 0.1, 0.1, "Gain of the feedback gamma", log=True),
         Slider("rho", 0.3, 0.99, 0.9, 0.01, "Bound of the contraction rho"),
-        Slider("depth", 2, 4, 3, 1, "Layers L"),
+        Slider("depth", 2, DEEPEST, 3, 1, "Layers L"),
         Slider("norm", 0.5, 8.0, 5.0, 0.5, "Norm of the raw weights"),
         Toggle("use_spectral_norm", True, "Keep the weights below the cap"),
     )
@@ -128,12 +129,17 @@ class GammaAndRho(Explorer):
         model = random_network(values["gamma"], values["rho"], values["depth"], bounded, values["norm"])
         return measure(model, digits())
 
-    def draw(self, figure: Figure, data: Setting) -> None:
+    def build(self, figure: Figure) -> tuple[_Residuals, _Layers, _Norms]:
         """Left the residual, right the size of the states and the share of the feedback, and norms below their cap."""
-        grid = figure.add_gridspec(2, 2, width_ratios=(1.25, 1.0))
-        _draw_residuals(figure.add_subplot(grid[:, 0]), data)
-        _draw_layers(figure.add_subplot(grid[0, 1]), data)
-        _draw_norms(figure.add_subplot(grid[1, 1]), data)
+        places = margins(figure, 0.6, 0.15, 0.55, 0.3, wspace=0.2, hspace=0.62)
+        grid = figure.add_gridspec(2, 2, width_ratios=(1.25, 1.0), **places)
+        left, top, bottom = (figure.add_subplot(grid[place]) for place in (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1]))
+        return _Residuals(left), _Layers(top), _Norms(bottom)
+
+    def move(self, parts: tuple[_Residuals, _Layers, _Norms], data: Setting) -> None:
+        """Every panel shows its own part of the setting."""
+        for panel in parts:
+            panel.show(data)
 
     def describe(self, data: Setting, **values: Any) -> str:
         """Does it settle, how fast for certain and in fact, what is left of the signal on top."""
@@ -151,48 +157,80 @@ class GammaAndRho(Explorer):
         )
 
 
-def _draw_layers(axes: Axes, data: Setting) -> None:
-    layers = np.arange(1, len(data.sizes) + 1)
-    axes.axhline(1.0, color=NEUTRAL, linewidth=0.8, linestyle=":")
-    axes.plot(layers, np.clip(data.sizes, *_SHOWN), "-", marker="o", markersize=8, color=PALETTE[0])
-    axes.plot(layers[:-1], np.clip(data.shares, *_SHOWN), "--", marker="s", markersize=7, color=PALETTE[2])
-    axes.set(title="● rms of states  ■ feedback share", xlabel="layer", xticks=layers, xlim=(0.6, len(layers) + 0.4))
-    axes.set(yscale="log", ylim=_SHOWN)
-    axes.set_yticks([1e-3, 1e-2, 1e-1, 1, 10], ["0.001", "0.01", "0.1", "1", "10"])
-    axes.minorticks_off()
-    axes.grid(False, axis="x")
+class _Residuals:
+    """Residual of every sweep, on a log axis, and the line that is certified."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        axes.set(xlabel="sweep", yscale="log", ylim=(1e-8, 20), xlim=(0, SWEEPS), xticks=range(0, SWEEPS + 1, 10))
+        decades(axes.yaxis, -8, 0, 2)
+        axes.axhline(SETTLED, color=NEUTRAL, linewidth=0.8, linestyle=":")
+        self.measured = line(axes, "-", color=PALETTE[0], linewidth=2.4)
+        self.certified = line(axes, "--", color=PALETTE[1])
+        self.settled = line(axes, "o", color=PALETTE[0], markersize=8)
+        self.promise = axes.text(0.98, 0.98, "", ha="right", va="top", transform=axes.transAxes)
+
+    def show(self, data: Setting) -> None:
+        sweeps = np.arange(1, SWEEPS + 1)
+        self.measured.set_data(sweeps, np.maximum(data.residuals, FLOOR))
+        promised = data.residuals[_ANCHOR - 1] * data.q ** (2.0 * (sweeps - _ANCHOR))
+        shown = slice(_ANCHOR - 1, None) if data.q < 1 else slice(0)
+        self.certified.set_data(sweeps[shown], promised[shown])
+        place = slice(0) if data.steps is None else slice(data.steps - 1, data.steps)
+        self.settled.set_data(sweeps[place], data.residuals[place])
+        certain = f"dashed: certified, factor {data.q**2:.2g} a sweep"
+        self.promise.set_text(certain if data.q < 1 else "nothing is certified")
+        settles = f"settled in {data.steps} sweeps" if data.steps is not None else "not settled"
+        titled(self.axes, f"Residual: {settles}")
 
 
-def _draw_norms(axes: Axes, data: Setting) -> None:
-    numbers = np.arange(2, len(data.norms) + 2)
-    axes.bar(numbers, data.norms, width=0.6, color=PALETTE[0])
-    axes.axhline(data.cap, color=PALETTE[1], linestyle="--")
-    # Room beside the bars, so that the word never lies on one.
-    left, right = 1.5, 1.5 + len(data.norms) / 0.76
-    axes.text(right, data.cap, f"cap {data.cap:.2f}" if data.bounded else "cap (off)", ha="right", va="bottom")
-    axes.set(title=f"Certified norms: q = {data.q:.2f}", xlim=(left, right))
-    axes.set(ylim=(0, 1.25 * max(data.cap, data.norms.max())))
-    axes.set_xticks(numbers, [f"W{number}" for number in numbers])
-    axes.locator_params(axis="y", nbins=4)
-    axes.grid(False)
+class _Layers:
+    """Size of the states and share of the feedback, layer by layer, on a log axis."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        axes.set(xlabel="layer", yscale="log", ylim=_SHOWN)
+        decades(axes.yaxis, -3, 1)
+        titled(axes, "● rms of states  ■ feedback share")
+        axes.grid(False, axis="x")
+        axes.axhline(1.0, color=NEUTRAL, linewidth=0.8, linestyle=":")
+        self.sizes = line(axes, "-", marker="o", markersize=8, color=PALETTE[0])
+        self.shares = line(axes, "--", marker="s", markersize=7, color=PALETTE[2])
+
+    def show(self, data: Setting) -> None:
+        layers = np.arange(1, len(data.sizes) + 1)
+        if self.axes.get_xlim()[1] != len(layers) + 0.4:
+            self.axes.set(xticks=layers, xlim=(0.6, len(layers) + 0.4))
+        self.sizes.set_data(layers, np.clip(data.sizes, *_SHOWN))
+        self.shares.set_data(layers[:-1], np.clip(data.shares, *_SHOWN))
 
 
-def _draw_residuals(axes: Axes, data: Setting) -> None:
-    sweeps = np.arange(1, SWEEPS + 1)
-    axes.axhline(SETTLED, color=NEUTRAL, linewidth=0.8, linestyle=":")
-    axes.plot(sweeps, np.maximum(data.residuals, FLOOR), "-", color=PALETTE[0], linewidth=2.4)
-    if data.q < 1:
-        line = data.residuals[_ANCHOR - 1] * data.q ** (2.0 * (sweeps - _ANCHOR))
-        axes.plot(sweeps[_ANCHOR - 1 :], line[_ANCHOR - 1 :], "--", color=PALETTE[1])
-    if data.steps is not None:
-        axes.plot(data.steps, data.residuals[data.steps - 1], "o", color=PALETTE[0], markersize=8)
-    verdict = f"settled in {data.steps} sweeps" if data.steps is not None else "not settled"
-    axes.set(title=f"Residual: {verdict}", xlabel="sweep", yscale="log", ylim=(1e-8, 20), xlim=(0, SWEEPS))
-    axes.set(xticks=range(0, SWEEPS + 1, 10))
-    axes.set_yticks([1e-8, 1e-6, 1e-4, 1e-2, 1], ["1e-8", "1e-6", "1e-4", "0.01", "1"])
-    axes.minorticks_off()
-    promise = f"dashed: certified, factor {data.q**2:.2g} a sweep" if data.q < 1 else "nothing is certified"
-    axes.text(0.98, 0.98, promise, ha="right", va="top", transform=axes.transAxes)
+class _Norms:
+    """A bar for the certified norm of every inner layer, and the cap as a line with its name beside the bars."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        axes.grid(False)
+        axes.locator_params(axis="y", nbins=4)
+        self.bars = axes.bar(range(2, DEEPEST + 1), 1.0, width=0.6, color=PALETTE[0])
+        self.cap = axes.axhline(0.0, color=PALETTE[1], linestyle="--")
+        self.name = axes.text(0.0, 0.0, "", ha="right", va="bottom")
+
+    def show(self, data: Setting) -> None:
+        numbers = np.arange(2, len(data.norms) + 2)
+        # Room beside the bars, so that the word never lies on one.
+        left, right = 1.5, 1.5 + len(data.norms) / 0.76
+        if self.axes.get_xlim()[1] != right:
+            self.axes.set_xlim(left, right)
+            self.axes.set_xticks(numbers, [f"W{number}" for number in numbers])
+        for place, bar in enumerate(self.bars):
+            bar.set_visible(place < len(data.norms))
+            bar.set_height(data.norms[place] if place < len(data.norms) else 0.0)
+        self.cap.set_ydata([data.cap, data.cap])
+        self.name.set_position((right, data.cap))
+        self.name.set_text(f"cap {data.cap:.2f}" if data.bounded else "cap (off)")
+        limit(self.axes, y=(0.0, round_limits([0.0, 1.2 * max(data.cap, data.norms.max())])[1]))
+        titled(self.axes, f"Certified norms: q = {data.q:.2f}")
 
 
 def _listed(numbers: np.ndarray) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.text import Text
 from torch import Tensor
 
 from eqprop_lab.datasets import build_dataset
@@ -20,6 +21,7 @@ from eqprop_lab.equilibrium.spectral import exact_norm, symmetric_part
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.panels import decades, line, margins, titled
 from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE
 
 HIDDEN, DIGITS, NORM = 24, 16, 0.8
@@ -102,45 +104,16 @@ class GradientCompass(Explorer):
         found = grouped(estimate(model, *_digits(), values["estimator"], settings)[0].gradients)
         return {group: bearing(found[group], exact[group]) for group in GROUPS}
 
-    def draw(self, figure: Figure, data: dict[str, Bearing]) -> None:
-        """Above four dials, below the relative error of each group: a mark on a log axis and its number.
+    def build(self, figure: Figure) -> tuple[_Dials, _Errors]:
+        """Above four dials, below the relative error of each group: a mark on a log axis and its number."""
+        places = margins(figure, 0.7, 0.2, 0.55, 0.35, hspace=0.15)
+        top, bottom = figure.subplots(2, 1, height_ratios=(1.5, 1.0), gridspec_kw=places)
+        return _Dials(top), _Errors(bottom)
 
-        No bar leads to the mark: on a log axis it would have to start at a number that means nothing.
-        """
-        top, bottom = figure.subplots(2, 1, height_ratios=(1.5, 1.0))
-        self._dials(top, data)
-        for row, found in enumerate(data.values()):
-            inside = FLOOR < found.error < CEILING
-            shown, marker = min(max(found.error, FLOOR), CEILING), MARKERS[row] if inside else "<>"[found.error > FLOOR]
-            bottom.plot(shown, row, marker, color=PALETTE[row], markersize=8, clip_on=False)
-            side = -1 if shown > 1e-2 else 1
-            bottom.annotate(
-                f"{found.error:.1e}",
-                (shown, row),
-                (9 * side, 0),
-                textcoords="offset points",
-                ha="right" if side < 0 else "left",
-                va="center",
-            )
-        bottom.set(xscale="log", xlim=(FLOOR, CEILING), ylim=(len(data) - 0.5, -0.5), xlabel="relative error")
-        bottom.set_yticks(range(len(data)), list(data))
-
-    @staticmethod
-    def _dials(axes: Axes, data: dict[str, Bearing]) -> None:
-        """Grey: the exact gradient, pointing north. Coloured: the estimate, turned by its angle."""
-        for place, (group, found) in enumerate(data.items()):
-            x = 3.4 * place
-            axes.add_patch(Circle((x, 0), 1.0, fill=False, color=NEUTRAL, alpha=0.6, linewidth=1))
-            axes.annotate("", (x, 1), (x, 0), arrowprops={"arrowstyle": "-", "color": NEUTRAL, "alpha": 0.6, "lw": 5})
-            turn, length = np.radians(found.angle), min(found.length, 1.35)
-            tip = (x + length * np.sin(turn), length * np.cos(turn))
-            arrow = {"arrowstyle": "-|>", "color": PALETTE[place], "lw": 2, "shrinkA": 0, "shrinkB": 0}
-            axes.annotate("", tip, (x, 0), arrowprops=arrow)
-            axes.text(x, -1.25, group, ha="center", va="top", weight="bold")
-            axes.text(x, -1.72, f"{_degrees(found.angle)}, x {found.length:.3f}", ha="center", va="top")
-        axes.set(xlim=(-1.6, 3.4 * (len(data) - 1) + 1.6), ylim=(-2.3, 1.4), aspect="equal")
-        axes.set_title("Angle to the exact gradient (north), and length")
-        axes.set_axis_off()
+    def move(self, parts: tuple[_Dials, _Errors], data: dict[str, Bearing]) -> None:
+        """Turn every needle, move every mark."""
+        for panel in parts:
+            panel.show(data)
 
     def describe(self, data: dict[str, Bearing], **values: Any) -> str:
         """Angle, length and error of every group."""
@@ -150,6 +123,61 @@ class GradientCompass(Explorer):
             f"Four compass needles against the exact gradient in the north, {values['estimator']}{beta}, "
             f"{values['steps']} nudged steps, asymmetry {values['skew']:.2f}: {'; '.join(parts)}."
         )
+
+
+class _Dials:
+    """Grey: the exact gradient, pointing north. Coloured: the estimate, turned by its angle."""
+
+    def __init__(self, axes: Axes) -> None:
+        axes.set(xlim=(-1.6, 3.4 * (len(GROUPS) - 1) + 1.6), ylim=(-2.3, 1.4), aspect="equal")
+        titled(axes, "Angle to the exact gradient (north), and length")
+        axes.set_axis_off()
+        needle: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 10.5, "shrinkA": 0, "shrinkB": 0}
+        self.needles: list[FancyArrowPatch] = []
+        self.notes: list[Text] = []
+        for place, group in enumerate(GROUPS):
+            x = 3.4 * place
+            axes.add_patch(Circle((x, 0), 1.0, fill=False, color=NEUTRAL, alpha=0.6, linewidth=1))
+            axes.plot([x, x], [0, 1], "-", color=NEUTRAL, alpha=0.6, linewidth=5, solid_capstyle="butt")
+            arrow = FancyArrowPatch((x, 0), (x, 1), color=PALETTE[place], linewidth=2, zorder=3, **needle)
+            axes.add_patch(arrow)
+            self.needles.append(arrow)
+            axes.text(x, -1.25, group, ha="center", va="top", weight="bold", zorder=1)
+            self.notes.append(axes.text(x, -1.72, "", ha="center", va="top"))
+
+    def show(self, data: dict[str, Bearing]) -> None:
+        for place, found in enumerate(data.values()):
+            turn, length = np.radians(found.angle), min(found.length, 1.35)
+            x = 3.4 * place
+            self.needles[place].set_positions((x, 0), (x + length * np.sin(turn), length * np.cos(turn)))
+            self.notes[place].set_text(f"{_degrees(found.angle)}, x {found.length:.3f}")
+
+
+class _Errors:
+    """A mark on a log axis and its number, for each group.
+
+    No bar leads to the mark: on a log axis it would have to start at a number that means nothing.
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        rows = range(len(GROUPS))
+        axes.set(xscale="log", xlim=(FLOOR, CEILING), ylim=(len(GROUPS) - 0.5, -0.5), xlabel="relative error")
+        decades(axes.xaxis, -13, 1, 2)
+        axes.set_yticks(rows, list(GROUPS))
+        self.marks = [line(axes, "o", color=PALETTE[row], markersize=8, clip_on=False) for row in rows]
+        offset: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
+        self.numbers = [axes.annotate("", (1.0, row), (9, 0), **offset) for row in rows]
+
+    def show(self, data: dict[str, Bearing]) -> None:
+        for row, found in enumerate(data.values()):
+            inside = FLOOR < found.error < CEILING
+            shown = min(max(found.error, FLOOR), CEILING)
+            self.marks[row].set_data([shown], [row])
+            self.marks[row].set_marker(MARKERS[row] if inside else "<>"[found.error > FLOOR])
+            side = -1 if shown > 1e-2 else 1
+            number = self.numbers[row]
+            number.xy = (shown, row)
+            number.set(text=f"{found.error:.1e}", position=(9 * side, 0), ha="right" if side < 0 else "left")
 
 
 def _degrees(angle: float) -> str:

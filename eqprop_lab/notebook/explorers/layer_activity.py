@@ -32,6 +32,7 @@ from eqprop_lab.notebook.explorers.activity_film import (
     relax_phases,
     rms,
 )
+from eqprop_lab.notebook.panels import decades, line, margins, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE, SIGNED, outlined
 
 STRIP, BARS = 8, 10
@@ -120,28 +121,17 @@ class LayerActivity(Explorer):
             moved=rms(moved[sweep]),
         )
 
-    def draw(self, figure: Figure, data: Activity) -> None:
+    def build(self, figure: Figure) -> tuple[_Board, _Classes, _Residual]:
         """Input, chosen channel and class probabilities; below the strongest channels and the residual."""
-        grid = figure.add_gridspec(2, 2, width_ratios=(2.1, 1.0), height_ratios=(1.5, 1.0))
-        draw_board(figure.add_subplot(grid[:, 0]), data)
-        self._draw_classes(figure.add_subplot(grid[0, 1]), data)
-        _draw_residual(figure.add_subplot(grid[1, 1]), data)
+        places = margins(figure, 0.1, 0.15, 0.55, 0.35, wspace=0.32, hspace=0.6)
+        grid = figure.add_gridspec(2, 2, width_ratios=(2.1, 1.0), height_ratios=(1.5, 1.0), **places)
+        board, top, bottom = (figure.add_subplot(grid[place]) for place in (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1]))
+        return _Board(board, len(self.images[0])), _Classes(top, self.classes), _Residual(bottom)
 
-    def _draw_classes(self, axes: Axes, data: Activity) -> None:
-        """Bars at this sweep, a line where the free state ended; the right class in orange and bold."""
-        free = data.film.probabilities[FREE_SWEEPS]
-        order = np.sort(np.argsort(-free)[:BARS]) if len(free) > BARS else np.arange(len(free))
-        if data.label not in order:
-            order = np.append(order[:-1], data.label)
-        rows = np.arange(len(order))
-        colours = [PALETTE[1] if index == data.label else PALETTE[0] for index in order]
-        axes.barh(rows, data.likely[order], color=colours, height=0.7)
-        axes.plot(free[order], rows, "|", markersize=9, markeredgewidth=1.8, **outlined(1.8))
-        axes.set_yticks(rows, [self.classes[index][:10] for index in order])
-        axes.get_yticklabels()[list(order).index(data.label)].set_fontweight("bold")
-        axes.set(title="Class probabilities", xlabel="| free state", xlim=(0, 1.03), xticks=(0, 0.5, 1))
-        axes.invert_yaxis()
-        axes.grid(False, axis="y")
+    def move(self, parts: tuple[_Board, _Classes, _Residual], data: Activity) -> None:
+        """Every panel shows its own part of the activity."""
+        for panel in parts:
+            panel.show(data)
 
     def describe(self, data: Activity, **values: Any) -> str:
         """Where we are, how large the state is and how far from the free one, what the readout says."""
@@ -185,62 +175,128 @@ def _indices(name: str, count: int, start: int, label: str) -> list[Control]:
     return [Slider(name, 0, count - 1, start, 1, label)] if count > 1 else []
 
 
-def _placed(axes: Axes, picture: np.ndarray, box: tuple[float, float, float], **look: Any) -> tuple[float, ...]:
-    """Draw in the square box (left, top, side), proportions kept; returns left, right, bottom, top as drawn."""
-    left, top, side = box
-    height, width = picture.shape[:2]
-    unit = side / max(height, width)
-    left, top = left + (side - unit * width) / 2, top + (side - unit * height) / 2
-    extent = (left, left + unit * width, top + unit * height, top)
-    axes.imshow(picture, extent=extent, interpolation="nearest", **look)
-    return extent
+class _Square:
+    """A picture in the square box (left, top, side) of the board, its proportions kept."""
+
+    def __init__(self, axes: Axes, box: tuple[float, float, float], **look: Any) -> None:
+        self.box, self.extent = box, (0.0, 1.0, 1.0, 0.0)
+        self.image = axes.imshow(np.zeros((1, 1)), extent=self.extent, interpolation="nearest", **look)
+
+    def show(self, picture: np.ndarray) -> None:
+        left, top, side = self.box
+        height, width = picture.shape[:2]
+        unit = side / max(height, width)
+        left, top = left + (side - unit * width) / 2, top + (side - unit * height) / 2
+        self.extent = (left, left + unit * width, top + unit * height, top)
+        self.image.set_data(picture)
+        self.image.set_extent(self.extent)
 
 
-def draw_board(axes: Axes, data: Activity) -> None:
+class _Board:
     """Input, chosen channel with its colour scale and the strongest channels, all on one axes without ticks."""
-    colours: dict[str, Any] = {"cmap": SIGNED, "vmin": -data.scale, "vmax": data.scale}
-    head: dict[str, Any] = {"va": "bottom", "fontsize": 11.5}
-    axes.text(0, 0.3, "Input", **head)
-    low, high = float(data.image.min()), float(data.image.max())
-    scaled = (data.image - low) / max(TINY, high - low)
-    # Three channels are a colour picture, any other number is shown by its mean.
-    seen = scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled.mean(0)
-    _placed(axes, seen, (0, 0.37, 1.35), cmap="gray", vmin=0, vmax=1)
-    phase = "start" if data.sweep == 0 else "free phase" if data.sweep <= FREE_SWEEPS else "nudged phase"
-    note = f"sweep {data.sweep}:\n{phase}\n\nlayer: rms {data.rms:.2f},\nmoved {data.moved:.2g}"
-    axes.text(0, 1.95, note, va="top", linespacing=1.3)
-    axes.text(1.6, 0.3, f"Layer {data.layer}, channel {data.channel}", **head)
-    _placed(axes, data.maps[data.channel], (1.6, 0.37, 2.75), **colours)
-    _placed_scale(axes, data.scale, colours)
-    axes.text(0, 3.6, "Strongest channels", **head)
-    step, side = _WIDTH / STRIP, 0.9 * _WIDTH / STRIP
-    for place, channel in enumerate(data.strongest):
-        left, right, bottom, top = _placed(axes, data.maps[channel], (place * step, 3.67, side), **colours)
-        axes.text((left + right) / 2, 3.67 + side + 0.05, str(channel), ha="center", va="top")
-        if channel == data.channel:
-            frame = Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=2.5, clip_on=False)
-            axes.add_patch(frame)
-    axes.set(xlim=(-0.03, 5.4), ylim=(4.52, 0.08), aspect="equal", anchor="NW")
-    axes.set_axis_off()
+
+    def __init__(self, axes: Axes, channels: int) -> None:
+        # Before any picture: each one would move the limits of axes that have none of their own.
+        axes.set(xlim=(-0.03, 5.4), ylim=(4.52, 0.08), aspect="equal", anchor="NW")
+        axes.set_axis_off()
+        head: dict[str, Any] = {"va": "bottom", "fontsize": 11.5}
+        axes.text(0, 0.3, "Input", **head)
+        axes.text(0, 3.6, "Strongest channels", **head)
+        self.input = _Square(axes, (0, 0.37, 1.35), **({} if channels == 3 else {"cmap": "gray", "vmin": 0, "vmax": 1}))
+        self.note = axes.text(0, 1.95, "", va="top", linespacing=1.3)
+        self.head = axes.text(1.6, 0.3, "", **head)
+        self.chosen = _Square(axes, (1.6, 0.37, 2.75), cmap=SIGNED)
+        left, right, bottom, top = 4.45, 4.57, 3.02, 0.47
+        ramp = np.linspace(1.0, -1.0, 101)[:, None]
+        axes.imshow(ramp, extent=(left, right, bottom, top), cmap=SIGNED, vmin=-1, vmax=1)
+        heights = (top, (top + bottom) / 2, bottom)
+        self.scale = [axes.text(right + 0.06, height, "", va="center") for height in heights]
+        step, side = _WIDTH / STRIP, 0.9 * _WIDTH / STRIP
+        boxes = [(place * step, 3.67, side) for place in range(STRIP)]
+        self.strip = [_Square(axes, box, cmap=SIGNED) for box in boxes]
+        self.names = [
+            axes.text(left + side / 2, top + side + 0.05, "", ha="center", va="top") for left, top, _ in boxes
+        ]
+        self.frame = Rectangle((0, 0), 1, 1, fill=False, linewidth=2.5, clip_on=False)
+        axes.add_patch(self.frame)
+
+    def show(self, data: Activity) -> None:
+        low, high = float(data.image.min()), float(data.image.max())
+        scaled = (data.image - low) / max(TINY, high - low)
+        # Three channels are a colour picture, any other number is shown by its mean.
+        self.input.show(scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled.mean(0))
+        phase = "start" if data.sweep == 0 else "free phase" if data.sweep <= FREE_SWEEPS else "nudged phase"
+        self.note.set_text(f"sweep {data.sweep}:\n{phase}\n\nlayer: rms {data.rms:.2f},\nmoved {data.moved:.2g}")
+        self.head.set_text(f"Layer {data.layer}, channel {data.channel}")
+        for text, value in zip(self.scale, (data.scale, 0.0, -data.scale), strict=True):
+            text.set_text(f"{value:.2g}")
+        for square in (self.chosen, *self.strip):
+            square.image.set_clim(-data.scale, data.scale)
+        self.chosen.show(data.maps[data.channel])
+        self._show_strip(data)
+
+    def _show_strip(self, data: Activity) -> None:
+        """As many channels as the layer has, at most the strip's; a frame around the chosen one."""
+        self.frame.set_visible(data.channel in data.strongest)
+        for place, (square, name) in enumerate(zip(self.strip, self.names, strict=True)):
+            there = place < len(data.strongest)
+            square.image.set_visible(there)
+            name.set_visible(there)
+            if not there:
+                continue
+            channel = data.strongest[place]
+            square.show(data.maps[channel])
+            name.set_text(str(channel))
+            if channel == data.channel:
+                left, right, bottom, top = square.extent
+                self.frame.set_bounds(left, top, right - left, bottom - top)
 
 
-def _placed_scale(axes: Axes, scale: float, colours: dict[str, Any]) -> None:
-    left, right, bottom, top = 4.45, 4.57, 3.02, 0.47
-    ramp = np.linspace(scale, -scale, 101)[:, None]
-    axes.imshow(ramp, extent=(left, right, bottom, top), **colours)
-    for value, height in ((scale, top), (0.0, (top + bottom) / 2), (-scale, bottom)):
-        axes.text(right + 0.06, height, f"{value:.2g}", va="center")
+class _Classes:
+    """Bars at this sweep, a line where the free state ended; the right class in orange and bold."""
+
+    def __init__(self, axes: Axes, classes: Sequence[str]) -> None:
+        self.axes, self.classes = axes, classes
+        self.rows = np.arange(min(BARS, len(classes)))
+        axes.set(xlabel="| free state", xlim=(0, 1.03), ylim=(len(self.rows) - 0.5, -0.5), xticks=(0, 0.5, 1))
+        titled(axes, "Class probabilities")
+        axes.grid(False, axis="y")
+        self.bars = axes.barh(self.rows, 0.0, height=0.7)
+        self.free = line(axes, "|", markersize=9, markeredgewidth=1.8, **outlined(1.8))
+        self.named: tuple[int, ...] = ()
+
+    def show(self, data: Activity) -> None:
+        free = data.film.probabilities[FREE_SWEEPS]
+        order = self.rows if len(free) <= BARS else np.sort(np.argsort(-free)[:BARS])
+        if data.label not in order:
+            order = np.append(order[:-1], data.label)
+        for bar, index in zip(self.bars, order, strict=True):
+            bar.set_width(data.likely[index])
+            bar.set_color(PALETTE[1] if index == data.label else PALETTE[0])
+        self.free.set_data(free[order], self.rows)
+        if self.named != (data.label, *order):
+            self.named = (data.label, *order)
+            self.axes.set_yticks(self.rows, [self.classes[index][:10] for index in order])
+            for text, index in zip(self.axes.get_yticklabels(), order, strict=True):
+                text.set_fontweight("bold" if index == data.label else "normal")
 
 
-def _draw_residual(axes: Axes, data: Activity) -> None:
-    residuals = np.maximum(data.film.residuals, TINY)
-    sweeps = np.arange(1, SWEEPS + 1)
-    axes.plot(sweeps, residuals, "-", color=PALETTE[2])
-    axes.axvline(FREE_SWEEPS, color=NEUTRAL, linewidth=0.9, linestyle=":")
-    axes.axvline(data.sweep, color=PALETTE[1], linewidth=1.4)
-    if data.sweep:
-        axes.plot(data.sweep, residuals[data.sweep - 1], "o", color=PALETTE[1], markersize=7)
-    axes.set(title="Residual", xlabel="sweep: free | nudged", yscale="log", xlim=(-0.7, SWEEPS + 0.7))
-    axes.set(ylim=(1e-8, 2), xticks=range(0, SWEEPS + 1, 5))
-    axes.set_yticks([1e-8, 1e-4, 1], ["1e-8", "1e-4", "1"])
-    axes.minorticks_off()
+class _Residual:
+    """Residual of every sweep on a log axis; a line where the film stands."""
+
+    def __init__(self, axes: Axes) -> None:
+        axes.set(xlabel="sweep: free | nudged", yscale="log", xlim=(-0.7, SWEEPS + 0.7), ylim=(1e-8, 2))
+        axes.set_xticks(range(0, SWEEPS + 1, 5))
+        decades(axes.yaxis, -8, 0, 4)
+        titled(axes, "Residual")
+        self.curve = line(axes, "-", color=PALETTE[2])
+        axes.axvline(FREE_SWEEPS, color=NEUTRAL, linewidth=0.9, linestyle=":")
+        self.here = axes.axvline(0.0, color=PALETTE[1], linewidth=1.4)
+        self.now = line(axes, "o", color=PALETTE[1], markersize=7)
+
+    def show(self, data: Activity) -> None:
+        residuals = np.maximum(data.film.residuals, TINY)
+        self.curve.set_data(np.arange(1, SWEEPS + 1), residuals)
+        self.here.set_xdata([data.sweep, data.sweep])
+        done = slice(max(0, data.sweep - 1), data.sweep)
+        self.now.set_data(np.arange(1, SWEEPS + 1)[done], residuals[done])

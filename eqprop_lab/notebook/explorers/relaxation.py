@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from eqprop_lab.datasets import build_dataset
@@ -19,9 +20,10 @@ from eqprop_lab.equilibrium.spectral import exact_norm
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.panels import decades, line, margins, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
-HIDDEN = 48
+HIDDEN, LONGEST = 48, 80
 TARGET, FLOOR = 1e-6, 1e-9
 _TOL, _SETTLE_STEPS = 1e-12, 5000
 
@@ -61,7 +63,7 @@ class RelaxationExplorer(Explorer):
     controls: ClassVar[Sequence[Control]] = (
         Slider("rho", 0.1, 0.99, 0.9, 0.01, "Norm of W (spectral radius) rho"),
         Slider("strength", 0.0, 10.0, 1.0, 0.1, "Input strength (times the digit)"),
-        Slider("steps", 5, 80, 40, 1, "Steps of the relaxation"),
+        Slider("steps", 5, LONGEST, 40, 1, "Steps of the relaxation"),
     )
 
     def compute(self, **values: Any) -> Convergence:
@@ -83,22 +85,36 @@ class RelaxationExplorer(Explorer):
             first_below=int(below[0]) if len(below) else None,
         )
 
-    def draw(self, figure: Figure, data: Convergence) -> None:
+    def build(self, figure: Figure) -> dict[str, Line2D]:
         """Left the distance and its two forecasts, right the eigenvalues of W and of the step at the fixed point."""
-        left, right = figure.subplots(1, 2, width_ratios=(1.35, 1.0))
-        steps, first = np.arange(len(data.distances)), data.distances[0]
-        left.plot(steps, first * data.norm**steps, "--", color=PALETTE[1], label="certificate")
-        left.plot(steps, first * data.radius**steps, "-.", color=PALETTE[2], label="local radius")
-        left.plot(steps, data.distances, "-", color=PALETTE[0], linewidth=2.4, label="measured")
+        places = margins(figure, 0.6, 0.15, 0.85, 0.3, wspace=0.22)
+        left, right = figure.subplots(1, 2, width_ratios=(1.35, 1.0), gridspec_kw=places)
+        left.set(yscale="log", ylim=(FLOOR, 30), xlim=(0, LONGEST), xlabel="step")
+        titled(left, "Distance to the fixed point")
+        decades(left.yaxis, -9, 1, 2)
         left.axhline(TARGET, color=NEUTRAL, linewidth=0.8, linestyle=":")
-        left.set(yscale="log", ylim=(FLOOR, 30), xlim=(0, steps[-1]))
-        left.set(title="Distance to the fixed point", xlabel="step")
-        figure.legend(handles=left.get_lines()[:3], loc="outside lower left", ncols=3)
+        titled(right, "Eigenvalues")
+        right.set(xlabel="number, sorted", xlim=(-1, HIDDEN + 2), ylim=(-1.05, 1.05))
+        lines = {
+            "certificate": line(left, "--", color=PALETTE[1], label="certificate"),
+            "local radius": line(left, "-.", color=PALETTE[2], label="local radius"),
+            "measured": line(left, "-", color=PALETTE[0], linewidth=2.4, label="measured"),
+        }
+        figure.legend(handles=list(lines.values()), loc="lower left", ncols=3)
+        lines["W"] = line(right, "--", color=PALETTE[1], label="W")
+        lines["step"] = line(right, "-.", color=PALETTE[2], label="step at h*")
+        figure.legend(handles=[lines["W"], lines["step"]], loc="lower right", ncols=2)
+        return lines
+
+    def move(self, parts: dict[str, Line2D], data: Convergence) -> None:
+        """Every curve from its start."""
+        steps, first = np.arange(len(data.distances)), data.distances[0]
+        parts["certificate"].set_data(steps, first * data.norm**steps)
+        parts["local radius"].set_data(steps, first * data.radius**steps)
+        parts["measured"].set_data(steps, data.distances)
         units = np.arange(1, len(data.local) + 1)
-        right.plot(units, data.eigenvalues, "--", color=PALETTE[1], label="W")
-        right.plot(units, data.local, "-.", color=PALETTE[2], label="step at h*")
-        right.set(title="Eigenvalues", xlabel="number, sorted", ylim=(-1.05, 1.05))
-        right.legend(loc="upper left")
+        parts["W"].set_data(units, data.eigenvalues)
+        parts["step"].set_data(units, data.local)
 
     def describe(self, data: Convergence, **values: Any) -> str:
         """The two rates, and when a distance of one millionth is reached."""

@@ -12,6 +12,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from torch import Tensor
 
@@ -22,10 +24,12 @@ from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.relaxation import HIDDEN, network_of_norm
+from eqprop_lab.notebook.panels import decades, line, margins, ticks_below, titled
 from eqprop_lab.notebook.style import AMOUNT, NEUTRAL, PALETTE, outlined
 
-STEPS, TOLERANCE = 200, 1e-3
-"""How long a relaxation is watched, and the root mean square distance per unit below which two states are one."""
+STEPS, WATCHED, TOLERANCE = 200, 60, 1e-3
+"""How long a relaxation is followed, how much of it is drawn, and the root mean square distance per unit below which
+two states are one."""
 
 RHOS = np.arange(30) * 0.1 + 0.05
 GAINS = np.arange(25) * 0.2
@@ -109,13 +113,24 @@ class Measured:
     point: tuple[float, float]
 
 
+@dataclass
+class _Parts:
+    """What moves; `shown` is the map that the images show."""
+
+    images: tuple[AxesImage, AxesImage]
+    point: Line2D
+    measured: Line2D
+    certificate: Line2D
+    shown: tuple[np.ndarray, np.ndarray]
+
+
 class StabilityMap(Explorer):
     """Radius x input gain: do two opposite starts meet? A stored map, and the chosen point measured exactly."""
 
     title = "Stability map: what is measured, and what is certified"
     size: ClassVar[tuple[float, float]] = (7.6, 3.9)
     controls: ClassVar[Sequence[Control]] = (
-        Slider("rho", 0.1, 3.0, 0.9, 0.01, "Measured at norm of W"),
+        Slider("rho", 0.1, 3.0, 0.9, 0.01, "Measured at norm of W", parameter="cap"),
         Slider("gain", 0.0, 4.8, 1.0, 0.1, "Measured at input gain"),
         Choice("weights", WEIGHTS, "mixed", "Eigenvalues of W"),
     )
@@ -146,20 +161,35 @@ class StabilityMap(Explorer):
             point=(values["rho"], values["gain"]),
         )
 
-    def draw(self, figure: Figure, data: Measured) -> None:
+    def build(self, figure: Figure) -> _Parts:
         """Left the map with the certified region and the point, right the distance of the two copies at the point."""
-        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
-        draw_map(figure, left, data.grid)
-        left.plot(*data.point, "o", markersize=11, markerfacecolor="white", markeredgecolor="black", markeredgewidth=2)
-        steps = np.arange(61)
-        right.plot(steps, np.maximum(data.apart[:61], 1e-9), "-", color=PALETTE[0], linewidth=2.4, label="measured")
-        if data.norm < 1:
-            right.plot(steps, data.apart[0] * data.norm**steps, "--", color=PALETTE[1], label="certificate")
+        places = margins(figure, 0.6, 0.15, 0.9, 0.3, wspace=0.18)
+        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1.0), gridspec_kw=places)
+        images = draw_map(figure, left, stability_grid(WEIGHTS[0]))
+        ticks_below(left)
+        circle: dict[str, Any] = {"markersize": 11, "markerfacecolor": "white", "markeredgecolor": "black"}
+        point = line(left, "o", markeredgewidth=2, **circle)
+        right.set(xlabel="step", yscale="log", ylim=(1e-6, 5), xlim=(0, WATCHED))
+        titled(right, "Distance of two copies")
+        decades(right.yaxis, -6, 0)
+        measured = line(right, "-", color=PALETTE[0], linewidth=2.4, label="measured")
+        certificate = line(right, "--", color=PALETTE[1], label="certificate")
         right.axhline(TOLERANCE, color=NEUTRAL, linewidth=0.8, linestyle=":")
-        right.set(title="Distance of two copies", xlabel="step", yscale="log", ylim=(1e-6, 5), xlim=(0, 60))
-        right.minorticks_off()
         patches = [Patch(color=_COLOURS[fate], label=FATES[fate]) for fate in (SEVERAL, MOVING)]
-        figure.legend(handles=[*patches, *right.get_lines()[:-1]], loc="outside lower center", ncols=4)
+        figure.legend(handles=[*patches, measured, certificate], loc="lower center", ncols=4)
+        return _Parts(images, point, measured, certificate, stability_grid(WEIGHTS[0]))
+
+    def move(self, parts: _Parts, data: Measured) -> None:
+        """Another point; another map where the weights are others."""
+        if parts.shown is not data.grid:
+            for image, shown in zip(parts.images, _masked(data.grid), strict=True):
+                image.set_data(shown)
+            parts.shown = data.grid
+        parts.point.set_data([data.point[0]], [data.point[1]])
+        steps = np.arange(WATCHED + 1)
+        parts.measured.set_data(steps, np.maximum(data.apart[: WATCHED + 1], 1e-9))
+        promised = data.apart[0] * data.norm**steps if data.norm < 1 else np.full(len(steps), np.nan)
+        parts.certificate.set_data(steps, promised)
 
     def describe(self, data: Measured, **values: Any) -> str:
         """Fate, speed and certificate of the point."""
@@ -178,19 +208,30 @@ class StabilityMap(Explorer):
         )
 
 
-def draw_map(figure: Figure, axes: Axes, grid: tuple[np.ndarray, np.ndarray]) -> None:
-    """Steps to meet in blue where both copies meet, a flat colour for the other fates, a line at norm 1."""
+def _masked(grid: tuple[np.ndarray, np.ndarray]) -> tuple[Any, Any]:
+    """Where the copies do not meet, their fate; where they do, after how many steps."""
     fates, steps = grid
+    return np.ma.masked_equal(fates, ONE), np.ma.masked_where(fates != ONE, steps)
+
+
+def draw_map(figure: Figure, axes: Axes, grid: tuple[np.ndarray, np.ndarray]) -> tuple[AxesImage, AxesImage]:
+    """Steps to meet in blue where both copies meet, a flat colour for the other fates, a line at norm 1.
+
+    Returns: the images of the fates and of the steps.
+    """
+    unmet, steps = _masked(grid)
     half = (RHOS[1] - RHOS[0]) / 2, (GAINS[1] - GAINS[0]) / 2
     extent = (RHOS[0] - half[0], RHOS[-1] + half[0], GAINS[0] - half[1], GAINS[-1] + half[1])
     common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
-    axes.imshow(np.ma.masked_equal(fates, ONE), cmap=ListedColormap(_COLOURS), vmin=0, vmax=2, **common)
-    image = axes.imshow(np.ma.masked_where(fates != ONE, steps), cmap=AMOUNT, norm=LogNorm(2, STEPS), **common)
+    fates = axes.imshow(unmet, cmap=ListedColormap(_COLOURS), vmin=0, vmax=2, **common)
+    image = axes.imshow(steps, cmap=AMOUNT, norm=LogNorm(2, STEPS), **common)
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label("steps until both copies meet")
     bar.set_ticks([3, 10, 30, 100], labels=["3", "10", "30", "100"])
     bar.minorticks_off()
     axes.axvline(1.0, linestyle="--", linewidth=1.5, **outlined(1.5))
     axes.text(0.97, extent[3] * 0.97, "certified", ha="right", va="top")
-    axes.set(title="Two opposite starts", xlabel="norm of W", ylabel="input gain", xlim=extent[:2], ylim=extent[2:])
+    axes.set(xlabel="norm of W", ylabel="input gain", xlim=extent[:2], ylim=extent[2:])
+    titled(axes, "Two opposite starts")
     axes.grid(False)
+    return fates, image

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 
 from eqprop_lab.datasets import build_dataset
 from eqprop_lab.equilibrium.costs import make_cost
@@ -20,6 +21,7 @@ from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.panels import limit, line, margins, round_limits, ticks_below, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE, SIGNED
 from eqprop_lab.training.trainer import EqPropTrainer
 
@@ -27,7 +29,7 @@ HIDDEN, DIGITS = 24, 16
 FREE_STEPS, NUDGED_STEPS = 20, 20
 STEPS = FREE_STEPS + NUDGED_STEPS
 EPOCHS = 4
-_ROWS = ("free", "+beta", "-beta", "+beta $-$ free", "-beta $-$ free")
+_ROWS = ("free", "+beta", "-beta", "+beta − free", "-beta − free")
 
 
 @lru_cache(maxsize=1)
@@ -69,6 +71,41 @@ def two_phases(model: LoopedMLP, digit: int, beta: float) -> Film:
     return Film(torch.stack(path).numpy(), likely.numpy(), label, moved.argsort().numpy())
 
 
+@dataclass
+class _Parts:
+    """Axes, the rows of units, and of every copy its whole curve, the part up to now, and now."""
+
+    left: Axes
+    right: Axes
+    units: list[AxesImage]
+    copies: list[tuple[Line2D, Line2D, Line2D]]
+
+
+def _rows(film: Film, step: int) -> tuple[np.ndarray, float]:
+    """Five rows of units at one step, and the unit of the lower two: differences to the free copy, enlarged."""
+    free, plus, minus = film.states[step][:, film.order]
+    end = film.states[-1]
+    scale = max(1e-12, float(np.abs(end[1:] - end[0]).max()))
+    return np.stack([free, plus, minus, (plus - free) / scale, (minus - free) / scale]), scale
+
+
+def _pictures(axes: Axes) -> list[AxesImage]:
+    """Two pictures with a gap: states above, differences below."""
+    look: dict[str, Any] = {"cmap": SIGNED, "vmin": -1, "vmax": 1, "aspect": "auto", "interpolation": "nearest"}
+    places = (3, 2.42, -0.5), (2, 4.5, 2.58)
+    pictures = [
+        axes.imshow(np.zeros((rows, HIDDEN)), extent=(-0.5, HIDDEN - 0.5, bottom, top), **look)
+        for rows, bottom, top in places
+    ]
+    axes.set_ylim(4.5, -0.5)
+    return pictures
+
+
+@lru_cache(maxsize=64)
+def _film(digit: int, beta: float) -> Film:
+    return two_phases(half_trained_network(), digit, beta)
+
+
 class TwoPhaseMovie(Explorer):
     """One digit in a small network: let it settle, then pull it towards the right answer and away from it."""
 
@@ -82,45 +119,51 @@ class TwoPhaseMovie(Explorer):
 
     def compute(self, **values: Any) -> tuple[Film, int]:
         """The whole film and the step it is stopped at."""
-        return two_phases(half_trained_network(), values["digit"], values["beta"]), values["step"]
+        return _film(values["digit"], values["beta"]), values["step"]
 
-    def draw(self, figure: Figure, data: tuple[Film, int]) -> None:
+    def build(self, figure: Figure) -> _Parts:
         """Left the units of the three copies and what the nudge moved, right the probability of the right class."""
-        film, step = data
-        left, right = figure.subplots(1, 2, width_ratios=(1.15, 1.0))
-        self._units(left, film, step)
-        time = np.arange(STEPS + 1)
-        for copy, (label, style) in enumerate((("free", "-"), ("+beta", "--"), ("-beta", "-."))):
-            # The free copy lies above the others: they share the free phase with it.
-            look: dict[str, Any] = {"color": PALETTE[copy], "linestyle": style, "zorder": 4 - copy}
-            right.plot(time, film.probability[:, copy], alpha=0.25, linewidth=1.2, **look)
-            right.plot(time[: step + 1], film.probability[: step + 1, copy], label=label, **look)
-            right.plot(step, film.probability[step, copy], "o", color=PALETTE[copy], markersize=6)
-        low, high = film.probability.min(), film.probability.max()
-        margin = max(0.02, 0.08 * (high - low))
-        right.set_ylim(low - margin, high + margin)
-        right.yaxis.set_major_locator(MaxNLocator(5))
+        places = margins(figure, 1.05, 0.15, 0.85, 0.3, wspace=0.22)
+        left, right = figure.subplots(1, 2, width_ratios=(1.15, 1.0), gridspec_kw=places)
+        units = _pictures(left)
+        left.set_yticks(range(len(_ROWS)), _ROWS)
+        left.set_xticks([])
+        left.grid(False)
+        ticks_below(left)
+        right.set(xlabel="step", xlim=(-1, STEPS + 1))
         right.yaxis.set_major_formatter("{x:.2f}")
         right.axvline(FREE_STEPS, color=NEUTRAL, linewidth=0.9, linestyle=":")
-        right.set(title=f"Probability of class {film.label}", xlabel="step", xlim=(-1, STEPS + 1))
-        figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=3)
+        # The free copy lies above the others: they share the free phase with it.
+        looks = [
+            {"color": PALETTE[copy], "linestyle": style, "zorder": 4 - copy}
+            for copy, style in enumerate(("-", "--", "-."))
+        ]
+        copies = [
+            (
+                line(right, alpha=0.25, linewidth=1.2, **look),
+                line(right, label=label, **look),
+                line(right, "o", color=look["color"], markersize=6, zorder=5),
+            )
+            for look, label in zip(looks, ("free", "+beta", "-beta"), strict=True)
+        ]
+        figure.legend(handles=[past for _, past, _ in copies], loc="lower right", ncols=3)
+        return _Parts(left, right, units, copies)
 
-    @staticmethod
-    def _units(axes: Axes, film: Film, step: int) -> None:
-        """Five rows of units at one step; the lower two are differences to the free copy, enlarged."""
-        free, plus, minus = film.states[step][:, film.order]
-        end = film.states[-1]
-        scale = max(1e-12, float(np.abs(end[1:] - end[0]).max()))
-        rows = np.stack([free, plus, minus, (plus - free) / scale, (minus - free) / scale])
-        # Two pictures with a gap: states above, differences below.
-        for part, top, bottom in ((rows[:3], -0.5, 2.42), (rows[3:], 2.58, 4.5)):
-            extent = (-0.5, rows.shape[1] - 0.5, bottom, top)
-            axes.imshow(part, cmap=SIGNED, vmin=-1, vmax=1, aspect="auto", interpolation="nearest", extent=extent)
-        axes.set_ylim(4.5, -0.5)
-        axes.set_yticks(range(5), _ROWS)
-        axes.set_xticks([])
-        axes.grid(False)
-        axes.set(title=f"Step {step}: units, red < 0 < blue", xlabel=f"hidden units; lower rows x {1 / scale:.2g}")
+    def move(self, parts: _Parts, data: tuple[Film, int]) -> None:
+        """The rows of units at this step; the curves up to it in full colour."""
+        film, step = data
+        time = np.arange(STEPS + 1)
+        for copy, (whole, past, now) in enumerate(parts.copies):
+            whole.set_data(time, film.probability[:, copy])
+            past.set_data(time[: step + 1], film.probability[: step + 1, copy])
+            now.set_data([step], film.probability[step : step + 1, copy])
+        limit(parts.right, y=round_limits(film.probability, least=0.04))
+        titled(parts.right, f"Probability of class {film.label}")
+        rows, scale = _rows(film, step)
+        for picture, part in zip(parts.units, (rows[:3], rows[3:]), strict=True):
+            picture.set_data(part)
+        titled(parts.left, f"Step {step}: units, red < 0 < blue")
+        parts.left.xaxis.label.set_text(f"hidden units; lower rows x {1 / scale:.2g}")
 
     def describe(self, data: tuple[Film, int], **values: Any) -> str:
         """Which phase it is, the three probabilities, how far the nudge has moved the states."""

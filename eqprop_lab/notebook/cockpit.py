@@ -16,6 +16,7 @@ from eqprop_lab.notebook.curves import CURVES_SIZE, curves_sentence, draw_curves
 from eqprop_lab.notebook.layout import SteadyLayout
 from eqprop_lab.notebook.panel import Controls, action_button, parameters_box, toggle_parameters
 from eqprop_lab.notebook.picture import LivePicture, alert_html, image_html, safe_message, title_html
+from eqprop_lab.notebook.redrawing import LatestOnly
 from eqprop_lab.notebook.style import new_figure
 from eqprop_lab.notebook.worker import AlreadyRunning, StopRequested, TrainingWorker
 from eqprop_lab.training import StopTraining
@@ -57,6 +58,16 @@ class _Watch:
             raise StopTraining("Stop was pressed") from stop
 
 
+def _three(made: Any) -> tuple[Any, Any, Any]:
+    """What make_trainer returned, if it is what is needed."""
+    if not isinstance(made, tuple) or len(made) != 3 or not callable(getattr(made[0], "fit", None)):
+        raise TypeError(
+            f"make_trainer returned {type(made).__name__}; a trainer with fit(), a train loader and a validation "
+            "loader (or None) are needed"
+        )
+    return made
+
+
 class TrainingCockpit(LivePicture):
     """Train in a worker thread and watch accuracy, residual and operator norm.
 
@@ -80,13 +91,15 @@ class TrainingCockpit(LivePicture):
         self.trainer: Any = None
         self.picture_width = CURVES_SIZE[0] * 100
         self._make_trainer, self._epochs = make_trainer, positive_int("epochs", epochs)
-        self._controls = Controls(controls, self._redraw, {})
+        self._redraws = LatestOnly(self._redraw, "redraw of the cockpit")
+        self._controls = Controls(controls, self._redraws.ask, {})
         self._run_values = self.values
         self._worker = TrainingWorker(self._train)
         self._run_epochs = self.values.get("epochs", epochs)
         self._lock, self._drawn = threading.RLock(), 0.0
         self._figure, self._layout = new_figure(*CURVES_SIZE), SteadyLayout()
         self._picture, self._alert, self._line = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._parameters = parameters_box()
         self._progress = widgets.FloatProgress(min=0.0, max=1.0, description="Progress", layout={"width": "100%"})
         self._stop_button = action_button("Stop", "eqprop-stop", "End the run after the present batch")
         self.widget = self._build(title)
@@ -125,12 +138,30 @@ class TrainingCockpit(LivePicture):
         self._redraw()
 
     def start(self) -> None:
-        """Begin a run with the present values; RuntimeError, shown as well, while one is at work."""
-        self._worker.start()
+        """Begin a run with the present values; RuntimeError, shown as well, while one is at work.
+
+        Picture and sentence are those of the new run from now on, before there is a model or an epoch.
+        """
+        with self._lock:
+            before = self._run_values, self._run_epochs, self.trainer
+            self._run_values, self.trainer = self.values, None
+            self._run_epochs = self._run_values.get("epochs", self._epochs)
+            try:
+                self._worker.start()
+            except AlreadyRunning:
+                self._run_values, self._run_epochs, self.trainer = before
+                raise
+            self._redraw()
 
     def stop(self) -> None:
         """End the run after the present batch; finished epochs stay in `history`."""
         self._worker.stop()
+
+    def close(self) -> None:
+        """Stop the run after the present batch and take the cockpit off the page; curves and values stay."""
+        self._worker.stop()
+        self._worker.unobserve_all()
+        super().close()
 
     def reset(self) -> None:
         """Stop, forget the curves and put every control back."""
@@ -145,10 +176,8 @@ class TrainingCockpit(LivePicture):
         return self._worker.wait(timeout)
 
     def _train(self, worker: TrainingWorker) -> Any:
-        values = self._run_values = self.values
-        self._run_epochs = values.get("epochs", self._epochs)
         worker.message = "Preparing data and model."
-        trainer, train_loader, val_loader = self._make_trainer(values)
+        trainer, train_loader, val_loader = _three(self._make_trainer(dict(self._run_values)))
         self.trainer = trainer
         # A progress bar from this thread would land in whatever cell runs.
         if hasattr(trainer, "progress"):
@@ -170,9 +199,11 @@ class TrainingCockpit(LivePicture):
             if note:
                 same = self.values == self._run_values
                 note = f"Settings{'' if same else ' of the next run'}: {note}."
-            self.alt = f"{curves_sentence(history, epochs)} {note}".strip()
+            running = "The run has begun. " if self._worker.running and not history else ""
+            self.alt = f"{running}{curves_sentence(history, epochs)} {note}".strip()
             draw_curves(self._figure, history, epochs, note)
             self.png = self._layout.png(self._figure, _DPI)
+            self._parameters.value = self._controls.as_parameters()
             self._picture.value = image_html(self.png, self.alt, self.picture_width)
             self._worker.image = self.png
             self._drawn = time.monotonic()
@@ -193,16 +224,19 @@ class TrainingCockpit(LivePicture):
     def _build(self, title: str) -> widgets.VBox:
         start = action_button("Start", "eqprop-start", "Train with the values above")
         reset = action_button("Reset", "eqprop-reset", "Forget the curves and put every control back")
-        copy = action_button("Copy as parameters", "eqprop-copy", "Show these values as a parameters cell")
         start.on_click(lambda _: self._start_by_hand())
         self._stop_button.on_click(lambda _: self.stop())
         reset.on_click(lambda _: self._reset_by_hand())
-        parameters = parameters_box()
-        copy.on_click(lambda _: toggle_parameters(parameters, self._controls.as_parameters()))
+        buttons = [start, self._stop_button, reset]
+        parameters = self._parameters
+        if self._controls.widgets:
+            copy = action_button("Copy as parameters", "eqprop-copy", "Copy these values as a parameters cell")
+            copy.on_click(lambda _: toggle_parameters(parameters, self._controls.as_parameters()))
+            buttons.append(copy)
         parts = [
             widgets.HTML(title_html(title)),
             *self._controls.widgets.values(),
-            widgets.HBox([start, self._stop_button, reset, *([copy] if self._controls.widgets else [])]),
+            widgets.HBox(buttons),
             parameters,
             self._progress,
             self._line,

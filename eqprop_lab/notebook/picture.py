@@ -9,7 +9,9 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from eqprop_lab.notebook.freeing import close_all, keep_while_shown
 from eqprop_lab.notebook.output import emit
+from eqprop_lab.notebook.page import page_script
 from eqprop_lab.notebook.style import fit_png, one_to_one
 
 STORED_BYTES = 48 * 1024
@@ -31,7 +33,7 @@ def safe_message(error: BaseException) -> str:
 
 def title_html(title: str) -> str:
     """Title line of a live picture; carries the style sheet that exists only while the widget lives."""
-    return f"{_STYLE}<strong>{html.escape(title)}</strong>"
+    return f"{_STYLE}<strong>{html.escape(title)}</strong>{page_script()}"
 
 
 def img_html(png: bytes, alt: str, width: float) -> str:
@@ -82,6 +84,10 @@ class LivePicture:
     widget: widgets.VBox
     picture_width: float
 
+    def close(self) -> None:
+        """Take it off the page and free what works for it; picture, sentence and values stay."""
+        close_all(self.widget)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Widget view, PNG and sentence of the present state; the PNG's metadata carries the alt text."""
         view = "application/vnd.jupyter.widget-view+json"
@@ -97,6 +103,7 @@ class LivePicture:
 
         In one output the view of the widget would hide the picture on a page that knows views and has no state of them.
         """
+        keep_while_shown(self)
         view = "application/vnd.jupyter.widget-view+json"
         emit({view: self.widget._repr_mimebundle_()[view]})
         png = fit_png(self.png, STORED_BYTES)

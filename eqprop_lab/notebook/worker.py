@@ -60,6 +60,10 @@ class TrainingWorker(HasTraits):
     def start(self) -> None:
         """Begin a new run; AlreadyRunning (a RuntimeError, text also in `message`) while one is at work."""
         with self._start_lock:
+            ended = self.status not in ("running", "stopping")
+            if ended and self._thread is not None and self._thread is not threading.current_thread():
+                # What is left of a run that has ended is its last picture.
+                self._thread.join()
             if self.running:
                 self.message = "Already running: press Stop first, or wait for the end."
                 raise AlreadyRunning(self.message)
@@ -123,10 +127,18 @@ class TrainingWorker(HasTraits):
         except StopRequested:
             self.status = "stopped"
         except Exception as error:
-            self.errors.append(error)
-            self.message = safe_message(error)
-            self.status = "failed"
+            self._fail(error)
             # Kept and shown above; raised as well, so that the runner of the regression sees it.
             raise
+        except BaseException as error:
+            # A thread ends silently at sys.exit, and `wait` must not end the reader's session with it.
+            ended = RuntimeError(f"the task ended the run by {type(error).__name__}: {error}")
+            self._fail(ended)
+            raise ended from error
         else:
             self.status = "stopped" if self._stop.is_set() else "finished"
+
+    def _fail(self, error: Exception) -> None:
+        self.errors.append(error)
+        self.message = safe_message(error)
+        self.status = "failed"

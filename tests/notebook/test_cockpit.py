@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -43,6 +44,14 @@ class _Trainer:
 
 def _cockpit(trainer: _Trainer, **settings: Any) -> TrainingCockpit:
     return TrainingCockpit(lambda values: (trainer, [], None), [RATE], **({"epochs": 3} | settings))
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def _closed_generator() -> None:
+    raise GeneratorExit
 
 
 def _find(cockpit: TrainingCockpit, css_class: str) -> Any:
@@ -154,7 +163,7 @@ def test_a_moved_control_is_part_of_picture_and_sentence() -> None:
     cockpit = _cockpit(_Trainer())
     before = cockpit.png
     cockpit._controls.widgets["lr"].value = 0.02
-    assert cockpit.alt.endswith("Settings of the next run: learning rate 0.02.") and cockpit.png != before
+    _until(lambda: cockpit.alt.endswith("Settings of the next run: learning rate 0.02.") and cockpit.png != before)
     cockpit.start()
     assert cockpit.wait(LIMIT) and cockpit.alt.endswith("Settings: learning rate 0.02.")
 
@@ -183,6 +192,84 @@ def test_stop_during_the_preparation_trains_nothing() -> None:
     cockpit.stop()
     release.set()
     assert cockpit.wait(LIMIT) and cockpit.status == "stopped" and cockpit.history == {}
+
+
+def test_a_run_is_shown_from_its_first_moment() -> None:
+    """The former run's curves, settings, length and trainer are gone before the maker has returned anything."""
+    making, release = threading.Event(), threading.Event()
+    controls = [RATE, Slider("epochs", 1, 9, 2, 1, "epochs")]
+    trainers = [_Trainer(), _Trainer()]
+
+    def make(values: dict[str, Any]) -> tuple[Any, Any, Any]:
+        if len(trainers) == 1:
+            making.set()
+            release.wait(LIMIT)
+        return trainers.pop(), [], None
+
+    cockpit = TrainingCockpit(make, controls)
+    cockpit.start()
+    assert cockpit.wait(LIMIT) and cockpit.alt.startswith("Curves after 2 of 2 epochs")
+    old = cockpit.png
+    cockpit.set(lr=0.05, epochs=7)
+    cockpit.start()
+    assert cockpit.alt.startswith("The run has begun. Three empty panels") and "over 7 epochs" in cockpit.alt
+    assert cockpit.alt.endswith("Settings: learning rate 0.05, epochs 7.") and cockpit.png != old
+    assert making.wait(LIMIT) and cockpit.trainer is None and cockpit.history == {}
+    assert "Preparing" in cockpit._line.value
+    release.set()
+    assert cockpit.wait(LIMIT) and cockpit.history["epoch"] == list(range(1, 8))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("end", [lambda: sys.exit(3), lambda: sys.exit("no data"), _interrupted, _closed_generator])
+def test_the_cockpit_survives_an_exit_in_the_maker(end: Callable[[], Any]) -> None:
+    trainer, ends = _Trainer(), [end]
+    cockpit = TrainingCockpit(lambda values: (trainer, [], None) if not ends else ends.pop()(), epochs=2)
+    cockpit.start()
+    with pytest.raises(RuntimeError, match="the task ended the run by (SystemExit|KeyboardInterrupt|GeneratorExit)"):
+        cockpit.wait(LIMIT)
+    assert cockpit.status == "failed" and "ended the run" in cockpit._alert.value and len(cockpit.errors) == 1
+    assert _find(cockpit, "eqprop-stop").disabled
+    cockpit.start()
+    assert cockpit.wait(LIMIT) and cockpit.status == "finished" and cockpit.errors == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("made", [None, _Trainer(), (_Trainer(), []), (None, [], None)])
+def test_what_the_maker_must_return_is_said(made: Any) -> None:
+    cockpit = TrainingCockpit(lambda values: made, epochs=2)
+    cockpit.start()
+    with pytest.raises(TypeError, match="make_trainer returned .*; a trainer with fit"):
+        cockpit.wait(LIMIT)
+
+
+def test_start_right_after_the_end_is_no_second_start() -> None:
+    """The thread still draws its last picture when the page says that it has finished."""
+    cockpit, again = _cockpit(_Trainer(), epochs=1), threading.Event()
+    starts: list[threading.Thread] = []
+
+    def follow(change: dict[str, Any]) -> None:
+        if change["new"] == "finished" and not starts:
+            starts.append(threading.Thread(target=start_again))
+            starts[0].start()
+
+    def start_again() -> None:
+        cockpit.start()
+        again.set()
+
+    cockpit._worker.observe(follow, names="status")
+    cockpit.start()
+    assert again.wait(LIMIT) and cockpit.wait(LIMIT) and cockpit.status == "finished"
+
+
+def test_many_moves_of_a_control_share_a_redraw(monkeypatch: pytest.MonkeyPatch) -> None:
+    cockpit, drawn = _cockpit(_Trainer()), []
+    monkeypatch.setattr("eqprop_lab.notebook.cockpit.draw_curves", lambda *_: drawn.append(1))
+    with cockpit._lock:
+        for event in range(40):
+            cockpit._controls.widgets["lr"].value = 0.01 + event / 1000
+    _until(lambda: cockpit._redraws._thread is None)
+    assert "learning rate 0.049" in cockpit.alt and len(drawn) <= 2
 
 
 @pytest.mark.parametrize("epochs", [0, True, 1.5])

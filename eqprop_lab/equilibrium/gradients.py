@@ -74,7 +74,8 @@ def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> float:
     floor, sensible = limits.eps, SENSIBLE * limits.eps
     if direct:
         floor = sensible = max(model.kappa) * limits.tiny / limits.eps
-    if estimator in NUDGED and beta < floor:
+    # Coarser numbers are refused as such, whatever beta is.
+    if estimator in NUDGED and beta < floor and dtype in (torch.float32, torch.float64):
         raise ValueError(
             f"beta={beta:g} is below the rounding of {dtype}: what it changes is lost (estimator={estimator!r}); the "
             f"smallest sensible beta is about {sensible:.0e}, and beta='auto' fits it to the cost"

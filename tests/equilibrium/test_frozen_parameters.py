@@ -30,6 +30,7 @@ def keep(model: EquilibriumModel, trained: set[str]) -> EquilibriumModel:
 
 @ALL_MODELS
 @pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")  # a few steps are enough to compare
 def test_what_is_trained_has_the_gradients_of_the_whole(name: str, estimator: str) -> None:
     options: dict[str, Any] = {"free_steps": 8, "nudged_steps": 4}
     model = MODELS[name]()

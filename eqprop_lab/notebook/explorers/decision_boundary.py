@@ -190,16 +190,16 @@ class DecisionBoundary(Explorer):
         split = build_dataset({"name": "two_moons", "noise": noise, "seed": self.seed + 1}).test
         with torch.no_grad():
             predicted = model(split.x).argmax(1)
-        exact = estimate_gradients(model, split.x, split.y, "bptt", free_steps=_SETTLE_STEPS)
+        exact = estimate(model, split.x, split.y, "bptt", Settings(free_steps=_SETTLE_STEPS))[0].gradients
         return split, predicted, _flat(exact)
 
     def compute(self, **values: Any) -> Scene:
         """Accuracy on fresh samples, the map, and both gradients on those samples."""
         epoch, view, steps = values["epoch"], values["view"], _SETTLE_STEPS
         split, predicted, exact = self._exact(epoch, values["noise"])
-        found = estimate_gradients(
-            self.snapshots[epoch], split.x, split.y, "centered", values["beta"], free_steps=steps, nudged_steps=steps
-        )
+        # Not estimate_gradients: at a large beta it would warn of what the picture shows.
+        settings = Settings(values["beta"], steps, steps)
+        found = estimate(self.snapshots[epoch], split.x, split.y, "centered", settings)[0].gradients
         shown, border = self._plane(epoch, None), None
         if view != _PROBABILITY:
             shown, border = self._plane(epoch, int(view.rsplit(" ", 1)[1]) - 1), shown

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eqprop_lab.datasets import Split, build_dataset
-from eqprop_lab.equilibrium.gradients import Gradients, estimate_gradients
+from eqprop_lab.equilibrium.gradients import Gradients, Settings, estimate
 from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider

@@ -25,12 +25,12 @@ import torch
 
 import eqprop_lab
 from eqprop_lab.equilibrium.gradients import estimate_gradients
+from eqprop_lab.files import replace_text
 from eqprop_lab.gpu import cifar
 from eqprop_lab.gpu.budget import wait
 from eqprop_lab.gpu.cifar_parts import Options
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.training import EqPropTrainer
-from eqprop_lab.training.files import replace_text
 
 Figures = dict[str, Any]
 

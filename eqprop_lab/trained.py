@@ -24,10 +24,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from eqprop_lab.files import replace_file
 from eqprop_lab.models.backprop import geometry
 from eqprop_lab.models.conv import ConvEqProp, conv_maps
 from eqprop_lab.training.checkpoint import settled_state
-from eqprop_lab.training.files import replace_file
 from eqprop_lab.training.guard import check_parameters
 from eqprop_lab.training.runs import tensors_digest
 from eqprop_lab.validation import a_path, one_of, positive_int, shown

@@ -15,11 +15,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
+from eqprop_lab.files import replace_file
 from eqprop_lab.notebook.output import emit
 from eqprop_lab.notebook.picture import img_html, picture_bundle
 from eqprop_lab.notebook.session import current_session, has_session
 from eqprop_lab.notebook.style import encode_png, fit_png, style_context
-from eqprop_lab.training.files import replace_file
 
 FIGURES_DIR = "EQPROP_FIGURES_DIR"
 """Environment variable: folder the figure files go to; unset means display only."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from eqprop_lab.training.files import replace_text
+from eqprop_lab.files import replace_text
 
 ROOM_NEEDED = 50 * 2**20
 LOCK = ".lock"

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eqprop_lab.training.files import replace_file, replace_text
+from eqprop_lab.files import replace_file, replace_text
 
 RECORD = ".update.json"
 

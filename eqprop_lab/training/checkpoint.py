@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from eqprop_lab.files import replace_file
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.training import soundness, sources
-from eqprop_lab.training.files import replace_file
 from eqprop_lab.training.history import History
 from eqprop_lab.training.seeds import rng_state, set_rng_state
 from eqprop_lab.validation import a_path

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eqprop_lab.datasets import DataUnavailable
+from eqprop_lab.files import replace_file
 from eqprop_lab.training.comparing import Train, compare, rerun, train_from_config
-from eqprop_lab.training.files import replace_file
 from eqprop_lab.training.history import BatchError
 from eqprop_lab.training.runs import RunError, RunStore
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from eqprop_lab.training.files import replace_text
+from eqprop_lab.files import replace_text
 from eqprop_lab.training.history import Record
 from eqprop_lab.validation import a_path
 

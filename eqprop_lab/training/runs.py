@@ -22,8 +22,8 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from eqprop_lab.files import replace_text
 from eqprop_lab.training.checkpoint import left_behind, settled_state
-from eqprop_lab.training.files import replace_text
 from eqprop_lab.training.history import History, Record
 from eqprop_lab.training.loggers import finite
 from eqprop_lab.validation import a_path

@@ -24,8 +24,8 @@ from filelock import FileLock
 
 from eqprop_lab import EqPropTrainer, __version__
 from eqprop_lab.datasets import DataSet
+from eqprop_lab.files import replace_text
 from eqprop_lab.training import History
-from eqprop_lab.training.files import replace_text
 
 RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
 CURVES = ("train_accuracy", "val_accuracy")

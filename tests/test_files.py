@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from eqprop_lab import EqPropTrainer, LoopedMLP
+from eqprop_lab.files import replace_file, replace_text
 from eqprop_lab.notebook import figures
 from eqprop_lab.regression.files import write_text
-from eqprop_lab.training.files import replace_file, replace_text
 
 Writer = Callable[[Path, str], object]
 WRITERS: dict[str, Writer] = {

@@ -18,12 +18,10 @@ import torch
 from eqprop_lab import EqPropTrainer, LoopedMLP
 from eqprop_lab.files import replace_file, replace_text
 from eqprop_lab.notebook import figures
-from eqprop_lab.regression.files import write_text
 
 Writer = Callable[[Path, str], object]
 WRITERS: dict[str, Writer] = {
     "text": replace_text,
-    "runner": write_text,
     "figures": lambda path, text: figures._replace(path, text.encode()),
 }
 writers = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)

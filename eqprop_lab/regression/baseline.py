@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eqprop_lab.regression.files import write_text
+from eqprop_lab.files import replace_text
 from eqprop_lab.validation import shown
 
 KINDS = ("exact", "abs", "rel", "min", "max", "order")
@@ -171,5 +171,5 @@ def rebaseline(baseline: Baseline, runs: Mapping[str, Mapping[int, Mapping[str, 
                 lines.append(f"{notebook}.{metric}: {entries[metric]['value']:.6g} +- {entries[metric]['tol']:.3g}")
         lines += [f"{notebook}.{metric}: removed" for metric in old if metric not in entries]
         updated[notebook] = entries
-    write_text(path, json.dumps(updated, indent=2, sort_keys=True) + "\n")
+    replace_text(path, json.dumps(updated, indent=2, sort_keys=True) + "\n")
     return lines

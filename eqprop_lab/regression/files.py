@@ -1,4 +1,4 @@
-"""Small file work of the runner: atomic writes, a folder that is writable and its own, the figures of one notebook."""
+"""Small file work of the runner: a folder that is writable and its own, the figures of one notebook."""
 
 from __future__ import annotations
 
@@ -25,17 +25,12 @@ class FigureError(ValueError):
     """An index of figures that cannot be used, or a figure that belongs to another notebook."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to a temporary file beside `path` and replace it: the old file survives a full disk."""
-    replace_text(path, text)
-
-
 def ensure_writable(folder: Path) -> None:
     """Create `folder`, write to it and look at the room left. Raises FolderError before any work is started."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
-        write_text(probe, "ok")
+        replace_text(probe, "ok")
         probe.unlink()
         free = shutil.disk_usage(folder).free
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from eqprop_lab.regression.files import write_text
+from eqprop_lab.files import replace_text
 from eqprop_lab.regression.outputs import ANSI
 
 LONGEST_TEXT = 4000
@@ -153,10 +153,10 @@ def _json(value: Any) -> Any:
 
 def write_reports(results: Sequence[NotebookResult], folder: Path, profile: str) -> Path:
     """Write report.html, junit.xml and metrics.json into `folder`; returns the path of the page."""
-    write_text(
+    replace_text(
         folder / "metrics.json", json.dumps(_json([asdict(r) for r in results]), indent=2, allow_nan=False) + "\n"
     )
-    write_text(folder / "junit.xml", junit(results))
+    replace_text(folder / "junit.xml", junit(results))
     page = folder / "report.html"
-    write_text(page, html(results, profile))
+    replace_text(page, html(results, profile))
     return page

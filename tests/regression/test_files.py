@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from eqprop_lab.files import replace_text
 from eqprop_lab.regression.files import (
     FigureError,
     FolderError,
@@ -15,7 +16,6 @@ from eqprop_lab.regression.files import (
     figure_changes,
     locked,
     read_index,
-    write_text,
 )
 from eqprop_lab.regression.swap import swap
 
@@ -36,10 +36,10 @@ def full_disk(*_: Any, **__: Any) -> None:
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.json"
-    write_text(path, "old")
+    replace_text(path, "old")
     monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        write_text(path, "new")
+        replace_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

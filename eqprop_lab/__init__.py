@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eqprop_lab import acceleration
-from eqprop_lab.acceleration import check_cupy_available, compile_model, get_optimal_backend
+from eqprop_lab.acceleration import check_cupy_available, compile_model
 from eqprop_lab.augmentation import Augmentation
 from eqprop_lab.config import create_model_preset, get_dataset_info, get_model_config
 from eqprop_lab.datasets import DataUnavailable, build_dataset
+from eqprop_lab.devices import get_optimal_backend
 from eqprop_lab.equilibrium.block import EquilibriumBlock
 from eqprop_lab.equilibrium.check import check_gradient, check_model
 from eqprop_lab.equilibrium.gradients import estimate_gradients

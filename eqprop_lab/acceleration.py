@@ -1,4 +1,4 @@
-"""Devices, TF32, CuPy, and a torch.compile whose fallback works.
+"""TF32, CuPy, and a torch.compile whose fallback works.
 
 torch.compile is lazy: it fails at the first call, not where it is asked for. The fallback sits there too.
 """
@@ -14,40 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from eqprop_lab.devices import get_optimal_backend as get_optimal_backend
+from eqprop_lab.devices import pick_device as pick_device
 from eqprop_lab.models.base import EquilibriumModel
-from eqprop_lab.validation import one_of, shown, switch
+from eqprop_lab.validation import one_of, switch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of the options in malloc.h
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-
-
-def get_optimal_backend() -> str:
-    """ "cuda", "mps" or "cpu": the first that this machine has."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, or for None the best there is.
-
-    Raises: ValueError for a device this machine has not (naming those it has).
-    """
-    if device is None:
-        return torch.device(get_optimal_backend())
-    if not isinstance(device, str | torch.device):
-        raise TypeError(f"device must name a torch device such as 'cpu' or 'cuda:0', got {shown(device)}")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device must name a torch device such as 'cpu' or 'cuda:0', got {shown(device)}") from error
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "meta": 1}
-    if (chosen.index or 0) >= counts.get(chosen.type, 0):
-        present = ", ".join(f"{name} ({count})" for name, count in counts.items() if count and name != "meta")
-        raise ValueError(
-            f"device must be on this machine, which has {present}; got {str(device)!r} (on the command line: --device)"
-        )
-    return chosen
 
 
 def enable_tf32(enabled: bool = True) -> bool:

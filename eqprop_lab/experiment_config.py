@@ -20,11 +20,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from eqprop_lab.acceleration import pick_device
 from eqprop_lab.augmentation import Augmentation
 from eqprop_lab.config import dataset_name
 from eqprop_lab.config_sections import check_sizes, data_facts, read_augmentation, read_experiment, read_model
 from eqprop_lab.datasets import DataSet, build_dataset
+from eqprop_lab.devices import pick_device
 from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.models.registry import model_registry
 from eqprop_lab.seeding import seeded

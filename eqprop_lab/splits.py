@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eqprop_lab.acceleration import pick_device
 from eqprop_lab.augmentation import Augmentation
+from eqprop_lab.devices import pick_device
 from eqprop_lab.validation import a_seed, positive_int, real, switch
 
 

@@ -18,8 +18,9 @@ from torch import Tensor
 
 import eqprop_lab
 from eqprop_lab import config
-from eqprop_lab.acceleration import check_cupy_available, get_optimal_backend
+from eqprop_lab.acceleration import check_cupy_available
 from eqprop_lab.datasets import build_dataset
+from eqprop_lab.devices import get_optimal_backend
 from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.models import BackpropMLP, LoopedMLP
 from eqprop_lab.training import EqPropTrainer

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab.acceleration import compile_model, keep_freed_memory, pick_device
+from eqprop_lab.acceleration import compile_model, keep_freed_memory
+from eqprop_lab.devices import pick_device
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, make_settings
 from eqprop_lab.equilibrium.guard import check_trainable, original

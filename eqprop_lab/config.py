@@ -8,18 +8,19 @@ from __future__ import annotations
 import functools
 import re
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
 from eqprop_lab.models.registry import model_registry
 from eqprop_lab.validation import known_keys, one_of
+from eqprop_lab.yaml_files import read_yaml
 
 
 @functools.cache
 def _tables() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(resources.files("eqprop_lab").joinpath("presets.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(str(resources.files("eqprop_lab"))) / "presets.yaml")
 
 
 def list_presets(constructible: bool = False) -> list[str]:

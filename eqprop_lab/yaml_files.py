@@ -48,12 +48,12 @@ class StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping in which every key is given once."""
         seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+        for text in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if text in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value[:60]!r} is given twice", node.start_mark
+                    None, None, f"key {text[:60]!r} is given twice", node.start_mark
                 )
-            seen.add(str(key.value) if isinstance(key, yaml.ScalarNode) else "")
+            seen.add(text)
         return super().construct_mapping(node, deep)
 
 

@@ -18,6 +18,7 @@ import yaml
 from nbformat import NotebookNode
 
 from eqprop_lab.validation import shown
+from eqprop_lab.yaml_files import StrictLoader
 
 PLAIN_TYPES: dict[str, type] = {
     "int": int, "float": float, "str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict,
@@ -162,20 +163,13 @@ def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any]
     return {name: coerce(declared[name], value, notebook) for name, value in given.items()}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose plain words stay text (yes, off, dates), in which nothing is guessed and nothing given twice."""
+class _Loader(StrictLoader):
+    """Strict YAML whose plain words stay text (yes, off, dates), and in which no number is guessed."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", self.peek_event().start_mark)
         return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
     def plain_int(self, node: yaml.ScalarNode) -> int:
         """Decimal digits. Elsewhere 010 is eight, 1:30 is ninety: such a number is refused."""
@@ -211,11 +205,12 @@ def load_parameters(path: Path) -> dict[str, Any]:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ParameterError(f"--parameters {path.name}: not plain YAML: {line}{error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ParameterError(f"--parameters {path.name}: not plain YAML: {_first_line(error)}") from error
+        raise ParameterError(f"--parameters {path.name}: not plain YAML: {first_line(error)}") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ParameterError(f"--parameters {path.name}: expected lines 'name: value', got {shown(content)}")
     return content
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

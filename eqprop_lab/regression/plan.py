@@ -19,6 +19,7 @@ from eqprop_lab.regression.parameters import (
     Parameter,
     ParameterError,
     check_parameters,
+    first_line,
     read_parameters,
 )
 
@@ -130,8 +131,7 @@ def read_notebook(path: Path) -> NotebookNode:
     except OSError as error:
         raise NotebookError(f"{path.name}: {error.strerror or error}") from error
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NotebookError(f"{path.name}: not a notebook: {reason}") from error
+        raise NotebookError(f"{path.name}: not a notebook: {first_line(error)}") from error
     if version != 4:
         raise NotebookError(f"{path.name}: a notebook of format {version!r}, and 4 is needed: save it in JupyterLab")
     kernel = source.metadata.get("kernelspec", {})

@@ -152,9 +152,9 @@ BOMB = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: [*b, *b]\n"
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("seed: 1\nrate: 2\nseed: 3", "line 1: 'seed' is given twice"),
+        ("seed: 1\nrate: 2\nseed: 3", "line 1: key 'seed' is given twice"),
         ("rates: [1]\nrates: [2]", "'rates' is given twice"),
-        ("x: {a: 1, a: 2}", "line 1: 'a' is given twice"),
+        ("x: {a: 1, a: 2}", "line 1: key 'a' is given twice"),
         ("seed: 010", "line 1: 010 is no plain decimal number"),
         ("a: 1\nseed: 1:30", "line 2: 1:30 is no plain"),
         ("rate: 1:30.5", "1:30.5 is no plain"),
@@ -162,7 +162,7 @@ BOMB = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: [*b, *b]\n"
         ("seed: 1_000", "1_000 is no plain"),
         ("seeds: [1, 0b11]", "0b11 is no plain"),
         (BOMB, r"line 2: aliases .\*name. are not read"),
-        ("[" * 100_000, "maximum recursion depth"),
+        ("[" * 100_000, "line 1: nested deeper than 20"),
         ("a: 1\n---\na: 2", "but found another document"),
         ("a: \x07", "special characters are not allowed"),
     ],

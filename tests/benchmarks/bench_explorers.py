@@ -25,8 +25,8 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
 import torch
 
+from eqprop_lab.files import replace_text
 from eqprop_lab.notebook import Explorer, Slider, TrainingCockpit
-from eqprop_lab.regression.files import write_text
 from tests.benchmarks import in_page
 from tests.benchmarks.subjects import COCKPIT, explorer_cells, made_by
 from tests.browser.chromium import NoBrowser
@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "rows": rows,
     }
-    write_text(options.output, json.dumps(result, indent=1) + "\n")
+    replace_text(options.output, json.dumps(result, indent=1) + "\n")
     return 0
 
 

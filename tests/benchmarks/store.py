@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from eqprop_lab.regression.files import write_text
+from eqprop_lab.files import replace_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -21,6 +21,6 @@ def write_result(name: str, result: dict[str, Any], folder: Path | None = None, 
     path = (RESULTS if folder is None else folder) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     head = {"device": device, "versions": versions, "date": date.today().isoformat()}
-    write_text(path, json.dumps(head | result, indent=1) + "\n")
+    replace_text(path, json.dumps(head | result, indent=1) + "\n")
     print(f"written: {path.name}")
     return path

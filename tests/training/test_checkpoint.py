@@ -171,7 +171,8 @@ CHILD = """
     import torch
     from eqprop_lab import EqPropTrainer, LoopedMLP, build_dataset
     from eqprop_lab.datasets import Split
-    from eqprop_lab.training import checkpoint, files
+    from eqprop_lab import files
+    from eqprop_lab.training import checkpoint
 
     torch.set_num_threads(1)
     path, where = sys.argv[1:]

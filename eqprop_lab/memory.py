@@ -23,6 +23,7 @@ from eqprop_lab.validation import positive_int, shape
 
 MIB = 2**20
 PROBES = (2, 4)  # batches that are measured; one sample alone may take other paths (vectors instead of matrices)
+ATTEMPTS = 8  # pairs: following sigma's vectors takes a round more or less, as the weights have moved
 
 
 def tensor_bytes(tensors: Any) -> int:
@@ -61,7 +62,7 @@ def estimate_memory_usage(
 
         total = parameters + gradients + optimiser + states
 
-    A copy of the model on the CPU takes three steps with 2 and 4 samples; the peak of `batch_size` follows (module
+    A copy of the model on the CPU takes a few steps with 2 and 4 samples; the peak of `batch_size` follows (module
     text). The model itself, its gradients and the global generators are left alone. The copy and its optimiser need
     memory for four to five times the parameters while this runs.
 
@@ -86,7 +87,10 @@ def estimate_memory_usage(
         # The first step makes what every later one finds: gradients and the optimiser's moments.
         _timeline(trainer, sample, PROBES[0], dtype)
         parts = {name: tensor_bytes(tensors) for name, tensors in _held(trainer).items()}
-        small, large = (_timeline(trainer, sample, size, dtype) for size in PROBES)
+        for _ in range(ATTEMPTS):
+            small, large = (_timeline(trainer, sample, size, dtype) for size in PROBES)
+            if len(small) == len(large):
+                break
     if len(small) != len(large):
         raise ValueError("model must run the same operations for every batch size for its memory to be extrapolated")
     slope = PROBES[1] - PROBES[0]

@@ -102,6 +102,12 @@ def test_memory_estimate_leaves_model_and_generators_alone() -> None:
     assert all(p.grad is None for p in model.parameters()) and torch.equal(generator, torch.get_rng_state())
 
 
+def test_memory_estimate_is_the_same_for_every_start_of_the_weights() -> None:
+    # Sigma's vectors are followed in as many rounds as the weights ask for: two steps need not run the same operations.
+    models = [LoopedMLP(784, 128, 10, seed=seed) for seed in range(12)]
+    assert len({estimate_memory_usage(model, (784,), 64)["total_mb"] for model in models}) == 1
+
+
 def test_memory_estimate_refuses_what_it_cannot_know() -> None:
     model = LoopedMLP(8, 4, 2)
     with pytest.raises(ValueError, match="tol must be None"):

@@ -7,6 +7,7 @@ EXTRAS      ?= lab,test
 LAB_ARGS    ?=
 GPU_ARGS    ?=
 PYTEST_ARGS ?=
+WORKERS     ?= auto
 
 comma := ,
 BIN   := .venv/bin
@@ -28,6 +29,7 @@ help:  ## list the targets and the variables
 	@echo "  NB=04_looped_mlp   only these notebooks (notebooks, nbval)   PROFILE=smoke|full|cuda   UPDATE=1"
 	@echo "  LAB_ARGS=--port=9000   passed to JupyterLab                  PYTEST_ARGS='-x tests/test_setup.py'"
 	@echo "  GPU_ARGS='--only cifar10 --data FOLDER'   passed to gpu-check"
+	@echo "  WORKERS=1              processes that share the tests (default: one a core)"
 	@echo "  PYTHON=python3.13      makes the environment                 EXTRAS=lab,test,gpu"
 	@echo "  PIP_ARGS='--extra-index-url https://download.pytorch.org/whl/cpu'"
 	@echo "                     passed to pip; this value spares a Linux machine without a GPU the CUDA libraries"
@@ -54,7 +56,7 @@ lab: $(STAMP)  ## open JupyterLab on the series
 	  $$root $$quiet $(LAB_ARGS)
 
 test: $(STAMP)  ## run all tests, with coverage
-	$(PY) -m pytest --cov=eqprop_lab $(PYTEST_ARGS)
+	$(PY) -m pytest --cov=eqprop_lab -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 notebooks: $(STAMP)  ## run the series headless into runs/; UPDATE=1 rewrites the stored outputs
 	$(PY) -m eqprop_lab run $(if $(UPDATE),--update) $(if $(PROFILE),--profile $(PROFILE)) $(NAMES)

@@ -27,6 +27,23 @@ matplotlib.use("Agg")
 torch.set_num_threads(1)
 
 
+LONGEST = ("tests/browser", "tests/regression/test_series.py", "tests/regression/test_mutations.py")
+
+
+def piece(item: pytest.Item) -> str:
+    """What one worker runs as a whole: the browser tests, which share a server, or a file, which shares fixtures."""
+    path = Path(os.path.relpath(item.path, ROOT)).as_posix()
+    return LONGEST[0] if path.startswith(LONGEST[0]) else path
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests out to workers piece by piece, the longest first: nobody waits for one of those at the end."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(piece(item)))
+    items.sort(key=lambda item: LONGEST.index(piece(item)) if piece(item) in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

@@ -80,8 +80,10 @@ def test_canary_installs_without_the_pinned_list(checkout: Path) -> None:
     assert not any("-c " in call for call in make(checkout, "install", "CONSTRAINTS="))
 
 
-def test_test_measures_coverage(checkout: Path) -> None:
-    assert make(checkout, "test", "PYTEST_ARGS=-x")[-1] == "-m pytest --cov=eqprop_lab -x"
+def test_test_measures_coverage_and_uses_all_cores(checkout: Path) -> None:
+    shared = "-n auto --dist loadgroup --no-loadscope-reorder"
+    assert make(checkout, "test", "PYTEST_ARGS=-x")[-1] == f"-m pytest --cov=eqprop_lab {shared} -x"
+    assert "-n 1 " in make(checkout, "test", "WORKERS=1")[-1]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from eqprop_lab.equilibrium.contrast import INPUT, Settings
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings
@@ -32,15 +33,17 @@ class _Relaxed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, block: EquilibriumBlock, x: Tensor, *parameters: Tensor) -> Tensor:
         ctx.block, ctx.tracked = block, in_tracked()  # a backward pass may run in a thread of its own
-        ctx.save_for_backward(x)
+        # The parameters too: autograd says so then, when somebody has moved them before the backward pass.
+        ctx.save_for_backward(x, *parameters)
         model, settings = block.model, block.settings
         drive = model.drive(x)
         start = model.initial_state(drive)
         return model.readout(settle(model, start, drive, max_steps=settings.free_steps, tol=settings.tol).state)
 
     @staticmethod
+    @once_differentiable  # an estimate has no graph: a penalty on it would train nothing, without a word
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        (x,), (v,), block = ctx.saved_tensors, cotangents, ctx.block
+        (x, *_), (v,), block = ctx.saved_tensors, cotangents, ctx.block
         names = [name for name, p in block.model.named_parameters()]
         size = float(v.abs().max())
         if not math.isfinite(size):
@@ -63,8 +66,9 @@ class EquilibriumBlock(nn.Module):
 
     Args: model, any EquilibriumModel; estimator, a name in `ESTIMATORS`; beta, relative to the largest entry of the
         cotangent; free_steps, nudged_steps, tol, solver as in `estimate_gradients`.
-    Raises: TypeError, ValueError naming the argument; in backward, what the estimator raises, and ValueError for a
-        cotangent that is not finite. Warns in backward as `estimate_gradients` does.
+    Raises: TypeError, ValueError naming the argument; in backward, what the estimator raises, ValueError for a
+        cotangent that is not finite, RuntimeError when x or a parameter was written to after the forward pass, or when
+        the gradient is differentiated again. Warns in backward as `estimate_gradients` does.
     """
 
     def __init__(self, model: EquilibriumModel, estimator: str = "centered", beta: float = 0.03, **phases: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -58,3 +60,31 @@ def test_bad_settings_are_named_and_printing_says_what_it_is() -> None:
     with pytest.raises(ValueError, match="5 features"):
         EquilibriumBlock(LoopedMLP(5, 2, 2))(torch.zeros(1, 4))
     assert "estimator='response'" in repr(EquilibriumBlock(LoopedMLP(2, 2, 2), "response"))
+
+
+def parameter(block: EquilibriumBlock, x: Tensor) -> Tensor:
+    return block.model.W_out.weight  # type: ignore[union-attr, return-value]
+
+
+def bounded(block: EquilibriumBlock, x: Tensor) -> Tensor:
+    return block.get_parameter("model.W_rec.parametrizations.weight.original")
+
+
+@pytest.mark.parametrize("written", [parameter, bounded, lambda block, x: x])
+def test_what_is_written_to_between_the_passes_is_an_error(written: Callable[..., Tensor]) -> None:
+    block, x = EquilibriumBlock(LoopedMLP(5, 8, 3, seed=0)), torch.randn(4, 5)
+    loss = block(x).square().sum()
+    with torch.no_grad():
+        written(block, x).mul_(1.1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("of", ["input", "parameter"])
+def test_a_gradient_of_the_gradient_is_refused(of: str) -> None:
+    block, x = EquilibriumBlock(LoopedMLP(5, 8, 3, seed=0)), torch.randn(4, 5, requires_grad=True)
+    output = block(x)
+    by = x if of == "input" else block.model.get_parameter("W_out.weight")
+    (gradient,) = torch.autograd.grad(output.square().sum(), by, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        (output.sum() + gradient.square().sum()).backward()

@@ -13,8 +13,8 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from typing import Any, Self
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from eqprop_lab.equilibrium.top_vectors import TOLERANCE, Rows, TopVectors, conv
 LARGE = 0.2  # relative change of a weight from which on nothing is followed
 LAG = 1.01  # a block whose sigma is this much too small belongs to no weight
 FRESH = 2  # vectors drawn at random beside the block
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Mode(threading.local):
@@ -54,10 +56,31 @@ def _probe(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.randn(length, generator=torch.Generator(device="cpu").manual_seed(1), device="cpu").to(device, dtype)
 
 
+def unrounded(function: Callable[P, R]) -> Callable[P, R]:
+    """A function whose last argument is a tensor, untouched by torch.autocast: a norm has its weight's precision."""
+
+    @wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = cast("Tensor", args[-1]).device.type
+        if not torch.is_autocast_enabled(device):
+            return function(*args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
+
+    return inside
+
+
+def widened(weight: Tensor) -> Tensor:
+    """The numbers of a weight, in float32 where its own type is coarser."""
+    weight = weight.detach()
+    return weight.float() if weight.dtype in (torch.bfloat16, torch.float16) else weight
+
+
+@unrounded
 def fingerprint(weight: Tensor) -> Tensor:
     """W r, r a fixed random vector: weights that differ differ in it. ||W r|| is about ||W||_F."""
-    rows = weight.detach().flatten(1)
-    return torch.mv(rows, _probe(rows.shape[1], weight.dtype, weight.device))
+    rows = widened(weight).flatten(1)
+    return torch.mv(rows, _probe(rows.shape[1], rows.dtype, rows.device))
 
 
 def seed_of(weight: Tensor) -> int:
@@ -124,11 +147,13 @@ class Bounded(nn.Module):
         self._forget()
         return super()._apply(fn, recurse)
 
+    @unrounded
     def start(self, weight: Tensor) -> None:
         """Estimate the first block."""
         self._adopt(weight, fingerprint(weight))
         self._exact = self._tracked
 
+    @unrounded
     def top(self, weight: Tensor) -> Tensor:
         """sigma's vector (n,) for this weight: the tracked one in a training step, converged elsewhere."""
         mark = fingerprint(weight)
@@ -185,6 +210,7 @@ class Bounded(nn.Module):
         return orthonormal and same and largest <= lag * float(projected[0, 0].abs())
 
     @torch.no_grad()
+    @unrounded
     def error(self, weight: Tensor) -> float:
         """||u v^T - u* v*^T||_F of the block against the converged vectors: the relative error of d sigma/dW.
 
@@ -196,6 +222,7 @@ class Bounded(nn.Module):
         return math.sqrt(2 * lost * (2 - lost))
 
     @torch.no_grad()
+    @unrounded
     def follow(self, weight: Tensor) -> None:
         """Move the block after an update of the weight: once a training step."""
         if self.cap is None:
@@ -206,10 +233,12 @@ class Bounded(nn.Module):
         if held is None or not bool((mark - held[0]).norm() <= LARGE * mark.norm()):
             self._adopt(weight, mark)
             return
-        rows = self._rows()
-        found = follow(self._operator(weight.detach()), rows, _drawn(1, rows, mark))
-        self._keep(found.rows, found.values[0].abs())
-        self._tracked = mark, found.rows[0]
+        wide = widened(weight)
+        rows = self._rows().to(wide.dtype)
+        found = follow(self._operator(wide), rows, _drawn(1, rows, mark))
+        moved = found.rows.to(weight.dtype)
+        self._keep(moved, found.values[0].abs().to(weight.dtype))
+        self._tracked = mark, moved[0]
 
 
 Bounds = list[tuple[str, Bounded, parametrize.ParametrizationList]]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.sigma_vector import Bounded
+from eqprop_lab.equilibrium.sigma_vector import Bounded, unrounded
 from eqprop_lab.equilibrium.top_vectors import Rows
 from eqprop_lab.validation import positive_int, real
 
@@ -93,11 +93,13 @@ class BoundedNorm(Bounded):
         """A (n, n) -> W_eff (n, n)."""
         return self._matrix(original) if self.cap is None else self.at(original, self.top(original))
 
+    @unrounded
     def at(self, original: Tensor, v: Tensor) -> Tensor:
         """A (n, n) -> W_eff (n, n) at sigma's vector v (n,)."""
         matrix = self._matrix(original)
         return matrix * self._scale(matrix, v)[1]
 
+    @unrounded
     def pull_back(self, original: Tensor, by_weight: Tensor) -> Tensor:
         """dL/dA from dL/dW_eff (n, n), the derivative of `forward`, in closed form."""
         if self.cap is None:

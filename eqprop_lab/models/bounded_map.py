@@ -14,7 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.sigma_vector import Bounded, fingerprint
+from eqprop_lab.equilibrium.sigma_vector import Bounded, fingerprint, unrounded
 from eqprop_lab.equilibrium.spectral import MARGIN
 from eqprop_lab.equilibrium.top_vectors import Rows
 from eqprop_lab.models.linear_maps import LinearMap
@@ -67,6 +67,7 @@ class BoundedMap(Bounded):
         """W -> W_eff, same shape."""
         return weight if self.cap is None else self.at(weight, self.top(weight))
 
+    @unrounded
     def at(self, weight: Tensor, v: Tensor) -> Tensor:
         """W -> W_eff at sigma's vector v (units,)."""
         assert self.cap is not None

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, build_dataset, estimate_gradients
+from eqprop_lab import (
+    BackpropMLP,
+    ConvEqProp,
+    EqPropTrainer,
+    EquilibriumModel,
+    LoopedMLP,
+    build_dataset,
+    estimate_gradients,
+)
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, estimate, make_settings
+from eqprop_lab.equilibrium.sigma_vector import bounded_weights
+from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.training.precision import LowPrecision
+from tests.models.test_doors import matrix
 
 DATA = build_dataset("digits")
 X, Y = DATA.train.x[:64], DATA.train.y[:64]
@@ -75,3 +87,48 @@ def test_clip_norm_scales_the_whole_gradient(model: Any, gradient: str) -> None:
     torch.testing.assert_close(free, loose)
     with pytest.raises(ValueError, match="clip_norm must be a finite number > 0"):
         EqPropTrainer(LoopedMLP(64, 8, 10), clip_norm=0.0)
+
+
+MODELS: dict[str, Callable[[], EquilibriumModel]] = {
+    "symmetric": lambda: LoopedMLP(64, 24, 10, seed=0),
+    "directed": lambda: LoopedMLP(64, 24, 10, seed=0, symmetric=False),
+    "conv": lambda: ConvEqProp(1, [4, 6], 10, image_size=8, seed=0),
+    "single": lambda: SingleStateConv(1, 4, 10, image_size=8, seed=0),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("gradient", ["response", "implicit", "autograd"])
+def test_a_bfloat16_network_trains(name: str, gradient: str) -> None:
+    model = MODELS[name]().bfloat16()
+    trainer = EqPropTrainer(model, gradient, optimizer="sgd", lr=0.5, progress=False)
+    history = trainer.fit([(X.bfloat16(), Y)], 12)
+    assert history["train_loss"][-1] < history["train_loss"][0]
+    for _, bound, held in bounded_weights(model):
+        assert bound.basis.dtype == torch.bfloat16 and bound.cap is not None
+        effective = matrix(bound, bound(held.original))
+        assert float(torch.linalg.matrix_norm(effective, ord=2)) < 1.01 * bound.cap
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_norm_of_a_weight_is_found_in_its_own_precision_under_autocast(name: str) -> None:
+    plain = MODELS[name]()
+    with torch.autocast("cpu", torch.bfloat16):
+        model = MODELS[name]()
+        assert model.contraction_bound() == plain.contraction_bound()
+        assert model(X).isfinite().all()
+        # A change that bfloat16 cannot see is still another weight.
+        for parameters in zip(model.parameters(), plain.parameters(), strict=True):
+            for parameter in parameters:
+                parameter.data.mul_(1.001)
+        for (_, one, held), (_, two, other) in zip(bounded_weights(model), bounded_weights(plain), strict=True):
+            with torch.autocast("cpu", enabled=False):
+                expected = two(other.original)
+            assert torch.equal(one(held.original), expected)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_equilibrium_models_train_by_autograd_with_amp(name: str) -> None:
+    trainer = EqPropTrainer(MODELS[name](), "autograd", optimizer="sgd", lr=0.1, amp=True, progress=False)
+    history = trainer.fit([(X, Y)], 6, val_loader=[(X, Y)])
+    assert history["val_loss"][-1] < history["val_loss"][0]

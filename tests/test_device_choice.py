@@ -68,6 +68,8 @@ def test_a_seed_of_ones_own_leaves_the_generators_of_other_devices_alone(
     assert seeds == []
 
 
+# Ten steps of Chebyshev have not settled: where things lie is what counts here.
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
 def test_the_library_works_under_another_default_device() -> None:
     """Everything that is the package's own is made where it says, also with a default device that holds nothing."""
     models = LoopedMLP(64, 4, 3, seed=0), ConvEqProp(1, [2, 3], 3, image_size=8, seed=0), BackpropMLP(64, 4, 3, seed=0)

@@ -61,7 +61,7 @@ class Validity:
 def _moving(gradients: Gradients, others: Gradients) -> tuple[Tensor, Tensor]:
     """Both as flat float64 vectors, without what no nudge reaches: the readout, read off at the free state."""
     names = [name for name, value in gradients.items() if not torch.equal(value, others[name])] or list(gradients)
-    one, two = (torch.cat([found[name].double().flatten() for name in names]) for found in (gradients, others))
+    one, two = (torch.cat([found[name].cpu().double().flatten() for name in names]) for found in (gradients, others))
     return one, two
 
 

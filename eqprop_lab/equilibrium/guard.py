@@ -22,7 +22,7 @@ NO_DIFFERENCE = ("response", "implicit")
 
 def original(model: nn.Module) -> nn.Module:
     """The module itself where `model` is torch.compile's wrapper of it; they share everything but the forward call."""
-    return getattr(model, "_orig_mod", model) if isinstance(model, nn.Module) else model
+    return getattr(model, "_orig_mod", model)
 
 
 def equilibrium_model(model: object) -> EquilibriumModel:

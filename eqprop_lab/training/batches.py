@@ -18,10 +18,10 @@ from eqprop_lab.validation import shown
 PAIR = "a batch must be a pair (x, y), or a mapping with the keys 'x' and 'y'"
 
 
-def length(loader: object) -> int | None:
-    """How many batches a loader says it has; None where it does not know (a stream, a generator)."""
+def length(items: object) -> int | None:
+    """How many batches a loader, or samples a set, says it has; None where it does not know (a stream)."""
     try:
-        return len(loader)  # type: ignore[arg-type]
+        return len(items)  # type: ignore[arg-type]
     except TypeError:
         return None
 

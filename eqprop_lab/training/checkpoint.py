@@ -95,10 +95,16 @@ def model_settings(model: nn.Module) -> dict[str, Any]:
     return found
 
 
+def _defaults(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return {name: value for name, value in optimizer.defaults.items() if type(value) in (*PLAIN, tuple)}
+
+
 def left_behind(trainer: EqPropTrainer) -> dict[str, Any] | None:
     """The parameters that a fit ended with, where a callback has put others in their place."""
+    if trainer.last is None:
+        return None
     state = settled_state(trainer.model)
-    if trainer.last is None or all(torch.equal(v, state[k]) for k, v in trainer.last.items() if isinstance(v, Tensor)):
+    if all(torch.equal(v, state[k]) for k, v in trainer.last.items() if isinstance(v, Tensor)):
         return None
     return trainer.last
 
@@ -113,7 +119,7 @@ def capture(trainer: EqPropTrainer) -> dict[str, Any]:
         "optimizer": {
             "class": type(optimizer).__name__,
             "state": optimizer.state_dict(),
-            "defaults": {name: value for name, value in optimizer.defaults.items() if type(value) in (*PLAIN, tuple)},
+            "defaults": _defaults(optimizer),
         },
         "scheduler": None if trainer.scheduler is None else trainer.scheduler.state_dict(),
         "settings": trainer.describe(),
@@ -194,18 +200,18 @@ def check(trainer: EqPropTrainer, content: dict[str, Any], same_settings: bool =
     if same_settings:
         _same("of a training with", content["settings"], trainer.describe())
         _same("of a model with", saved.get("settings", {}), model)
-        _same("of a training with", optimizer.get("defaults", {}), capture(trainer)["optimizer"]["defaults"])
+        _same("of a training with", optimizer.get("defaults", {}), _defaults(trainer.optimizer))
 
 
 def _same(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
     other = [
-        f"{k} is {there.get(k)!r} there, {v!r} here" for k, v in here.items() if _listed(there.get(k)) != _listed(v)
+        f"{k} is {there.get(k)!r} there, {v!r} here" for k, v in here.items() if _as_list(there.get(k)) != _as_list(v)
     ]
     if other:
         raise ValueError(f"it is {what} other settings: {', '.join(other)}")
 
 
-def _listed(value: object) -> object:
+def _as_list(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from eqprop_lab.splits import Batches, Split
+from eqprop_lab.training.batches import length
 from eqprop_lab.training.seeds import rng_state, set_rng_state
 
 FIRST = 4  # batches that are looked at; what only changes later ones is seen by `data`, or not at all
@@ -116,15 +117,8 @@ def facts(loader: object) -> dict[str, Any] | None:
     if isinstance(loader, DataLoader):
         said |= {name: getattr(loader, name) for name in ("batch_size", "drop_last", "num_workers")}
         said |= {name: type(getattr(loader, name, None)).__name__ for name in ("sampler", "batch_sampler", "dataset")}
-        return said | {"samples": _length(loader.dataset)}
-    return said | {"batches": _length(loader)}
-
-
-def _length(items: Any) -> int | None:
-    try:
-        return len(items)
-    except TypeError:
-        return None
+        return said | {"samples": length(loader.dataset)}
+    return said | {"batches": length(loader)}
 
 
 def digest(loader: object) -> str | None:

@@ -93,7 +93,7 @@ class EqPropTrainer:
         self.model = model if device is None else model.to(pick_device(device))
         if switch("use_compile", use_compile):
             compile_model(self.model)
-        self.called = model if compiled is model else compiled
+        self.called = compiled
         self.device = next(model.parameters()).device
         keep_freed_memory()
         self.settings: Settings | None = None

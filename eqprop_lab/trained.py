@@ -27,7 +27,6 @@ from torch import Tensor
 from eqprop_lab.files import replace_file
 from eqprop_lab.models.backprop import geometry
 from eqprop_lab.models.conv import ConvEqProp, conv_maps
-from eqprop_lab.training.checkpoint import settled_state
 from eqprop_lab.training.guard import check_parameters
 from eqprop_lab.training.runs import tensors_digest
 from eqprop_lab.validation import a_path, one_of, positive_int, shown
@@ -117,7 +116,7 @@ def save_trained(model: ConvEqProp, name: str | Path, info: dict[str, Any]) -> P
                 f"name must be letters, digits, _ and -, or the path of a {ENDING} file, got {str(name)!r}"
             )
         path = _folder() / f"{name}{ENDING}"
-    tensors = {key: value.detach().cpu().contiguous() for key, value in settled_state(model).items()}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
         check_parameters(tensors)
     except ValueError as error:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from eqprop_lab.training.checkpoint import left_behind, settled_state
+from eqprop_lab.training.checkpoint import left_behind
 from eqprop_lab.training.history import Record, StopTraining
 from eqprop_lab.training.soundness import check_parameters_fit
 from eqprop_lab.validation import a_path, one_of, positive_int, real, switch
@@ -197,7 +197,7 @@ class EarlyStopping:
         if self.best.improved(record):
             self.waited = 0
             if self.restore_best:
-                self.parameters = copy.deepcopy(settled_state(trainer.model))
+                self.parameters = copy.deepcopy(trainer.model.state_dict())
             return
         self.waited += 1
         if self.waited >= self.patience:

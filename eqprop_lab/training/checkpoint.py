@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from eqprop_lab.files import replace_file
 from eqprop_lab.models.base import EquilibriumModel
@@ -54,20 +53,6 @@ PLAIN = (str, bool, int, float, type(None), bytes)
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be written, read, or used here; the message names the file and the reason."""
-
-
-@torch.no_grad()
-def settled_state(model: nn.Module) -> dict[str, Any]:
-    """`model.state_dict()` after every parametrised weight has been read once.
-
-    A bounded weight moves its tracked vectors at the first read after an update; saved before that read, they would
-    stay behind, because a load is not an update.
-    """
-    for module in model.modules():
-        if parametrize.is_parametrized(module):
-            for name in module.parametrizations:  # type: ignore[union-attr]
-                getattr(module, name)
-    return model.state_dict()
 
 
 def _plain(value: object, name: str) -> Any:
@@ -103,7 +88,7 @@ def left_behind(trainer: EqPropTrainer) -> dict[str, Any] | None:
     """The parameters that a fit ended with, where a callback has put others in their place."""
     if trainer.last is None:
         return None
-    state = settled_state(trainer.model)
+    state = trainer.model.state_dict()
     if all(torch.equal(v, state[k]) for k, v in trainer.last.items() if isinstance(v, Tensor)):
         return None
     return trainer.last
@@ -114,7 +99,7 @@ def capture(trainer: EqPropTrainer) -> dict[str, Any]:
     model, optimizer = trainer.model, trainer.optimizer
     content = {
         "format": FORMAT,
-        "model": {"class": type(model).__name__, "state": settled_state(model), "settings": model_settings(model)},
+        "model": {"class": type(model).__name__, "state": model.state_dict(), "settings": model_settings(model)},
         "last": left_behind(trainer),
         "optimizer": {
             "class": type(optimizer).__name__,

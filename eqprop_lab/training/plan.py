@@ -139,7 +139,7 @@ def keep(trainer: EqPropTrainer) -> None:
     assert trainer.plan is not None
     trainer.last = trainer.stood = None
     if not trainer.plan["inside"]:
-        trainer.last = copy.deepcopy(dict(checkpoint.settled_state(trainer.model)))
+        trainer.last = copy.deepcopy(dict(trainer.model.state_dict()))
         trainer.stood = {
             "loaders": {name: sources.states(loader) for name, loader in trainer.loaders.items()},
             "callbacks": copy.deepcopy(trainer.callbacks.state()),

@@ -23,7 +23,7 @@ import yaml
 from torch import Tensor, nn
 
 from eqprop_lab.files import replace_text
-from eqprop_lab.training.checkpoint import left_behind, settled_state
+from eqprop_lab.training.checkpoint import left_behind
 from eqprop_lab.training.history import History, Record
 from eqprop_lab.training.loggers import finite
 from eqprop_lab.validation import a_path
@@ -65,7 +65,7 @@ def tensors_digest(tensors: Mapping[str, Any]) -> str:
 
 def fingerprint(model: nn.Module) -> str:
     """`tensors_digest` of all parameters and buffers of a model."""
-    return tensors_digest(settled_state(model))
+    return tensors_digest(model.state_dict())
 
 
 class Run:

@@ -1,7 +1,8 @@
 """Safe YAML, read in one place: what would take forever or mean something else than it seems is an error at once.
 
-1e-3 is a number (YAML 1.1 takes it for text); a key given twice, nesting deeper than DEEPEST and more than MOST
-values, counted as often as aliases repeat them, are refused; every error names the file
+1e-3 is a number (YAML 1.1 takes it for text); numbers that YAML reads otherwise than a person (010, 1:30), a key given
+twice, nesting deeper than DEEPEST and more than MOST values, counted as often as aliases repeat them, are refused;
+every error names the file
 """
 
 from __future__ import annotations
@@ -56,10 +57,25 @@ class StrictLoader(yaml.SafeLoader):
             seen.add(text)
         return super().construct_mapping(node, deep)
 
+    def plain_int(self, node: yaml.ScalarNode) -> int:
+        """Decimal digits. Elsewhere 010 is eight, 1:30 is ninety: such a number is refused."""
+        text = str(self.construct_scalar(node))
+        if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*)", text):
+            raise yaml.constructor.ConstructorError(None, None, f"{text} is no plain decimal number", node.start_mark)
+        return int(text)
+
+    def plain_float(self, node: yaml.ScalarNode) -> float:
+        """A float without colons (1:30.5 is 90.5 elsewhere)."""
+        if ":" in node.value:
+            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no plain number", node.start_mark)
+        return float(self.construct_yaml_float(node))
+
 
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 StrictLoader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+StrictLoader.add_constructor("tag:yaml.org,2002:int", StrictLoader.plain_int)
+StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.plain_float)
 
 
 def parse_yaml(text: str, name: str) -> Any:

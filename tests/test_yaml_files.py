@@ -29,6 +29,10 @@ REFUSED = {
     "objects": ("!!python/object/apply:os.system ['true']", "constructor"),
     "unknown alias": ("a: *b", "undefined alias"),
     "control character": ("a: \x07", "not allowed"),
+    "octal": ("seed: 010", "010 is no plain decimal number"),
+    "minutes": ("a:\n  hidden_dim: 1:30", "1:30 is no plain decimal number"),
+    "seconds": ("rates: [0.1, 1:30.5]", "1:30.5 is no plain number"),
+    "octal in an alias": ("a: &a [-07]\nb: *a", "-07 is no plain decimal number"),
     "too large": ("# " + "x" * 2**20, "too large"),
 }
 

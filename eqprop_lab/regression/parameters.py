@@ -164,25 +164,12 @@ def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any]
 
 
 class _Loader(StrictLoader):
-    """Strict YAML whose plain words stay text (yes, off, dates), and in which no number is guessed."""
+    """Strict YAML without aliases, whose plain words stay text (yes, off, dates)."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", self.peek_event().start_mark)
         return super().compose_node(parent, index)
-
-    def plain_int(self, node: yaml.ScalarNode) -> int:
-        """Decimal digits. Elsewhere 010 is eight, 1:30 is ninety: such a number is refused."""
-        text = str(self.construct_scalar(node))
-        if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*)", text):
-            raise yaml.constructor.ConstructorError(None, None, f"{text} is no plain decimal number", node.start_mark)
-        return int(text)
-
-    def plain_float(self, node: yaml.ScalarNode) -> float:
-        """A float without colons (1:30.5 is 90.5 elsewhere)."""
-        if ":" in node.value:
-            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no plain number", node.start_mark)
-        return float(self.construct_yaml_float(node))
 
 
 _TEXT = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge")
@@ -191,8 +178,6 @@ _Loader.yaml_implicit_resolvers = {
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.plain_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.plain_float)
 
 
 def load_parameters(path: Path) -> dict[str, Any]:

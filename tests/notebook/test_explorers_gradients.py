@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from eqprop_lab import build_dataset, relax
+from eqprop_lab.equilibrium.gradients import NUDGED, Settings
+from eqprop_lab.equilibrium.validity import Validity, check_nudge
+from eqprop_lab.notebook.explorers import gradient_compass
 from eqprop_lab.notebook.explorers.gradient_compass import (
     ESTIMATORS,
     FLOOR,
     GROUPS,
     MARKERS,
+    SETTLED,
+    WEIGHTS,
     GradientCompass,
     bearing,
     grouped,
+    said_of,
     skewed_network,
+    trained_network,
+    verdict,
 )
 from eqprop_lab.notebook.explorers.two_phase_movie import (
     FREE_STEPS,
@@ -40,8 +49,8 @@ def compass() -> GradientCompass:
 
 
 def errors(compass: GradientCompass, **values: object) -> dict[str, float]:
-    found = compass.compute(**({"estimator": "centered", "beta": 0.1, "steps": 60, "skew": 0.0} | values))
-    return {group: b.error for group, b in found.items()}
+    start = {"estimator": "centered", "beta": 0.1, "steps": 60, "skew": 0.0, "weights": "fresh"}
+    return {group: b.error for group, b in compass.compute(**(start | values)).groups.items()}
 
 
 def test_the_film_is_a_relaxation_by_the_formula_of_the_nudged_step() -> None:
@@ -152,19 +161,86 @@ def test_the_compass_draws_every_estimator_and_both_ends_of_every_slider(compass
         assert estimator in compass.alt and ("beta 0.3" in compass.alt) == (estimator not in ("response", "implicit"))
     assert len(pictures) >= len(ESTIMATORS) - 1
     compass.reset()
-    for control in compass.controls[1:]:
+    for control in compass.controls[1:4]:
         for value in (control.low, control.high):  # type: ignore[union-attr]
             compass.set(**{control.name: value})
         compass.reset()
     assert compass.errors == []
-    assert f"W_in {compass.data['W_in'].angle:.1g}°" in compass.alt
+    assert f"W_in {compass.data.groups['W_in'].angle:.1g}°" in compass.alt
 
 
 def test_the_compass_marks_errors_without_bars_and_says_those_off_its_axis() -> None:
     compass = GradientCompass()
     errors = compass._figure.axes[1]
     assert [len(line.get_xdata()) for line in errors.lines] == [1, 1, 1, 1]
-    assert [text.get_text() for text in errors.texts] == [f"{found.error:.1e}" for found in compass.data.values()]
-    exact = compass.data["W_out"]
+    assert [text.get_text() for text in errors.texts] == [
+        f"{found.error:.1e}" for found in compass.data.groups.values()
+    ]
+    exact = compass.data.groups["W_out"]
     assert exact.error < FLOOR == errors.lines[3].get_xdata()[0]
     assert [line.get_marker() for line in errors.lines] == [*MARKERS[:3], "<"]
+
+
+def test_the_trained_network_keeps_its_norm_and_knows_the_digits_at_any_skew() -> None:
+    x, y = gradient_compass._digits()
+    source = gradient_compass._trained()
+    norm = float(torch.linalg.matrix_norm(source.W_rec.weight.detach(), 2))
+    for skew in (0.0, 0.3, 1.0):
+        model = trained_network(skew)
+        weight = model.W_rec.weight.detach()
+        odd = (weight - weight.T) / 2
+        assert float(torch.linalg.matrix_norm(weight, 2)) == pytest.approx(norm, abs=1e-12)
+        assert float(odd.square().sum() / weight.square().sum()) == pytest.approx(skew, abs=1e-12)
+        assert torch.equal(model.W_out.weight, source.W_out.weight)
+    free = relax(source, x, SETTLED).state
+    torch.testing.assert_close(relax(trained_network(0.0), x, SETTLED).state[0], free[0], rtol=0, atol=1e-12)
+    assert float((source.readout(free).argmax(1) == y).double().mean()) > 0.8
+
+
+@pytest.mark.parametrize(("weights", "beta", "inside"), [("fresh", 0.3, True), ("trained", 0.3, False)])
+def test_the_verdict_tells_a_nudge_too_strong_for_the_weights(
+    compass: GradientCompass, weights: str, beta: float, inside: bool
+) -> None:
+    compass.set(weights=weights, estimator="holomorphic", beta=beta)
+    error = compass.data.groups["W_rec"].error
+    assert compass.data.nudge.inside == inside and (error < 1e-2 if inside else error > 0.3)
+    line = compass._figure.texts[0]
+    where = "inside" if inside else "OUTSIDE"
+    assert f"beta 0.3 is {where} the radius of validity" in line.get_text()
+    assert line.get_text() in compass.alt and f"{weights} weights" in compass.alt
+    assert line.get_window_extent().x1 < compass._figure.bbox.x1
+    compass.reset()
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("estimator", NUDGED)
+def test_the_quick_verdict_is_that_of_settled_phases(weights: str, estimator: str) -> None:
+    model = gradient_compass._exact(weights, 0.0)[0]
+    for beta in (0.01, 0.03, 0.1, 0.5, 3.0):
+        quick = verdict(weights, 0.0, estimator, beta)
+        settled = check_nudge(model, *gradient_compass._digits(), estimator, Settings(beta, 200, 200))
+        assert quick is not None and quick.inside == settled.inside, (quick, settled)
+        if settled.inside:
+            assert quick.error == pytest.approx(settled.error, rel=0.15, abs=1e-9)
+
+
+def test_the_verdict_is_kept_while_only_the_steps_move(compass: GradientCompass, monkeypatch: Any) -> None:
+    compass.set(estimator="centered", beta=0.07, skew=0.1)
+    monkeypatch.setattr(gradient_compass, "check_nudge", None)
+    compass.set(steps=7)
+    compass.set(steps=8)
+    compass.reset()
+
+
+def test_what_is_said_where_there_is_no_order_or_no_nudge(compass: GradientCompass) -> None:
+    for estimator in ESTIMATORS:
+        compass.set(estimator=estimator, beta=0.1)
+        judged = estimator in NUDGED
+        assert ("No nudge to judge" in compass.alt) != judged
+        assert ("beta 0.1 is inside" in compass.alt) == judged
+    compass.reset()
+    assert "OUTSIDE the radius of validity: a phase diverged" in said_of(
+        Validity("holomorphic", 2.0, 4, math.inf, math.nan, math.nan)
+    )
+    hidden = said_of(Validity("centered", 0.001, 2, 1e-12, math.nan, 1e-3))
+    assert "is inside" in hidden and "order" not in hidden

@@ -1,4 +1,8 @@
-"""Explorer: where an estimated gradient points, and how long it is, against the exact one."""
+"""Explorer: where an estimated gradient points, and how long it is, against the exact one; fresh and trained weights.
+
+Below the picture stands what can be said of beta without the exact gradient: whether it is inside the radius of
+validity (see `equilibrium.validity`).
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,21 @@ from matplotlib.text import Text
 from torch import Tensor
 
 from eqprop_lab.datasets import build_dataset
-from eqprop_lab.equilibrium.gradients import Gradients, Settings, estimate
+from eqprop_lab.equilibrium.gradients import NUDGED, Gradients, Settings, estimate
 from eqprop_lab.equilibrium.spectral import exact_norm, symmetric_part
+from eqprop_lab.equilibrium.validity import Validity, check_nudge
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.panels import decades, line, margins, titled
 from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE
+from eqprop_lab.training.trainer import EqPropTrainer
 
 HIDDEN, DIGITS, NORM = 24, 16, 0.8
 SETTLED = 150
+JUDGED = 80, 12  # free and nudged steps of the estimates behind the verdict: a key press waits for all four of them
+EPOCHS, RATE, RHO = 5, 0.02, 0.9  # of the training
+WEIGHTS = ("fresh", "trained")
 FLOOR, CEILING = 1e-13, 10.0
 GROUPS = {
     "W_in": ("W_in.weight",),
@@ -40,12 +49,40 @@ def skewed_network(skew: float, hidden: int = HIDDEN, norm: float = NORM, seed: 
     """A directed LoopedMLP for 8x8 digits in float64, W_rec = sqrt(1-skew) S/||S|| + sqrt(skew) K/||K|| (Frobenius),
     scaled to the operator norm `norm`; S is symmetric, K antisymmetric, skew in [0, 1] their share of the energy."""
     model = LoopedMLP(64, hidden, 10, use_spectral_norm=False, seed=seed, symmetric=False).double()
+    original = model.W_rec.get_parameter("parametrizations.weight.original").detach()
+    even = symmetric_part(original)
+    _set_recurrent(model, even, original - even, skew, norm)
+    return model
+
+
+@torch.no_grad()
+def _set_recurrent(model: LoopedMLP, even: Tensor, odd: Tensor, skew: float, norm: float) -> None:
+    """W_rec becomes the mixture of `skewed_network`."""
+    mixed = (1 - skew) ** 0.5 * even / even.norm() + skew**0.5 * odd / odd.norm()
     original = model.W_rec.get_parameter("parametrizations.weight.original")
-    with torch.no_grad():
-        even = symmetric_part(original)
-        odd = original - even
-        mixed = (1 - skew) ** 0.5 * even / even.norm() + skew**0.5 * odd / odd.norm()
-        original.copy_(mixed * (norm / exact_norm(mixed)))
+    original.copy_(mixed * (norm / exact_norm(mixed)))
+
+
+@lru_cache(maxsize=1)
+def _trained() -> LoopedMLP:
+    """A symmetric network of the compass's size, bounded by RHO, after a few epochs on the digits; a second's work."""
+    model = LoopedMLP(64, HIDDEN, 10, rho=RHO, seed=0)
+    batches = build_dataset("digits").train.batches(64, shuffle=True, seed=0)
+    EqPropTrainer(model, lr=RATE, progress=False).fit(batches, EPOCHS)
+    return model.double()
+
+
+@torch.no_grad()
+def trained_network(skew: float) -> LoopedMLP:
+    """The trained network (at skew 0: itself) with the fresh one's antisymmetric part mixed into its W_rec, by the
+    formula of `skewed_network` at the norm that training reached; the other weights are the trained ones."""
+    model, source = skewed_network(0.0), _trained()
+    for name in ("W_in", "W_out"):
+        getattr(model, name).load_state_dict(getattr(source, name).state_dict())
+    model.W_rec.bias.copy_(source.W_rec.bias)
+    fresh = skewed_network(1.0).W_rec.weight
+    even = symmetric_part(source.W_rec.weight)
+    _set_recurrent(model, even, fresh, skew, exact_norm(even))
     return model
 
 
@@ -61,11 +98,19 @@ def _digits() -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=32)
-def _exact(skew: float) -> tuple[LoopedMLP, dict[str, Tensor]]:
+def _exact(weights: str, skew: float) -> tuple[LoopedMLP, dict[str, Tensor]]:
     """(network, exact gradient by group), from the adjoint iterated to rounding."""
-    model = skewed_network(skew)
+    model = trained_network(skew) if weights == "trained" else skewed_network(skew)
     settings = Settings(free_steps=400, nudged_steps=400, tol=1e-15)
     return model, grouped(estimate(model, *_digits(), "implicit", settings)[0].gradients)
+
+
+@lru_cache(maxsize=256)
+def verdict(weights: str, skew: float, estimator: str, beta: float) -> Validity | None:
+    """Whether `beta` is inside the radius of validity, from estimates alone; None for what needs no nudge."""
+    if estimator not in NUDGED:
+        return None
+    return check_nudge(_exact(weights, skew)[0], *_digits(), estimator, Settings(beta, *JUDGED))
 
 
 @dataclass(frozen=True)
@@ -75,6 +120,14 @@ class Bearing:
     angle: float
     length: float
     error: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Every group's bearing, and the verdict on beta."""
+
+    groups: dict[str, Bearing]
+    nudge: Validity | None
 
 
 def bearing(gradient: Tensor, exact: Tensor) -> Bearing:
@@ -89,40 +142,67 @@ class GradientCompass(Explorer):
     """Four groups of parameters, four needles: north is the exact gradient."""
 
     title = "Gradient compass"
-    size: ClassVar[tuple[float, float]] = (7.4, 4.0)
+    size: ClassVar[tuple[float, float]] = (7.4, 4.3)
     controls: ClassVar[Sequence[Control]] = (
         Choice("estimator", ESTIMATORS, "centered", "Estimator"),
         Slider("beta", 0.001, 3.0, 0.1, 0.1, "Nudging strength beta", log=True),
         Slider("steps", 1, 80, 60, 1, "Nudged steps"),
         Slider("skew", 0.0, 1.0, 0.0, 0.05, "Asymmetry of W_rec"),
+        Choice("weights", WEIGHTS, "fresh", "Weights"),
     )
 
-    def compute(self, **values: Any) -> dict[str, Bearing]:
+    def compute(self, **values: Any) -> Reading:
         """The estimate after a settled free phase, held against the exact gradient group by group."""
-        model, exact = _exact(values["skew"])
+        model, exact = _exact(values["weights"], values["skew"])
         settings = Settings(values["beta"], SETTLED, values["steps"])
         found = grouped(estimate(model, *_digits(), values["estimator"], settings)[0].gradients)
-        return {group: bearing(found[group], exact[group]) for group in GROUPS}
+        nudge = verdict(values["weights"], values["skew"], values["estimator"], values["beta"])
+        return Reading({group: bearing(found[group], exact[group]) for group in GROUPS}, nudge)
 
-    def build(self, figure: Figure) -> tuple[_Dials, _Errors]:
-        """Above four dials, below the relative error of each group: a mark on a log axis and its number."""
-        places = margins(figure, 0.7, 0.2, 0.55, 0.35, hspace=0.15)
+    def build(self, figure: Figure) -> tuple[_Dials, _Errors, _Verdict]:
+        """Above four dials, then the relative error of each group, a mark on a log axis and its number; a sentence."""
+        places = margins(figure, 0.7, 0.2, 0.85, 0.35, hspace=0.15)
         top, bottom = figure.subplots(2, 1, height_ratios=(1.5, 1.0), gridspec_kw=places)
-        return _Dials(top), _Errors(bottom)
+        return _Dials(top), _Errors(bottom), _Verdict(figure)
 
-    def move(self, parts: tuple[_Dials, _Errors], data: dict[str, Bearing]) -> None:
-        """Turn every needle, move every mark."""
-        for panel in parts:
-            panel.show(data)
+    def move(self, parts: tuple[_Dials, _Errors, _Verdict], data: Reading) -> None:
+        """Turn every needle, move every mark, say the verdict."""
+        dials, errors, said = parts
+        dials.show(data.groups)
+        errors.show(data.groups)
+        said.show(data.nudge)
 
-    def describe(self, data: dict[str, Bearing], **values: Any) -> str:
-        """Angle, length and error of every group."""
-        parts = [f"{g} {_degrees(b.angle)}, length {b.length:.3f}, error {b.error:.1e}" for g, b in data.items()]
+    def describe(self, data: Reading, **values: Any) -> str:
+        """Angle, length and error of every group, and the verdict on beta."""
+        groups = data.groups.items()
+        parts = [f"{g} {_degrees(b.angle)}, length {b.length:.3f}, error {b.error:.1e}" for g, b in groups]
         beta = f", beta {values['beta']:.3g}" if values["estimator"] not in ("response", "implicit") else ""
         return (
-            f"Four compass needles against the exact gradient in the north, {values['estimator']}{beta}, "
-            f"{values['steps']} nudged steps, asymmetry {values['skew']:.2f}: {'; '.join(parts)}."
+            f"Four compass needles against the exact gradient in the north, {values['weights']} weights, "
+            f"{values['estimator']}{beta}, {values['steps']} nudged steps, asymmetry {values['skew']:.2f}: "
+            f"{'; '.join(parts)}. {said_of(data.nudge)}."
         )
+
+
+def said_of(nudge: Validity | None) -> str:
+    """The verdict in one line. It is on beta alone: weights for which the estimator is wrong at any beta pass."""
+    if nudge is None:
+        return "No nudge to judge: the estimate needs no beta"
+    judged = f"beta {nudge.beta:.3g} is {'inside' if nudge.inside else 'OUTSIDE'} the radius of validity"
+    if not np.isfinite(nudge.error):
+        return f"{judged}: a phase diverged"
+    order = "" if np.isnan(nudge.order) else f", order {nudge.order:.1f} (N = {nudge.nudges})"
+    return f"{judged}: expected error {nudge.error:.0e}{order}"
+
+
+class _Verdict:
+    """One line below the axes."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.text = figure.text(0.01, 0.1 / figure.get_size_inches()[1], "", ha="left", va="bottom")
+
+    def show(self, nudge: Validity | None) -> None:
+        self.text.set_text(said_of(nudge))
 
 
 class _Dials:

@@ -175,14 +175,34 @@ def test_without_json_the_checkpoint_still_counts(tmp_path: Path) -> None:
     assert lasting(stored(tmp_path)) == before
 
 
+def ticking(patch: pytest.MonkeyPatch, step: float, other: float) -> None:
+    """A clock that moves in training steps and validations only, by so many seconds each."""
+    now, train_batch, evaluate = [0.0], EqPropTrainer.train_batch, EqPropTrainer.evaluate
+
+    def later(method: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            now[0] += seconds
+            return method(*given)
+
+        return call
+
+    faked = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0])
+    patch.setattr(clock, "time", faked)
+    patch.setattr("eqprop_lab.training.trainer.time", faked)
+    patch.setattr(EqPropTrainer, "train_batch", later(train_batch, step))
+    patch.setattr(EqPropTrainer, "evaluate", later(evaluate, other))
+
+
 def test_epochs_that_fill_a_given_time_are_measured_first(
     tmp_path: Path, recipe: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = {"step_seconds": 0.1, "other_seconds": 2.0}
     assert epochs_in(1.0, measured, batches=40) == 10 and epochs_in(0.001, measured, batches=40) == 1
     config = fit_to_data(recipe, drawn_images(), toy(tmp_path))
-    found = measure_epoch(config, drawn_images(), CPU)
-    assert 0 < found["step_seconds"] < 1 and 0 < found["other_seconds"] < 2
+    with monkeypatch.context() as patch:
+        ticking(patch, step=0.25, other=3.0)
+        found = measure_epoch(config, drawn_images(), CPU)
+    assert found == {"step_seconds": 0.25, "other_seconds": 3.0}
     # An epoch of four steps is to take 2.4 s: in the time of three and a half of them three are done.
     monkeypatch.setattr(cifar, "measure_epoch", lambda *_: measured)
     cifar10(CPU, toy(tmp_path, fill_minutes=3.5 * 2.4 / 60))

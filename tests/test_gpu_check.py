@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from dataclasses import replace
@@ -82,8 +83,11 @@ def test_step_time_and_device_facts_are_figures(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         gpu_check, "_milliseconds", lambda hidden, batch, device, real=gpu_check._milliseconds: real(8, 4, device)
     )
+    ticks = itertools.count()  # a clock that moves by 2 ms each time it is read
+    monkeypatch.setattr(gpu_check, "time", SimpleNamespace(perf_counter=lambda: 0.002 * next(ticks)))
     figures = step_time(CPU)
-    assert figures["ok"] and 0 < figures["784-256-10 batch 64 cpu_ms"] < 1000
+    assert figures["ok"] and figures["784-256-10 batch 64 cpu_ms"] == pytest.approx(2.0)
+    assert next(ticks) == 2 * 2 * 23, "both sizes, 20 steps and 3 before them, read before and after"
     assert device_facts(CPU)["name"]
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,8 +10,8 @@ import pytest
 from eqprop_lab import EqPropTrainer, LoopedMLP, build_dataset
 from eqprop_lab.notebook import AlreadyRunning, Slider, TrainingCockpit
 from eqprop_lab.training import StopTraining
+from tests.waiting import PATIENCE, until
 
-LIMIT = 30.0
 RATE = Slider("lr", 1e-4, 1e-1, 1e-2, 0.1, "learning rate", log=True)
 
 
@@ -32,7 +31,7 @@ class _Trainer:
                 for batch in (1, 2, 3):
                     if epoch == self.hold and batch == 2:
                         self.holding.set()
-                        self.release.wait(LIMIT)
+                        self.release.wait(PATIENCE)
                     if epoch == self.fail:
                         raise ArithmeticError("the cost is not finite in /home/someone/x.py")
                     watch.on_batch_end(self, batch, 3 if self.sized else None)
@@ -59,20 +58,13 @@ def _find(cockpit: TrainingCockpit, css_class: str) -> Any:
     return next(part for part in parts if css_class in part._dom_classes)
 
 
-def _until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + LIMIT
-    while not holds():
-        assert time.monotonic() < end, "the event did not come"
-        time.sleep(0.005)
-
-
 def test_a_whole_run_fills_history_picture_and_sentence() -> None:
     trainer = _Trainer()
     cockpit = _cockpit(trainer)
     assert cockpit.alt.startswith("Three empty panels") and cockpit.status == "idle"
     empty = cockpit.png
     cockpit.start()
-    assert cockpit.wait(LIMIT) and cockpit.status == "finished" and cockpit.trainer is trainer
+    assert cockpit.wait(PATIENCE) and cockpit.status == "finished" and cockpit.trainer is trainer
     assert cockpit.history["epoch"] == [1, 2, 3] and cockpit.history["train_accuracy"] == [0.1, 0.2, 0.3]
     assert cockpit.alt.startswith("Curves after 3 of 3 epochs: training accuracy 0.3") and cockpit.png != empty
     assert cockpit.alt.endswith("Settings: learning rate 0.01.") and cockpit.alt in cockpit._picture.value
@@ -86,11 +78,11 @@ def test_stop_ends_the_run_after_the_batch_and_keeps_the_finished_epochs() -> No
     start, stop = _find(cockpit, "eqprop-start"), _find(cockpit, "eqprop-stop")
     assert stop.disabled
     start.click()
-    assert trainer.holding.wait(LIMIT) and not stop.disabled and cockpit._controls.widgets["lr"].disabled
+    assert trainer.holding.wait(PATIENCE) and not stop.disabled and cockpit._controls.widgets["lr"].disabled
     stop.click()
     assert cockpit.status == "stopping"
     trainer.release.set()
-    assert cockpit.wait(LIMIT) and cockpit.status == "stopped"
+    assert cockpit.wait(PATIENCE) and cockpit.status == "stopped"
     assert cockpit.history["epoch"] == [1] and stop.disabled and not cockpit._controls.widgets["lr"].disabled
 
 
@@ -98,7 +90,7 @@ def test_a_second_start_is_refused_in_code_and_on_the_page() -> None:
     trainer = _Trainer(hold=1)
     cockpit = _cockpit(trainer)
     cockpit.start()
-    assert trainer.holding.wait(LIMIT)
+    assert trainer.holding.wait(PATIENCE)
     with pytest.raises(AlreadyRunning):
         cockpit.start()
     _find(cockpit, "eqprop-start").click()
@@ -106,7 +98,7 @@ def test_a_second_start_is_refused_in_code_and_on_the_page() -> None:
     with pytest.raises(RuntimeError, match="locked while the training runs"):
         cockpit.set(lr=0.1)
     trainer.release.set()
-    assert cockpit.wait(LIMIT) and cockpit.history["epoch"] == [1, 2, 3]
+    assert cockpit.wait(PATIENCE) and cockpit.history["epoch"] == [1, 2, 3]
 
 
 @pytest.mark.filterwarnings("default::pytest.PytestUnhandledThreadExceptionWarning")
@@ -116,7 +108,7 @@ def test_an_error_is_shown_without_folders_kept_and_raised(monkeypatch: pytest.M
     cockpit = _cockpit(_Trainer(fail=2))
     cockpit.start()
     with pytest.raises(ArithmeticError, match="not finite"):
-        cockpit.wait(LIMIT)
+        cockpit.wait(PATIENCE)
     assert cockpit.status == "failed" and [type(error) for error in cockpit.errors] == [ArithmeticError]
     assert 'role="alert"' in cockpit._alert.value and "/home" not in cockpit._alert.value
     assert cockpit.history["epoch"] == [1] and uncaught[0].exc_type is ArithmeticError
@@ -129,7 +121,7 @@ def test_reset_forgets_the_curves_and_restores_the_controls() -> None:
     empty = cockpit.png
     cockpit.set(lr=0.05)
     cockpit.start()
-    assert cockpit.wait(LIMIT)
+    assert cockpit.wait(PATIENCE)
     _find(cockpit, "eqprop-reset").click()
     assert cockpit.history == {} and cockpit.values == {"lr": 0.01} and cockpit.png == empty
     assert cockpit._progress.value == 0.0
@@ -140,7 +132,7 @@ def test_reset_forgets_the_length_of_the_last_run() -> None:
     empty = cockpit.png, cockpit.alt
     cockpit.set(epochs=3)
     cockpit.start()
-    assert cockpit.wait(LIMIT) and "of 3 epochs" in cockpit.alt
+    assert cockpit.wait(PATIENCE) and "of 3 epochs" in cockpit.alt
     cockpit.reset()
     assert (cockpit.png, cockpit.alt) == empty
 
@@ -151,28 +143,28 @@ def test_reset_of_a_run_that_does_not_end_is_shown(monkeypatch: pytest.MonkeyPat
     reset = cockpit._worker.reset
     monkeypatch.setattr(cockpit._worker, "reset", lambda: reset(0.02))
     cockpit.start()
-    assert trainer.holding.wait(LIMIT)
+    assert trainer.holding.wait(PATIENCE)
     with pytest.raises(RuntimeError, match="did not end"):
         cockpit._reset_by_hand()
     assert "did not end within 0.02 s" in cockpit._alert.value
     trainer.release.set()
-    assert cockpit.wait(LIMIT)
+    assert cockpit.wait(PATIENCE)
 
 
 def test_a_moved_control_is_part_of_picture_and_sentence() -> None:
     cockpit = _cockpit(_Trainer())
     before = cockpit.png
     cockpit._controls.widgets["lr"].value = 0.02
-    _until(lambda: cockpit.alt.endswith("Settings of the next run: learning rate 0.02.") and cockpit.png != before)
+    until(lambda: cockpit.alt.endswith("Settings of the next run: learning rate 0.02.") and cockpit.png != before)
     cockpit.start()
-    assert cockpit.wait(LIMIT) and cockpit.alt.endswith("Settings: learning rate 0.02.")
+    assert cockpit.wait(PATIENCE) and cockpit.alt.endswith("Settings: learning rate 0.02.")
 
 
 def test_epochs_can_be_a_control_and_a_loader_may_have_no_length() -> None:
     controls = [Slider("epochs", 1, 9, 2, 1, "epochs")]
     cockpit = TrainingCockpit(lambda values: (_Trainer(sized=False), [], None), controls, epochs=5)
     cockpit.start()
-    assert cockpit.wait(LIMIT) and cockpit.history["epoch"] == [1, 2]
+    assert cockpit.wait(PATIENCE) and cockpit.history["epoch"] == [1, 2]
     copy = _find(cockpit, "eqprop-copy")
     copy.click()
     assert _find(cockpit, "eqprop-parameters").value == "epochs: int = 2  # epochs"
@@ -183,15 +175,15 @@ def test_stop_during_the_preparation_trains_nothing() -> None:
 
     def make(values: dict[str, Any]) -> tuple[Any, Any, Any]:
         preparing.set()
-        release.wait(LIMIT)
+        release.wait(PATIENCE)
         return _Trainer(), [], None
 
     cockpit = TrainingCockpit(make, epochs=3)
     cockpit.start()
-    assert preparing.wait(LIMIT)
+    assert preparing.wait(PATIENCE)
     cockpit.stop()
     release.set()
-    assert cockpit.wait(LIMIT) and cockpit.status == "stopped" and cockpit.history == {}
+    assert cockpit.wait(PATIENCE) and cockpit.status == "stopped" and cockpit.history == {}
 
 
 def test_a_run_is_shown_from_its_first_moment() -> None:
@@ -203,21 +195,21 @@ def test_a_run_is_shown_from_its_first_moment() -> None:
     def make(values: dict[str, Any]) -> tuple[Any, Any, Any]:
         if len(trainers) == 1:
             making.set()
-            release.wait(LIMIT)
+            release.wait(PATIENCE)
         return trainers.pop(), [], None
 
     cockpit = TrainingCockpit(make, controls)
     cockpit.start()
-    assert cockpit.wait(LIMIT) and cockpit.alt.startswith("Curves after 2 of 2 epochs")
+    assert cockpit.wait(PATIENCE) and cockpit.alt.startswith("Curves after 2 of 2 epochs")
     old = cockpit.png
     cockpit.set(lr=0.05, epochs=7)
     cockpit.start()
     assert cockpit.alt.startswith("The run has begun. Three empty panels") and "over 7 epochs" in cockpit.alt
     assert cockpit.alt.endswith("Settings: learning rate 0.05, epochs 7.") and cockpit.png != old
-    assert making.wait(LIMIT) and cockpit.trainer is None and cockpit.history == {}
+    assert making.wait(PATIENCE) and cockpit.trainer is None and cockpit.history == {}
     assert "Preparing" in cockpit._line.value
     release.set()
-    assert cockpit.wait(LIMIT) and cockpit.history["epoch"] == list(range(1, 8))
+    assert cockpit.wait(PATIENCE) and cockpit.history["epoch"] == list(range(1, 8))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -227,11 +219,11 @@ def test_the_cockpit_survives_an_exit_in_the_maker(end: Callable[[], Any]) -> No
     cockpit = TrainingCockpit(lambda values: (trainer, [], None) if not ends else ends.pop()(), epochs=2)
     cockpit.start()
     with pytest.raises(RuntimeError, match="the task ended the run by (SystemExit|KeyboardInterrupt|GeneratorExit)"):
-        cockpit.wait(LIMIT)
+        cockpit.wait(PATIENCE)
     assert cockpit.status == "failed" and "ended the run" in cockpit._alert.value and len(cockpit.errors) == 1
     assert _find(cockpit, "eqprop-stop").disabled
     cockpit.start()
-    assert cockpit.wait(LIMIT) and cockpit.status == "finished" and cockpit.errors == []
+    assert cockpit.wait(PATIENCE) and cockpit.status == "finished" and cockpit.errors == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -240,7 +232,7 @@ def test_what_the_maker_must_return_is_said(made: Any) -> None:
     cockpit = TrainingCockpit(lambda values: made, epochs=2)
     cockpit.start()
     with pytest.raises(TypeError, match="make_trainer returned .*; a trainer with fit"):
-        cockpit.wait(LIMIT)
+        cockpit.wait(PATIENCE)
 
 
 def test_start_right_after_the_end_is_no_second_start() -> None:
@@ -259,7 +251,7 @@ def test_start_right_after_the_end_is_no_second_start() -> None:
 
     cockpit._worker.observe(follow, names="status")
     cockpit.start()
-    assert again.wait(LIMIT) and cockpit.wait(LIMIT) and cockpit.status == "finished"
+    assert again.wait(PATIENCE) and cockpit.wait(PATIENCE) and cockpit.status == "finished"
 
 
 def test_many_moves_of_a_control_share_a_redraw(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +260,7 @@ def test_many_moves_of_a_control_share_a_redraw(monkeypatch: pytest.MonkeyPatch)
     with cockpit._lock:
         for event in range(40):
             cockpit._controls.widgets["lr"].value = 0.01 + event / 1000
-    _until(lambda: cockpit._redraws._thread is None)
+    until(lambda: cockpit._redraws._thread is None)
     assert "learning rate 0.049" in cockpit.alt and len(drawn) <= 2
 
 
@@ -293,9 +285,9 @@ def test_the_project_trainer_learns_in_it() -> None:
 
     cockpit = TrainingCockpit(make, [RATE], epochs=200)
     cockpit.start()
-    _until(lambda: len(cockpit.history.get("epoch", ())) >= 2 or bool(cockpit.errors))
+    until(lambda: len(cockpit.history.get("epoch", ())) >= 2 or bool(cockpit.errors))
     cockpit.stop()
-    assert cockpit.wait(LIMIT) and cockpit.status == "stopped"
+    assert cockpit.wait(PATIENCE) and cockpit.status == "stopped"
     history = cockpit.history
     assert 2 <= len(history["epoch"]) < 200 and history["val_accuracy"][-1] > 0.3
     assert len(history["residual"]) == len(history["norm"]) == len(history["epoch"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from ipywidgets.widgets.widget import _instances
 
 from eqprop_lab.notebook import freeing, picture
+from tests.waiting import until
 
 SETUP = """import threading
 from eqprop_lab.notebook import Explorer, Slider, TrainingCockpit
@@ -59,14 +59,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     cell(SETUP)
     yield cell
     InteractiveShell.clear_instance()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """A training ends after its present batch."""
-    end = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end, "the event did not come"
-        time.sleep(0.01)
 
 
 def alive(refs: list[weakref.ref[Any]]) -> int:

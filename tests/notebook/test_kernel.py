@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 from eqprop_lab.notebook.metrics import METRICS_MIME, PROVENANCE_MIME
+from tests.waiting import PATIENCE
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -43,7 +44,7 @@ def notebook() -> Any:
     """Executed once; the last cell records a duplicate."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return NotebookClient(book, timeout=60, allow_errors=True).execute()
+    return NotebookClient(book, timeout=PATIENCE, allow_errors=True).execute()
 
 
 @pytest.mark.kernel

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from eqprop_lab.notebook import AlreadyRunning, TrainingWorker
-
-LIMIT = 10.0
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def test_a_function_runs_in_a_thread_and_its_result_is_kept() -> None:
     worker = TrainingWorker(task)
     assert worker.status == "idle" and not worker.running
     worker.start()
-    assert worker.wait(LIMIT)
+    assert worker.wait(PATIENCE)
     assert (worker.status, worker.result, worker.progress) == ("finished", "done", 0.5)
     assert worker.history == [{"epoch": 1}]
     assert threads[0] is not threading.main_thread() and threads[0].daemon
@@ -55,7 +54,7 @@ def test_a_generator_reports_what_it_yields_and_stops_between_two_yields() -> No
 
     worker = TrainingWorker(task)
     worker.start()
-    assert worker.wait(LIMIT)
+    assert worker.wait(PATIENCE)
     assert worker.status == "stopped" and [record["epoch"] for record in worker.history] == [0, 1, 2, 3]
 
 
@@ -64,10 +63,10 @@ def test_stop_ends_the_task_and_start_begins_anew() -> None:
     worker.start()
     assert worker.status == "running" and not worker.wait(0.02)
     worker.stop()
-    assert worker.wait(LIMIT) and (worker.status, worker.stop_requested) == ("stopped", True)
+    assert worker.wait(PATIENCE) and (worker.status, worker.stop_requested) == ("stopped", True)
     worker.start()
     assert (worker.running, worker.stop_requested) == (True, False)
-    worker.reset(LIMIT)
+    worker.reset(PATIENCE)
     assert (worker.status, worker.running) == ("idle", False)
 
 
@@ -77,7 +76,7 @@ def test_a_second_start_is_refused_and_the_first_run_goes_on() -> None:
     with pytest.raises(AlreadyRunning, match="Already running: press Stop first"):
         worker.start()
     assert worker.message.startswith("Already running") and worker.running and worker.errors == []
-    worker.reset(LIMIT)
+    worker.reset(PATIENCE)
     assert issubclass(AlreadyRunning, RuntimeError) and worker.message == ""
 
 
@@ -89,7 +88,7 @@ def test_an_error_is_kept_shown_and_raised(uncaught: list[threading.ExceptHookAr
     worker = TrainingWorker(task)
     worker.start()
     with pytest.raises(ArithmeticError, match="not finite"):
-        worker.wait(LIMIT)
+        worker.wait(PATIENCE)
     assert worker.status == "failed" and worker.message == "ArithmeticError: the cost is not finite"
     assert [type(error) for error in worker.errors] == [ArithmeticError] and len(worker.history) == 1
     assert uncaught[0].exc_type is ArithmeticError
@@ -99,13 +98,13 @@ def test_an_error_is_kept_shown_and_raised(uncaught: list[threading.ExceptHookAr
 
 def test_a_task_without_checkpoints_is_named_by_reset() -> None:
     release = threading.Event()
-    worker = TrainingWorker(lambda _: release.wait(LIMIT))
+    worker = TrainingWorker(lambda _: release.wait(PATIENCE))
     worker.start()
     with pytest.raises(RuntimeError, match="did not end within 0.02 s of Stop; it lacks a checkpoint"):
         worker.reset(timeout=0.02)
     assert worker.status == "stopping"
     release.set()
-    worker.reset(LIMIT)
+    worker.reset(PATIENCE)
     assert worker.status == "idle"
 
 
@@ -125,7 +124,7 @@ def test_traits_are_seen_by_observers() -> None:
     worker = TrainingWorker(task)
     worker.observe(lambda change: seen.append((change["name"], change["new"])), names=["status", "message", "image"])
     worker.start()
-    assert worker.wait(LIMIT)
+    assert worker.wait(PATIENCE)
     assert seen == [("status", "running"), ("message", "half way"), ("image", b"png"), ("status", "finished")]
 
 

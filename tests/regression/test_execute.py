@@ -9,6 +9,7 @@ import pytest
 from eqprop_lab.regression import execute, thread_hook
 from eqprop_lab.regression.execute import Job, Running
 from tests.regression.tiny import notebook, notebooks_of, project
+from tests.waiting import PATIENCE
 
 
 def test_the_thread_hook_writes_a_line_and_calls_the_hook_before_it(
@@ -48,7 +49,7 @@ def test_a_worker_far_beyond_its_limit_is_stopped(worker: Running, monkeypatch: 
 @pytest.mark.kernel
 def test_a_worker_that_dies_without_a_result_is_reported(worker: Running) -> None:
     worker.process.kill()
-    worker.process.wait(10)
+    worker.process.wait(PATIENCE)
     execution = worker.poll()
     assert execution is not None
     assert execution.error is not None

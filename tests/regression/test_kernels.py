@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -21,6 +20,7 @@ from eqprop_lab.regression.parameters import ParameterError
 from eqprop_lab.regression.report import NotebookResult
 from eqprop_lab.regression.runner import run_notebooks
 from tests.regression.tiny import notebook, notebooks_of, options, project, recording
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.kernel
 
@@ -39,7 +39,7 @@ CLEARED = """from IPython.display import clear_output
 for k in range(30):
     clear_output(wait=True)
     print('x' * 100_000)"""
-SLOW = "import time\ntime.sleep(60)"
+SLOW = f"import time\ntime.sleep({10 * PATIENCE})"  # does not end by itself while a test waits for its end
 
 
 @pytest.fixture(scope="module")
@@ -113,21 +113,12 @@ def test_update_writes_a_clean_copy_and_a_second_update_the_same(tmp_path: Path)
     assert path.read_text() == first
 
 
-def wait_for(path: Path, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path.name} did not appear"
-        time.sleep(0.05)
-
-
-def gone(pid: int, seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.1)
+def gone(pid: int) -> bool:
+    """Whether the process has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
     return False
 
 
@@ -138,7 +129,7 @@ os.rename('pid.part', 'pid')"""
 
 def pids(root: Path) -> list[int]:
     """Process ids of the kernel and of its worker, as the notebook MARK has written them."""
-    wait_for(root / "notebooks" / "pid")
+    until((root / "notebooks" / "pid").exists, "the file pid")
     return [int(pid) for pid in (root / "notebooks" / "pid").read_text().split()]
 
 
@@ -149,12 +140,12 @@ def test_a_runner_that_is_killed_leaves_no_worker_and_no_kernel(tmp_path: Path, 
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     left = pids(root)
     process.send_signal(number)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=PATIENCE)
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130 and "00_slow   not run" in printed
-    assert all(gone(pid) for pid in left)
+    until(lambda: all(map(gone, left)), "the end of worker and kernel")
 
 
 def test_ctrl_c_keeps_finished_notebooks_and_leaves_no_kernel(tmp_path: Path) -> None:
@@ -165,13 +156,13 @@ def test_ctrl_c_keeps_finished_notebooks_and_leaves_no_kernel(tmp_path: Path) ->
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     left = pids(root)
     process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, printed
     assert "1 of 2 passed" in printed
     assert "01_slow   not run" in printed
     assert "report.html" in printed
     assert nbformat.read(root / "runs" / "notebooks" / "00_ok.ipynb", as_version=4).cells[-1].outputs
-    assert all(gone(pid) for pid in left)
+    until(lambda: all(map(gone, left)), "the end of worker and kernel")
 
 
 def test_the_worker_carries_a_job_and_reports_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +175,7 @@ def test_the_worker_carries_a_job_and_reports_errors(tmp_path: Path, monkeypatch
         "parameters": {"rate": 0.25},
         "env": {"EQPROP_NOTEBOOK": "00_a"},
         "cwd": str(root),
-        "limit": 60,
+        "limit": PATIENCE,
         "output_limit": 10**6,
         "hook": str(Path(worker.__file__).with_name("thread_hook.py")),
         "progress": str(tmp_path / "progress"),
@@ -226,7 +217,7 @@ def test_kernel_count() -> None:
 def test_plain_papermill_runs_on_with_a_misspelt_name_where_the_runner_stops(tmp_path: Path) -> None:
     root = project(tmp_path / "p", n00_a=notebook("print('seed is', seed)", recording(a="1.0")))
     command = [sys.executable, "-m", "papermill", "notebooks/00_a.ipynb", "out.ipynb", "-p", "sed", "3"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0 and "Passed unknown parameter: sed" in done.stdout + done.stderr
     cells = nbformat.read(root / "out.ipynb", as_version=4).cells
     assert [c.outputs[0].text for c in cells if "seed is" in c.source] == ["seed is 0\n"]

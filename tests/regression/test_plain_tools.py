@@ -12,6 +12,7 @@ import pytest
 
 from eqprop_lab.regression import find_notebooks
 from eqprop_lab.regression.outputs import hidden_errors, metrics_of
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.kernel
@@ -33,7 +34,7 @@ needs_notebooks = pytest.mark.skipif(not QUICK, reason="there are no notebooks y
 
 def run(command: list[str], folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=False, timeout=240
+        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr

@@ -23,6 +23,7 @@ from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, StopTraining, buil
 from eqprop_lab.datasets import Split
 from eqprop_lab.training import CheckpointError, EarlyStopping
 from eqprop_lab.training.checkpoint import capture, read
+from tests.waiting import PATIENCE
 
 DATA = build_dataset("digits")
 SMALL = Split(DATA.train.x[:200], DATA.train.y[:200])
@@ -216,7 +217,7 @@ def test_resume_after_kill_9(where: str, tmp_path: Path, root: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert child.returncode == -signal.SIGKILL and child.stdout == "", child.stderr
     assert len(read(path)["history"]["epoch"]) == 2

@@ -45,6 +45,35 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
         "return matrix",
         "force_asymmetry",
     ),
+    # At a small beta the midpoint of the two states and the free state are the same to O(beta) (one_sided), O(beta^2)
+    # (centered); at 0.5 the gradient of W_rec is another one, and only the midpoint is the difference of the energies.
+    "free_state_for_the_midpoint_one_sided": (
+        "equilibrium/phases.py",
+        "mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))",
+        "mean = free.state",
+        "one_sided_error",
+    ),
+    "free_state_for_the_midpoint_centered": (
+        "equilibrium/phases.py",
+        "difference, mean = _halves(nudged.state)",
+        "difference, mean = _half(nudged.state), free.state",
+        "centered_error",
+    ),
+    # Calls that name their nudged_steps cannot see it: at rho 0.8 three steps are 2 to 10 % off, ten 0.06 % at most.
+    "three_nudged_steps_by_default": (
+        "equilibrium/contrast.py",
+        "NUDGED_STEPS = 10",
+        "NUDGED_STEPS = 3",
+        "default_steps_error",
+    ),
+    # kappa is 1 where the shipped models are read out, and a plain step takes `subtract`: `asymmetric` calls the nudge
+    # and weights it with kappa, so that at kappa 2.5 the gradient becomes 2.5 times itself.
+    "kappa_dropped_in_a_nudge": (
+        "equilibrium/nudges.py",
+        "return tuple(None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True))",
+        "return tuple(None if p is None else p for p, k in zip(pulls, self.model.kappa, strict=True))",
+        "weighted_error",
+    ),
     "explorer_raises": (
         "notebook/explorer.py",
         "data = self.compute(**values)",

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.contrast import Estimate, Gradients, Settings
+from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import NUDGED, estimate, make_settings
 from eqprop_lab.equilibrium.relaxation import DivergenceError
 from eqprop_lab.models.base import EquilibriumModel
@@ -70,17 +71,32 @@ def _apart(gradients: Gradients, others: Gradients) -> float:
     return float((one - two).norm() / two.norm()) if two.any() else 0.0
 
 
+def _flat(logits: Tensor, y: Tensor, cost: str) -> bool:
+    """Whether dC/dz is nothing but the rounding of its two terms: there is nothing to estimate, at any beta."""
+    slope = make_cost(cost, y, logits.shape[1], logits).grad(logits)
+    size = float(y.abs().max()) if y.is_floating_point() else 1.0
+    if cost == "mse":
+        size = max(size, float(logits.abs().max()))
+    return float(slope.abs().max()) <= 10 * torch.finfo(logits.dtype).eps * size
+
+
 def check_nudge(
     model: EquilibriumModel, x: Tensor, y: Tensor, estimator: str, settings: Settings, cost: str = "cross_entropy"
 ) -> Validity:
-    """The numbers of one beta, from four estimates (see the module). A nudge that diverges has error inf."""
+    """The numbers of one beta, from four estimates (see the module). A nudge that diverges has error inf.
+
+    Where the cost has no slope there is nothing to estimate, and every beta is inside: error 0, order and apart nan.
+    """
     nudges = {"one_sided": 1, "holomorphic": settings.points}.get(one_of("estimator", estimator, NUDGED), 2)
 
     def at(part: float, name: str = estimator, points: int = settings.points) -> Estimate:
         return estimate(model, x, y, name, replace(settings, beta=part * settings.beta, points=points), cost)[0]
 
     try:
-        whole, half, quarter = at(1.0), at(0.5), at(0.25)
+        whole = at(1.0)
+        if _flat(whole.logits, y, cost):
+            return Validity(estimator, settings.beta, nudges, 0.0, math.nan, math.nan)
+        half, quarter = at(0.5), at(0.25)
         fewer = {"holomorphic": "holomorphic" if nudges > 2 else "one_sided", "centered": "one_sided"}.get(estimator)
         apart = math.nan if fewer is None else _apart(at(1.0, fewer, nudges // 2).gradients, whole.gradients)
     except DivergenceError:

@@ -6,10 +6,21 @@ import functools
 import math
 
 import pytest
+import torch
+from torch import Tensor
 
-from eqprop_lab import EqPropTrainer, LoopedMLP, build_dataset, check_gradient, estimate_gradients, radius_of_validity
+from eqprop_lab import (
+    ConvEqProp,
+    EqPropTrainer,
+    LoopedMLP,
+    build_dataset,
+    check_gradient,
+    estimate_gradients,
+    radius_of_validity,
+)
 from eqprop_lab.equilibrium.gradients import NUDGED, Settings
 from eqprop_lab.equilibrium.validity import Validity, check_nudge
+from eqprop_lab.models.base import EquilibriumModel
 
 DATA = build_dataset("digits")
 X, Y = DATA.train.x[:24].double(), DATA.train.y[:24]
@@ -93,3 +104,41 @@ def test_check_gradient_prints_it() -> None:
 def test_estimators_without_a_nudge_are_refused() -> None:
     with pytest.raises(ValueError, match="estimator must be one of 'one_sided'"):
         radius_of_validity(fresh(), X, Y, "response")
+
+
+def _nothing(case: str, model: EquilibriumModel, x: Tensor) -> tuple[Tensor, str]:
+    """Targets at which a cost has no slope, but for rounding, and the cost."""
+    logits = model(x).detach()
+    if case == "no class is asked for":
+        return torch.zeros_like(logits), "cross_entropy"
+    if case == "what is asked for is there":
+        return logits, "mse"
+    return logits.softmax(1), "cross_entropy"
+
+
+@pytest.mark.parametrize("estimator", NUDGED)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("kind", ["looped", "conv"])
+@pytest.mark.parametrize(
+    "case", ["no class is asked for", "what is asked for is there", "the probabilities are those asked for"]
+)
+def test_without_a_slope_there_is_nothing_to_estimate_and_nothing_outside(
+    estimator: str, dtype: torch.dtype, kind: str, case: str
+) -> None:
+    made = LoopedMLP(64, 20, 10, seed=0) if kind == "looped" else ConvEqProp(1, 4, 10, image_size=8, seed=0)
+    model, x = made.to(dtype), X[:8].to(dtype)
+    model.max_steps = 200
+    y, cost = _nothing(case, model, x)
+    found = check_nudge(model, x, y, estimator, Settings(0.1, 200, 200), cost)
+    assert found.inside and found.error == 0 and math.isnan(found.order), str(found)
+    assert radius_of_validity(model, x, y, estimator, 0.1, cost=cost, **LONG).beta == 0.1
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_a_slope_however_small_beside_others_or_in_the_target_is_still_judged(scale: float) -> None:
+    y = scale * torch.nn.functional.one_hot(Y, 10).double()
+    y[1:] = 0  # one image asks for something
+    strong = check_nudge(trained(0.9), X, y, "one_sided", Settings(30 / scale, 200, 200))
+    assert not strong.inside and strong.error > 0.1, str(strong)
+    weak = check_nudge(trained(0.9), X, y, "centered", Settings(0.01 / scale, 200, 200))
+    assert weak.inside and weak.order == pytest.approx(2, abs=0.2), str(weak)

@@ -8,8 +8,9 @@ import warnings
 from eqprop_lab.equilibrium.contrast import Estimate, rounded, unsettled
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, RoundingWarning
 
-# Mean expected error of an epoch's gradients from which a training is told. A batch is a sample too: a phase that is
-# 10 % off (8 free and 6 nudged steps on a trained net, as in the recipe for MNIST) trains as well as a settled one.
+# Mean expected error of an epoch's gradients from which a training is told: above the 10 % or so that the recipe for
+# MNIST has (8 free and 6 nudged steps on a trained net), whose accuracy is stored. A choice: neither that a training
+# stays as good below it was measured, nor that settled phases would make it no better.
 TOLD = 0.2
 
 

@@ -21,7 +21,7 @@ RECIPES = {
     "digits_looped_mlp": ("adamw", 4.8e-2, 32, 15, 12, 10),
     "mnist_conv": ("adamw", 4e-3, 100, 8, 4, 4),
     "mnist_conv_long": ("adamw", 4e-3, 100, 24, 4, 4),
-    "mnist_looped_mlp": ("adamw", 3e-3, 100, 10, 8, 6),
+    "mnist_looped_mlp": ("adamw", 6e-3, 100, 10, 8, 6),
 }
 
 

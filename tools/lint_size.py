@@ -18,7 +18,8 @@ CORE_LIMIT = 1800
 CORE = ("equilibrium/", "models/base.py", "models/looped_mlp.py", "training/trainer.py")
 # Instruments that look at the core from outside; nothing in it needs them.
 INSTRUMENTS = tuple(
-    f"equilibrium/{name}.py" for name in ("block", "check", "probes", "spectral_tools", "validity", "verification")
+    f"equilibrium/{name}.py"
+    for name in ("block", "check", "exact_sigma", "probes", "spectral_tools", "validity", "verification")
 )
 
 

@@ -57,9 +57,14 @@ class GradientCheck(dict[str, Agreement]):
     notes: tuple[str, ...] = ()
     validity: Validity | None = None
 
-    def __init__(self, rows: dict[str, Agreement], sigma: dict[str, float], sigma_followed: dict[str, float]) -> None:
+    def __init__(
+        self,
+        rows: dict[str, Agreement],
+        sigma: dict[str, float] | None = None,
+        sigma_followed: dict[str, float] | None = None,
+    ) -> None:
         super().__init__(rows)
-        self.sigma, self.sigma_followed = sigma, sigma_followed
+        self.sigma, self.sigma_followed = sigma or {}, sigma_followed or {}
 
     @property
     def worst(self) -> float:

@@ -102,7 +102,7 @@ def _reading(
     read: Callable[[State], State] | None,
     pace: Sequence[tuple[int, float]],
     dtype: torch.dtype,
-    weight: float,
+    solver: Solver | None,
 ) -> tuple[float, float, float]:
     """(change, error, coarse) of an Equilibrium that ends with this step."""
     new, old = (image, state) if read is None else (read(image), read(state))
@@ -112,15 +112,17 @@ def _reading(
     change = relative_change(moved, size, pace[-1][0])
     coarse = max(w / copies / s if s > 0 else 0.0 for w, s in zip(whole, size, strict=True))
     noise = NOISE * torch.finfo(dtype).eps * math.hypot(*whole)
-    error = 1.0 if unreached(size, pace[-1][0]) else expected_error(change, pace, noise, weight)
+    error = 1.0 if unreached(size, pace[-1][0]) else expected_error(change, pace, noise, solver)
     return change, error, coarse
 
 
-def expected_error(change: float, pace: Sequence[tuple[int, float]], noise: float, weight: float = 1.0) -> float:
-    """change q/(1-q): what a movement that shrinks by q a step still has before it; q = 1/2 for the first step.
+def expected_error(
+    change: float, pace: Sequence[tuple[int, float]], noise: float, solver: Solver | None = None
+) -> float:
+    """change q/(1-q): what plain steps, which shrink by q each, still have before them; q = 1/2 for the first step.
 
     pace: (step, movement), the last one at the end; below `noise` a movement is rounding, and nothing is left to come.
-    weight: of F(s) in a damped step, which shrinks by 1 - weight (1 - q).
+    A damped step shrinks by 1 - weight (1 - q). The movements of a Chebyshev relaxation may rise: q <= its radius.
     """
     step, last = pace[-1]
     earlier = [point for point in pace if point[0] <= step - 2] or list(pace[:-1])
@@ -130,7 +132,9 @@ def expected_error(change: float, pace: Sequence[tuple[int, float]], noise: floa
         return change
     begin, before = earlier[-1]
     seen = (last / before) ** (1 / (step - begin)) if before > 0 else 1.0
-    rate = min(max(1 - (1 - seen) / weight, 0.0), SLOWEST)
+    weight = solver.weight if isinstance(solver, Damped) else 1.0
+    slowest = float(solver.radius.max()) if isinstance(solver, Chebyshev) and solver.radius.numel() else SLOWEST
+    rate = min(max(1 - (1 - seen) / weight, 0.0), slowest, SLOWEST)
     return change * rate / (1 - rate)
 
 
@@ -191,8 +195,7 @@ def settle(
                 with torch.no_grad():
                     pace.append((steps, float(movement(image, state)[1].norm())))
             if reached or steps == max_steps:
-                weight = solver.weight if isinstance(solver, Damped) else 1.0
-                change, error, coarse = _reading(image, state, read, pace, model.products or image[0].dtype, weight)
+                change, error, coarse = _reading(image, state, read, pace, model.products or image[0].dtype, solver)
             state = image if solver is None or reached or steps == max_steps else solver.advance(state, image)
             if path is not None:
                 path.append(state)

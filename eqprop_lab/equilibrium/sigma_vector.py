@@ -4,7 +4,7 @@
     read anywhere else                    converged, angle to the true vector <= 1e-9 (float64), 1e-7 (others)
 
 A block not known to belong to its weight (loaded, copied, cast, written by anybody but the optimiser, moved far)
-is estimated anew. Reading changes neither the block nor what a training computes.
+is estimated anew, and so is a block of short vectors. Reading changes neither the block nor what a training computes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 from eqprop_lab.equilibrium.top_vectors import TOLERANCE, Rows, TopVectors, converge, follow
 
 LARGE = 0.2  # relative change of a weight from which on nothing is followed
+SMALL = 64  # vectors up to this length are found anew: all eigenvectors cost what following a few does
 LAG = 1.01  # a block whose sigma is this much too small belongs to no weight
 FRESH = 2  # vectors drawn at random beside the block
 P = ParamSpec("P")
@@ -230,7 +231,8 @@ class Bounded(nn.Module):
         mark, held = fingerprint(weight), self._tracked
         if held is not None and torch.equal(held[0], mark):
             return
-        if held is None or not bool((mark - held[0]).norm() <= LARGE * mark.norm()):
+        small = self._rows().shape[1] <= SMALL
+        if small or held is None or not bool((mark - held[0]).norm() <= LARGE * mark.norm()):
             self._adopt(weight, mark)
             return
         wide = widened(weight)

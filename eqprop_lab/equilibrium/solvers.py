@@ -25,6 +25,7 @@ from eqprop_lab.equilibrium.over_relaxation import OverRelaxed
 State = tuple[Tensor, ...]
 WARM_UP = 4  # Picard steps from which the radius is measured
 LARGEST_RADIUS = 0.98
+STILL = 0.75  # movements below the rounding of the state to this power tell more of rounding than of the radius
 SOLVERS = ("picard", "damped", "chebyshev", "over_relaxed")
 
 
@@ -80,6 +81,8 @@ class Chebyshev:
             before, self.moved = self.moved, moved
             if self.steps >= WARM_UP:
                 rate = (moved / before.clamp_min(torch.finfo(moved.dtype).tiny)).sqrt()
+                # A radius learned from rounding, where the free phase has arrived, spoils the nudged phase.
+                rate = rate.where(moved > torch.finfo(moved.dtype).eps ** STILL * rows(image), 0.0)
                 if self.steps == self.warm_up:
                     self._start(rate)
                 elif self.steps > self.warm_up + 2:

@@ -29,10 +29,10 @@ def test_the_list_for_two_layers_written_out() -> None:
 
 
 def test_a_step_does_the_listed_convolutions_and_no_others() -> None:
-    model, step = make(8, 3, 2)
-    convolutions(model, step, 8, 3, 2)()
-    with pytest.raises(RuntimeError, match="not the listed ones:\n.*56 images, 64 listed"):
-        convolutions(model, step, 8, 4, 2)
+    model, step = make(16, 3, 2)
+    convolutions(model, step, 16, 3, 2)()
+    with pytest.raises(RuntimeError, match="not the listed ones:\n.*128 images, 144 listed"):
+        convolutions(model, step, 16, 4, 2)
     assert differences(Counter("aab"), Counter("abb")) == ["a: 2 images, 1 listed", "b: 1 images, 2 listed"]
 
 
@@ -50,7 +50,7 @@ def test_memory_does_not_grow_with_the_sweeps() -> None:
 def test_what_is_printed_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"BATCH": 8, "FREE": 2, "NUDGED": 2, "SWEEPS": (2, 3)}.items():
+    for name, value in {"BATCH": 16, "FREE": 2, "NUDGED": 2, "SWEEPS": (2, 3)}.items():
         monkeypatch.setattr(bench_conv, name, value)
     bench_conv.main(["--repeats", "1", "--no-memory", "--out", str(tmp_path)])
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from tests.benchmarks import tune_looped_mlp as tune
 from tests.benchmarks.looped_mlp import NETWORKS, RECIPES, TWINS
 from tests.benchmarks.published import RESULTS, read
 
-SEARCHED = ["digits"]
+SEARCHED = ["digits", "mnist"]
 
 
 def stored(name: str) -> dict[str, Any]:

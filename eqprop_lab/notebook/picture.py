@@ -12,7 +12,7 @@ import ipywidgets as widgets
 from eqprop_lab.notebook.freeing import close_all, keep_while_shown
 from eqprop_lab.notebook.output import emit
 from eqprop_lab.notebook.page import page_script
-from eqprop_lab.notebook.style import fit_png, one_to_one
+from eqprop_lab.notebook.style import fit_png, stand_in
 
 STORED_BYTES = 48 * 1024
 """The copy a notebook stores beside the live widget: 256 colours are enough for a page that cannot run it."""
@@ -55,10 +55,10 @@ def image_html(png: bytes, alt: str, width: float) -> str:
 def picture_bundle(png: bytes, alt: str, width: float, page: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """(data, metadata) of a picture: `page` is its HTML, which JupyterLab and nbconvert prefer; the rest take the PNG.
 
-    Both leave the alternative text of a PNG out. The PNG has one pixel for a CSS pixel: a notebook holds the picture
-    twice, and has to stay small.
+    Both leave the alternative text of a PNG out. The PNG has four pixels for five CSS pixels: a notebook holds the
+    picture twice, and has to stay small.
     """
-    small = one_to_one(png, width)
+    small = stand_in(png, 0.8 * width)
     data = {"text/html": page, "image/png": base64.b64encode(small).decode(), "text/plain": alt}
     return data, {"image/png": {"alt": alt, "width": round(width)}}
 

@@ -146,7 +146,7 @@ def fit_png(png: bytes, limit: int = MAX_PNG_BYTES) -> bytes:
     raise ValueError(f"the picture does not fit into {limit} bytes even at a quarter of its size; draw less in it")
 
 
-def one_to_one(png: bytes, width: float) -> bytes:
+def stand_in(png: bytes, width: float) -> bytes:
     """The same picture `width` pixels wide, in 64 colours: a stand-in for pages that cannot show the large one."""
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     size = (round(width), max(1, round(image.height * width / image.width)))

@@ -41,7 +41,7 @@ def test_the_picture_has_its_alt_text_and_twice_the_pixels(shown: Outputs) -> No
     page = _page_picture(data)
     assert metadata["image/png"] == {"alt": ALT, "width": 400} and Image.open(io.BytesIO(page)).size == (800, 400)
     # The stand-in for pages that show no HTML.
-    assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size == (400, 200)
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size == (320, 160)
     assert data["text/plain"] == ALT and list(data)[0] == "text/html"
     assert f'alt="{ALT}" src="data:image/png;base64,' in data["text/html"] and 'width="400"' in data["text/html"]
     assert text["text/markdown"].startswith("**Figure.** A *line* with $x^2$.\n")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, wraps
@@ -96,7 +97,7 @@ def _drawn(count: int, like: Tensor, by: Tensor) -> Tensor:
     return rows.to(like)
 
 
-class Bounded(nn.Module):
+class Bounded(nn.Module, ABC):
     """What the parametrisations with a bounded norm share. Args: `start(weight)` ends a subclass's __init__.
 
     A subclass gives `at`, `_operator`, the symmetric map whose top eigenvector is sigma's, `order` (the power of the
@@ -115,21 +116,21 @@ class Bounded(nn.Module):
         self._tracked: tuple[Tensor, Tensor] | None = None
         self._exact: tuple[Tensor, Tensor] | None = None
 
+    @abstractmethod
     def at(self, weight: Tensor, v: Tensor) -> Tensor:
         """W -> W_eff at a given sigma vector v (n,), differentiable in W."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _operator(self, weight: Tensor) -> Rows:
         """A map of rows (k, n); `weight` as the parametrisation gets it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _rows(self) -> Tensor:
         """The block as rows (k, n)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _laid_out(self, rows: Tensor) -> Tensor:
         """The inverse of `_rows`."""
-        raise NotImplementedError
 
     def _forget(self) -> None:
         self._tracked = self._exact = None

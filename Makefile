@@ -56,7 +56,7 @@ lab: $(STAMP)  ## open JupyterLab on the series
 	  $$root $$quiet $(LAB_ARGS)
 
 test: $(STAMP)  ## run all tests, with coverage
-	$(PY) -m pytest --cov=eqprop_lab -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PY) -m pytest --cov=eqprop_lab -n $(WORKERS) --no-loadscope-reorder $(PYTEST_ARGS)
 
 notebooks: $(STAMP)  ## run the series headless into runs/; UPDATE=1 rewrites the stored outputs
 	$(PY) -m eqprop_lab run $(if $(UPDATE),--update) $(if $(PROFILE),--profile $(PROFILE)) $(NAMES)

@@ -19,6 +19,8 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,18 +32,29 @@ torch.set_num_threads(1)
 LONGEST = ("tests/browser", "tests/regression/test_series.py", "tests/regression/test_mutations.py")
 
 
-def piece(item: pytest.Item) -> str:
+def piece(nodeid: str) -> str:
     """What one worker runs as a whole: the browser tests, which share a server, or a file, which shares fixtures."""
-    path = Path(os.path.relpath(item.path, ROOT)).as_posix()
+    path = nodeid.split("::")[0]
     return LONGEST[0] if path.startswith(LONGEST[0]) else path
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+class Pieces(LoadScopeScheduling):  # type: ignore[misc]
+    """The scheduler of pytest-xdist for them. Its own groups are marks in the ids of tests, which pytest 9 ignores."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return piece(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Pieces:
+    """Piece by piece, whatever --dist says."""
+    return Pieces(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests out to workers piece by piece, the longest first: nobody waits for one of those at the end."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(piece(item)))
-    items.sort(key=lambda item: LONGEST.index(piece(item)) if piece(item) in LONGEST else len(LONGEST))
+    """The longest pieces first: nobody waits for one of those at the end."""
+    first = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(piece(item.nodeid), len(first)))
 
 
 @pytest.fixture(scope="session")

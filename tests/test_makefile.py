@@ -81,7 +81,7 @@ def test_canary_installs_without_the_pinned_list(checkout: Path) -> None:
 
 
 def test_test_measures_coverage_and_uses_all_cores(checkout: Path) -> None:
-    shared = "-n auto --dist loadgroup --no-loadscope-reorder"
+    shared = "-n auto --no-loadscope-reorder"
     assert make(checkout, "test", "PYTEST_ARGS=-x")[-1] == f"-m pytest --cov=eqprop_lab {shared} -x"
     assert "-n 1 " in make(checkout, "test", "WORKERS=1")[-1]
 

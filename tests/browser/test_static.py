@@ -126,7 +126,7 @@ def test_a_host_that_takes_the_png_finds_it_with_its_text(tiny: Tiny) -> None:
     assert [list(bundle) for bundle in bundles] == [["image/png", "text/html", "text/plain"]] * 3
     for bundle in bundles:
         picture = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
-        assert f'width="{picture.width * 5 // 4}"' in bundle["text/html"] and picture.width >= 400
+        assert f'width="{picture.width * 5 // 4}"' in bundle["text/html"] and picture.width >= 320
 
 
 @pytest.fixture(scope="module", params=SERIES)

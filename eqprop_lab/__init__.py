@@ -6,20 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 from eqprop_lab import acceleration
 from eqprop_lab.acceleration import check_cupy_available, compile_model
-from eqprop_lab.augmentation import Augmentation
-from eqprop_lab.config import create_model_preset, get_dataset_info, get_model_config
 from eqprop_lab.datasets import DataUnavailable, build_dataset
+from eqprop_lab.datasets.augmentation import Augmentation
 from eqprop_lab.devices import get_optimal_backend
 from eqprop_lab.equilibrium.block import EquilibriumBlock
-from eqprop_lab.equilibrium.check import check_gradient, check_model
 from eqprop_lab.equilibrium.gradients import estimate_gradients
-from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError, Equilibrium, RoundingWarning, relax
-from eqprop_lab.equilibrium.validity import radius_of_validity
-from eqprop_lab.equilibrium.verification import verify_spectral_norm
-from eqprop_lab.experiment_config import load_config, train_from_config
-from eqprop_lab.models import BackpropCNN, BackpropMLP, ConvEqProp, DeepEqProp, EquilibriumModel, LoopedMLP
+from eqprop_lab.equilibrium.relaxation import (
+    ConvergenceWarning,
+    DivergenceError,
+    Equilibrium,
+    RoundingWarning,
+    relax,
+)
+from eqprop_lab.experiments.config import load_config, train_from_config
+from eqprop_lab.experiments.presets import create_model_preset, get_dataset_info, get_model_config
+from eqprop_lab.experiments.trained import list_trained, load_trained, save_trained, trained_info
+from eqprop_lab.instruments.gradient_check import check_gradient, check_model
+from eqprop_lab.instruments.spectral_check import verify_spectral_norm
+from eqprop_lab.instruments.validity import radius_of_validity
+from eqprop_lab.models import (
+    BackpropCNN,
+    BackpropMLP,
+    ConvEqProp,
+    DeepEqProp,
+    EquilibriumModel,
+    LoopedMLP,
+)
 from eqprop_lab.models.registry import ModelRegistry, model_registry
-from eqprop_lab.trained import list_trained, load_trained, save_trained, trained_info
 from eqprop_lab.training import EqPropTrainer, StopTraining
 from eqprop_lab.utils import compute_gradient_norm, count_parameters, estimate_memory_usage
 

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("eqprop_lab.regression.cli", "run the notebooks as regression tests, with a report"),
-    "lint-notebooks": ("eqprop_lab.regression.anatomy", "check that the notebooks keep to their anatomy"),
+    "run": ("eqprop_lab.commands.run", "run the notebooks as regression tests, with a report"),
+    "lint-notebooks": ("tools.anatomy.anatomy", "check that the notebooks keep to their anatomy"),
     "train": ("eqprop_lab.commands.train", "train what a YAML file or a recipe describes"),
     "evaluate": ("eqprop_lab.commands.evaluate", "loss and accuracy of a checkpoint"),
-    "compare": ("eqprop_lab.training.cli_runs", "two stored runs: settings that differ, curves overlaid"),
-    "rerun": ("eqprop_lab.training.cli_runs", "train a stored run again: does the result reproduce?"),
-    "verify": ("eqprop_lab.verify", "six checks that fail when what they name is broken"),
-    "gpu-check": ("eqprop_lab.gpu_check", "what only a GPU can show, stored as JSON"),
-    "doctor": ("eqprop_lab.doctor", "check this environment: versions, devices, data, browser"),
+    "compare": ("eqprop_lab.commands.runs", "two stored runs: settings that differ, curves overlaid"),
+    "rerun": ("eqprop_lab.commands.runs", "train a stored run again: does the result reproduce?"),
+    "verify": ("eqprop_lab.commands.verify", "six checks that fail when what they name is broken"),
+    "gpu-check": ("eqprop_lab.commands.gpu_check", "what only a GPU can show, stored as JSON"),
+    "doctor": ("eqprop_lab.commands.doctor", "check this environment: versions, devices, data, browser"),
 }
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from eqprop_lab.devices import get_optimal_backend as get_optimal_backend
 from eqprop_lab.devices import pick_device as pick_device
-from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.validation import one_of, switch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of the options in malloc.h

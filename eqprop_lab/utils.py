@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from eqprop_lab.memory import estimate_memory_usage
+from eqprop_lab.instruments.memory import estimate_memory_usage
 from eqprop_lab.validation import switch
 
 __all__ = ["compute_gradient_norm", "count_parameters", "estimate_memory_usage"]

@@ -17,12 +17,12 @@ import torch
 import eqprop_lab
 import eqprop_lab.training
 from eqprop_lab import acceleration
-from eqprop_lab.equilibrium import spectral_tools
-from eqprop_lab.equilibrium.probes import inject_noise_and_relax, measured_rate
+from eqprop_lab.datasets.splits import Batches, Split
+from eqprop_lab.equilibrium import norms
+from eqprop_lab.experiments.runs import Run, RunStore
+from eqprop_lab.instruments.probes import inject_noise_and_relax, measured_rate
 from eqprop_lab.models.single_state import SingleStateConv
-from eqprop_lab.splits import Batches, Split
 from eqprop_lab.training.loggers import CSVLogger, JSONLogger, TensorBoardLogger, WandbLogger
-from eqprop_lab.training.runs import Run, RunStore
 from eqprop_lab.validation import shown
 
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400
@@ -158,19 +158,19 @@ TABLE: dict[str, Entry] = {
     ),
     "measured_rate": (partial(measured_rate, CURVE), {}, {"high": "real", "low": "real"}, {"curve"}),
     "conv_norm": (
-        partial(spectral_tools.conv_norm, KERNEL),
+        partial(norms.conv_norm, KERNEL),
         {"image_size": 4},
         {"image_size": "sizes", "stride": "sizes", "dilation": "sizes", "groups": "size", "tol": "real"},
         {"kernel", "padding"},
     ),
     "conv_bound": (
-        partial(spectral_tools.conv_bound, KERNEL),
+        partial(norms.conv_bound, KERNEL),
         {},
         {"stride": "sizes", "dilation": "sizes", "groups": "size", "frequencies": "size"},
         {"kernel"},
     ),
     "torch_spectral_norm": (
-        partial(spectral_tools.torch_spectral_norm, torch.rand(4, 4)),
+        partial(norms.torch_spectral_norm, torch.rand(4, 4)),
         {},
         {"power_iterations": "size", "seed": "seed"},
         {"weight"},

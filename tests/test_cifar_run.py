@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from eqprop_lab.datasets import DataSet, Split
-from eqprop_lab.experiment_config import ExperimentConfig, load_config
+from eqprop_lab.experiments.config import ExperimentConfig, load_config
 from eqprop_lab.gpu import budget as clock
 from eqprop_lab.gpu import cifar
 from eqprop_lab.gpu.budget import Budget, Results, device_name, difference, read_results, wait
@@ -43,7 +43,7 @@ INSTANT = 1e-6  # minutes in which nothing but the epoch that is always granted 
 def recipe() -> ExperimentConfig:
     """The recipe of the package, without the network of full size that reading it builds to check it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eqprop_lab.experiment_config.make_trainer", lambda config: None)
+        patch.setattr("eqprop_lab.experiments.config.make_trainer", lambda config: None)
         return load_config(cifar.RECIPE)
 
 

@@ -140,7 +140,7 @@ SMALL_DISK = """
     import resource, signal, sys
     from pathlib import Path
     from eqprop_lab import ConvEqProp, EqPropTrainer, LoopedMLP
-    from eqprop_lab.trained import INFO, save_trained
+    from eqprop_lab.experiments.trained import INFO, save_trained
 
     trainer = EqPropTrainer(LoopedMLP(64, 64, 10, seed=0))
     model = ConvEqProp(1, [16, 32], 10, image_size=8, seed=0)

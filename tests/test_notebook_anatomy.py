@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from eqprop_lab.regression.anatomy import lint_notebook
 from eqprop_lab.regression.plan import find_notebooks
+from tools.anatomy.anatomy import lint_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 SERIES = find_notebooks([], ROOT)

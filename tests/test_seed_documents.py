@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.test_datasets import write_mnist
+from tests.datasets.test_datasets import write_mnist
 
 
 @pytest.fixture
 def mnist_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working folder in which torchvision finds MNIST files, 30 training and 10 test images."""
-    from eqprop_lab.vision_compat import import_torchvision
+    from eqprop_lab.datasets.vision_compat import import_torchvision
 
     import_torchvision()
     write_mnist(tmp_path)
@@ -95,7 +95,12 @@ def test_baseline_for_comparison() -> None:
 
 
 def test_what_the_summary_lists_for_users() -> None:
-    from eqprop_lab import count_parameters, create_model_preset, estimate_memory_usage, get_dataset_info
+    from eqprop_lab import (
+        count_parameters,
+        create_model_preset,
+        estimate_memory_usage,
+        get_dataset_info,
+    )
     from eqprop_lab import compute_gradient_norm, estimate_gradients, get_model_config  # isort: skip
 
     model = create_model_preset("mnist_small")

@@ -18,7 +18,7 @@ from eqprop_lab import (
     count_parameters,
     estimate_memory_usage,
 )
-from eqprop_lab.memory import MIB, MemoryTimeline, tensor_bytes
+from eqprop_lab.instruments.memory import MIB, MemoryTimeline, tensor_bytes
 
 
 def test_count_parameters() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from eqprop_lab.experiment_config import ConfigError, load_config
-from eqprop_lab.training.runs import Run, RunError
+from eqprop_lab.experiments.config import ConfigError, load_config
+from eqprop_lab.experiments.runs import Run, RunError
 from eqprop_lab.yaml_files import DEEPEST, MOST, YamlError, parse_yaml, read_yaml
 
 LAUGHS = "\n".join(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eqprop_lab.datasets import DataUnavailable
-from eqprop_lab.experiment_config import (
+from eqprop_lab.experiments.config import (
     build_experiment,
     fit_experiment,
     list_recipes,
@@ -21,9 +21,9 @@ from eqprop_lab.experiment_config import (
     on_device,
     parse_config,
 )
+from eqprop_lab.experiments.runs import Run, RunError, RunStore
 from eqprop_lab.training import BatchError, CheckpointError
 from eqprop_lab.training.loggers import Logger, TensorBoardLogger, WandbLogger
-from eqprop_lab.training.runs import Run, RunError, RunStore
 
 
 def show(record: dict[str, Any]) -> None:

@@ -18,7 +18,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contrast import INPUT, Estimate, Settings, contrast, free_phase, trained_parameters
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contrast import (
+    INPUT,
+    Estimate,
+    Settings,
+    contrast,
+    free_phase,
+    trained_parameters,
+)
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import activation_product, force_jvp, force_vjp
 from eqprop_lab.equilibrium.over_relaxation import FIRST, OverRelaxed
@@ -35,7 +43,6 @@ from eqprop_lab.equilibrium.relaxation import (
     unreached,
 )
 from eqprop_lab.equilibrium.solvers import make_solver
-from eqprop_lab.models.base import EquilibriumModel, State
 
 Group = tuple[int, ...]
 Groups = Sequence[Group]

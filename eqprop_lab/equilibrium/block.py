@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.contrast import INPUT, Settings
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings
-from eqprop_lab.equilibrium.guard import check_precision, equilibrium_model
 from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.equilibrium.requirements import check_precision, equilibrium_model
 from eqprop_lab.equilibrium.sigma_vector import in_tracked, tracked
-from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.validation import one_of
 
 

@@ -20,10 +20,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 from eqprop_lab.equilibrium.costs import CostGradient
-from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, Equilibrium, RoundingWarning, settle
+from eqprop_lab.equilibrium.relaxation import (
+    ConvergenceWarning,
+    Equilibrium,
+    RoundingWarning,
+    settle,
+)
 from eqprop_lab.equilibrium.solvers import make_solver
-from eqprop_lab.models.base import EquilibriumModel, State
 
 NUDGED_STEPS = 10
 UNSETTLED = 0.05  # expected relative error of a phase from which an estimate says that it has not settled

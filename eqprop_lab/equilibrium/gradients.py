@@ -21,13 +21,18 @@ import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_bptt
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.contrast import NUDGED_STEPS, Estimate, Gradients, Settings
 from eqprop_lab.equilibrium.costs import CostGradient, make_cost
-from eqprop_lab.equilibrium.guard import check_precision, check_trainable, equilibrium_model, recording
+from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.phases import asymmetric, centered, holomorphic, one_sided
+from eqprop_lab.equilibrium.requirements import (
+    check_precision,
+    check_trainable,
+    equilibrium_model,
+    recording,
+)
 from eqprop_lab.equilibrium.solvers import SOLVERS
-from eqprop_lab.models.base import EquilibriumModel
-from eqprop_lab.models.inputs import check_pair
 from eqprop_lab.validation import one_of, positive_int, real
 
 AUTO_BETA = 0.03

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from eqprop_lab.models.base import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 
 Product = Callable[[State], State]
 

@@ -13,13 +13,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 from eqprop_lab.equilibrium.contrast import Settings, stacked
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.nudges import ReadoutNudge
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.solvers import make_solver
-from eqprop_lab.models.base import EquilibriumModel, State
-from eqprop_lab.models.view import ModelView
+from eqprop_lab.equilibrium.view import ModelView
 
 
 class _Pair(ModelView):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 from eqprop_lab.equilibrium.costs import CostGradient
-from eqprop_lab.models.base import EquilibriumModel, State
 
 
 class ReadoutNudge(ABC):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from eqprop_lab.models.base import EquilibriumModel, Nudge
+    from eqprop_lab.equilibrium.contract import EquilibriumModel, Nudge
 
 State = tuple[Tensor, ...]
 FIRST, LARGEST = 1.1, 1.2

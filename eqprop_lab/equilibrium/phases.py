@@ -22,15 +22,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contrast import PER_EPS, Estimate, Gradients, Settings, contrast, free_phase, stacked
+from eqprop_lab.equilibrium.contract import EquilibriumModel, Nudge, State
+from eqprop_lab.equilibrium.contrast import (
+    PER_EPS,
+    Estimate,
+    Gradients,
+    Settings,
+    contrast,
+    free_phase,
+    stacked,
+)
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import force_jvp, force_vjp
 from eqprop_lab.equilibrium.mean_difference import relax_pair
 from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.solvers import make_solver, rows
-from eqprop_lab.models.base import EquilibriumModel, Nudge, State
-from eqprop_lab.models.view import ModelView
+from eqprop_lab.equilibrium.view import ModelView
 
 
 def _nudged(

@@ -25,7 +25,7 @@ from eqprop_lab.equilibrium.solvers import SOLVERS, Chebyshev, Damped, Solver, m
 from eqprop_lab.validation import one_of, positive_int, real, switch
 
 if TYPE_CHECKING:
-    from eqprop_lab.models.base import EquilibriumModel, Nudge, State
+    from eqprop_lab.equilibrium.contract import EquilibriumModel, Nudge, State
 
 SLOWEST = 0.999  # rate beyond which a phase is not said to get anywhere
 NOISE = 8.0  # movements below this many roundings of the state are taken for rounding

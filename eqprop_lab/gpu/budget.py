@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eqprop_lab.experiments.comparing import MISSING, differences
 from eqprop_lab.files import replace_text
-from eqprop_lab.training.comparing import MISSING, differences
 from eqprop_lab.training.history import Record, StopTraining
 from eqprop_lab.training.loggers import finite
 from eqprop_lab.validation import real

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from eqprop_lab.datasets import DataSet
-from eqprop_lab.experiment_config import ExperimentConfig, fit_experiment, load_config
+from eqprop_lab.experiments.config import ExperimentConfig, fit_experiment, load_config
+from eqprop_lab.experiments.runs import versions
 from eqprop_lab.gpu.budget import Budget, Results, device_name, read_results
 from eqprop_lab.gpu.cifar_parts import (
     TWIN_OPTIONS,
@@ -29,7 +30,6 @@ from eqprop_lab.gpu.cifar_parts import (
     read_data,
 )
 from eqprop_lab.training.history import Record
-from eqprop_lab.training.runs import versions
 
 RECIPE = "cifar10_conv"
 TEXT = "ConvEqProp on CIFAR-10 beside its backprop twin, resumable, a few minutes a call"

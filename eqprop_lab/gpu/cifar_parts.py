@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from eqprop_lab.datasets import DataSet, Split, build_dataset
-from eqprop_lab.experiment_config import ExperimentConfig, fit_experiment, make_trainer
+from eqprop_lab.experiments.config import ExperimentConfig, fit_experiment, make_trainer
 from eqprop_lab.gpu.budget import Budget
 from eqprop_lab.models.backprop import BackpropCNN
 from eqprop_lab.models.conv import ConvEqProp

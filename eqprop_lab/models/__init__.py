@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.models.backprop import BackpropCNN, BackpropMLP
-from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from eqprop_lab.equilibrium.inputs import as_vectors, check_input, check_shape
+from eqprop_lab.equilibrium.linear_maps import ConvMap
 from eqprop_lab.models.conv import ConvEqProp, conv_maps
-from eqprop_lab.models.inputs import as_vectors, check_input, check_shape
-from eqprop_lab.models.linear_maps import ConvMap
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from eqprop_lab.models.inputs import as_vectors
+from eqprop_lab.equilibrium.inputs import as_vectors
+from eqprop_lab.equilibrium.linear_maps import ConvMap, DenseMap
 from eqprop_lab.models.layered import LayeredModel
-from eqprop_lab.models.linear_maps import ConvMap, DenseMap
 from eqprop_lab.validation import positive_int, repeated, shown, sizes
 
 SMALL = 16  # images with fewer pixels a side keep their size in the first layer

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
+from eqprop_lab.equilibrium.bounded_map import BoundedMap, raw_norm
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.inputs import check_shape
+from eqprop_lab.equilibrium.linear_maps import LinearMap
 from eqprop_lab.equilibrium.sigma_vector import fingerprint, tracked
 from eqprop_lab.equilibrium.spectral import outward
-from eqprop_lab.models.base import EquilibriumModel, State
-from eqprop_lab.models.bounded_map import BoundedMap, raw_norm
-from eqprop_lab.models.inputs import check_shape
-from eqprop_lab.models.linear_maps import LinearMap
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 

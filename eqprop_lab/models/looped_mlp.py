@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
+from eqprop_lab.equilibrium.contract import EquilibriumModel, Nudge, State, nudged_force
+from eqprop_lab.equilibrium.inputs import as_vectors
 from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
-from eqprop_lab.models.base import EquilibriumModel, Nudge, State, nudged_force
-from eqprop_lab.models.inputs import as_vectors
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_entropy
-from eqprop_lab.models.base import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.inputs import check_shape
+from eqprop_lab.equilibrium.linear_maps import ConvMap
 from eqprop_lab.models.conv import conv_maps
-from eqprop_lab.models.inputs import check_shape
 from eqprop_lab.models.layered import START, Layer
-from eqprop_lab.models.linear_maps import ConvMap
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from eqprop_lab.notebook.checks import CheckFailed, check_at_least, check_at_most, check_close, check_equal
+from eqprop_lab.notebook.background import AlreadyRunning, StopRequested, TrainingWorker
+from eqprop_lab.notebook.claims import (
+    CheckFailed,
+    check_at_least,
+    check_at_most,
+    check_close,
+    check_equal,
+)
 from eqprop_lab.notebook.cockpit import TrainingCockpit
 from eqprop_lab.notebook.controls import Choice, Slider, Toggle
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.figures import show
 from eqprop_lab.notebook.metrics import provenance, record, stored
 from eqprop_lab.notebook.session import Session, require, setup
-from eqprop_lab.notebook.style import INK, MARKERS, NEUTRAL, PALETTE, SIGNED, SIGNED_CHANGE, new_figure
-from eqprop_lab.notebook.worker import AlreadyRunning, StopRequested, TrainingWorker
+from eqprop_lab.notebook.style import (
+    INK,
+    MARKERS,
+    NEUTRAL,
+    PALETTE,
+    SIGNED,
+    SIGNED_CHANGE,
+    new_figure,
+)
 
 __all__ = [
     "INK",

@@ -11,14 +11,20 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from eqprop_lab.notebook.background import AlreadyRunning, StopRequested, TrainingWorker
 from eqprop_lab.notebook.controls import Control
 from eqprop_lab.notebook.curves import CURVES_SIZE, curves_sentence, draw_curves
 from eqprop_lab.notebook.layout import SteadyLayout
 from eqprop_lab.notebook.panel import Controls, action_button, parameters_box, toggle_parameters
-from eqprop_lab.notebook.picture import LivePicture, alert_html, image_html, safe_message, title_html
+from eqprop_lab.notebook.picture import (
+    LivePicture,
+    alert_html,
+    image_html,
+    safe_message,
+    title_html,
+)
 from eqprop_lab.notebook.redrawing import LatestOnly
 from eqprop_lab.notebook.style import new_figure
-from eqprop_lab.notebook.worker import AlreadyRunning, StopRequested, TrainingWorker
 from eqprop_lab.training import StopTraining
 from eqprop_lab.validation import positive_int
 

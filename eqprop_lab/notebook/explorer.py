@@ -18,7 +18,13 @@ from eqprop_lab.notebook.controls import Control
 from eqprop_lab.notebook.figures import require_alt
 from eqprop_lab.notebook.layout import SteadyLayout
 from eqprop_lab.notebook.panel import Controls, action_button, parameters_box, toggle_parameters
-from eqprop_lab.notebook.picture import LivePicture, alert_html, image_html, safe_message, title_html
+from eqprop_lab.notebook.picture import (
+    LivePicture,
+    alert_html,
+    image_html,
+    safe_message,
+    title_html,
+)
 from eqprop_lab.notebook.png import quick_png
 from eqprop_lab.notebook.redrawing import LatestOnly
 from eqprop_lab.notebook.style import new_figure, style_context

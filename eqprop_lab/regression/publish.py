@@ -10,7 +10,7 @@ import nbformat
 
 from eqprop_lab.regression.clean import CleanError, committed_copy, source_hash
 from eqprop_lab.regression.execute import Job
-from eqprop_lab.regression.files import FolderError, figure_changes, locked
+from eqprop_lab.regression.folders import FolderError, figure_changes, locked
 from eqprop_lab.regression.plan import Options, Plan
 from eqprop_lab.regression.report import NotebookResult
 from eqprop_lab.regression.swap import RECORD, recover, swap

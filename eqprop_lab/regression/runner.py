@@ -10,9 +10,15 @@ from pathlib import Path
 import nbformat
 from tqdm import tqdm
 
-from eqprop_lab.regression.baseline import Baseline, compare, entry_problems, read_baseline, rebaseline
+from eqprop_lab.regression.baseline import (
+    Baseline,
+    compare,
+    entry_problems,
+    read_baseline,
+    rebaseline,
+)
 from eqprop_lab.regression.execute import Execution, Job, execute_all
-from eqprop_lab.regression.files import ensure_writable, locked
+from eqprop_lab.regression.folders import ensure_writable, locked
 from eqprop_lab.regression.outputs import hidden_errors, metrics_of, provenance_of
 from eqprop_lab.regression.parameters import NotebookError, ParameterError
 from eqprop_lab.regression.plan import Options, Plan, jobs_of, key_of, name_of, plan_notebook

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.files import replace_file
-from eqprop_lab.models.base import EquilibriumModel
 from eqprop_lab.training import soundness, sources
 from eqprop_lab.training.history import History
 from eqprop_lab.training.seeds import rng_state, set_rng_state

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.costs import make_cost
+from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.equilibrium.solvers import make_solver
-from eqprop_lab.models.base import EquilibriumModel
-from eqprop_lab.models.inputs import check_pair
 from eqprop_lab.training.batches import check_loader, pair
 from eqprop_lab.training.history import BatchError
 

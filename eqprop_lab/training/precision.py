@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from eqprop_lab.models.base import EquilibriumModel, State
-from eqprop_lab.models.view import ModelView
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.view import ModelView
 from eqprop_lab.validation import switch
 
 SAFE = ("response", "implicit", "autograd")

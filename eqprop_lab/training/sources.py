@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
-from eqprop_lab.splits import Batches, Split
+from eqprop_lab.datasets.splits import Batches, Split
 from eqprop_lab.training.batches import length
 from eqprop_lab.training.seeds import rng_state, set_rng_state
 

@@ -19,16 +19,21 @@ from torch import Tensor, nn
 
 from eqprop_lab.acceleration import compile_model, keep_freed_memory
 from eqprop_lab.devices import pick_device
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, make_settings
-from eqprop_lab.equilibrium.guard import check_trainable, original
-from eqprop_lab.equilibrium.sigma_vector import bounded_weights, follow_updates, sigma_error, tracked
-from eqprop_lab.models.base import EquilibriumModel
-from eqprop_lab.models.inputs import check_pair
+from eqprop_lab.equilibrium.inputs import check_pair
+from eqprop_lab.equilibrium.requirements import check_trainable, original
+from eqprop_lab.equilibrium.sigma_vector import (
+    bounded_weights,
+    follow_updates,
+    sigma_error,
+    tracked,
+)
 from eqprop_lab.training import checkpoint, evaluation, plan
 from eqprop_lab.training.batches import check_loader, check_logits, length, pair
 from eqprop_lab.training.callbacks import Callbacks, ModelCheckpoint
-from eqprop_lab.training.guard import check_parameters, check_step, unspoiled
+from eqprop_lab.training.finite import check_parameters, check_step, unspoiled
 from eqprop_lab.training.history import BatchError, History, Record, StopTraining
 from eqprop_lab.training.optim import SCHEDULES, Scheduler, laid_out, make_optimizer
 from eqprop_lab.training.precision import LowPrecision, autocast, check_amp

@@ -23,8 +23,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from eqprop_lab import ConvEqProp, EqPropTrainer
-from eqprop_lab.live_bytes import MemoryTimeline
-from eqprop_lab.models.linear_maps import LinearMap
+from eqprop_lab.equilibrium.linear_maps import LinearMap
+from eqprop_lab.instruments.live_bytes import MemoryTimeline
 from tests.benchmarks.store import write_result
 
 BATCH, FREE, NUDGED = 100, 6, 6

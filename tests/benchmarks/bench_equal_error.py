@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from eqprop_lab import LoopedMLP, estimate_gradients
-from eqprop_lab.equilibrium.check import agreement
 from eqprop_lab.equilibrium.gradients import Gradients, Settings, estimate
+from eqprop_lab.instruments.gradient_check import agreement
 from tests.benchmarks.store import write_result
 
 METHODS = {

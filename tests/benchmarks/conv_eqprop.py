@@ -4,7 +4,7 @@
     python -m tests.benchmarks.conv_eqprop mnist --seeds 0 1 2 --networks eqprop response
     python -m tests.benchmarks.conv_eqprop digits --ship digits_conv --seed 0
 
-The recipe is the package's (eqprop_lab/recipes), chosen on the validation images; the test images are looked at once
+The recipe is the package's (eqprop_lab/assets/recipes), chosen on the validation images; the test images are looked at once
 per seed, after training. Writes data/results/NAME_conv_eqprop.json, which the README's table and notebook 05 read; a
 run that is stored there already is not made again. The weights of every run by `centered` stay in runs/published, from
 where --ship takes them into the package.
@@ -29,10 +29,15 @@ from torch import Tensor
 from eqprop_lab import ConvEqProp, load_config, load_trained, relax, save_trained, trained_info
 from eqprop_lab.datasets import DataSet, build_dataset
 from eqprop_lab.equilibrium.relaxation import SETTLED, ConvergenceWarning
-from eqprop_lab.experiment_config import ExperimentConfig, fit_experiment, make_trainer, parse_config
+from eqprop_lab.experiments.config import (
+    ExperimentConfig,
+    fit_experiment,
+    make_trainer,
+    parse_config,
+)
+from eqprop_lab.experiments.trained import INFO
 from eqprop_lab.models.backprop import BackpropCNN, geometry
 from eqprop_lab.models.registry import model_registry
-from eqprop_lab.trained import INFO
 from tests.benchmarks.published import RESULTS, Row, Training, measured, publish, read, shared
 
 RECIPES = {"digits": "digits_conv", "mnist": "mnist_conv", "mnist_long": "mnist_conv_long"}

@@ -14,7 +14,15 @@ from typing import Any
 
 import torch
 
-from eqprop_lab import ConvEqProp, EqPropTrainer, EquilibriumModel, LoopedMLP, build_dataset, check_gradient, relax
+from eqprop_lab import (
+    ConvEqProp,
+    EqPropTrainer,
+    EquilibriumModel,
+    LoopedMLP,
+    build_dataset,
+    check_gradient,
+    relax,
+)
 from eqprop_lab.equilibrium.gradients import ESTIMATORS
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning
 

@@ -10,7 +10,15 @@ import pytest
 
 from eqprop_lab.models.conv import conv_maps
 from tests.benchmarks import bench_conv
-from tests.benchmarks.bench_conv import Convolution, convolutions, differences, interleaved, make, needed, spread
+from tests.benchmarks.bench_conv import (
+    Convolution,
+    convolutions,
+    differences,
+    interleaved,
+    make,
+    needed,
+    spread,
+)
 from tests.benchmarks.store import RESULTS
 
 FIRST, SECOND = (32, 1, 5, 5), (64, 32, 3, 3)

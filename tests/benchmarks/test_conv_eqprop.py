@@ -11,10 +11,19 @@ import pytest
 
 from eqprop_lab import ConvEqProp, load_config, load_trained, trained_info
 from eqprop_lab.datasets import DataSet, build_dataset
-from eqprop_lab.experiment_config import ExperimentConfig, make_trainer, parse_config
-from eqprop_lab.splits import Split
+from eqprop_lab.datasets.splits import Split
+from eqprop_lab.experiments.config import ExperimentConfig, make_trainer, parse_config
 from tests.benchmarks import conv_eqprop
-from tests.benchmarks.conv_eqprop import NETWORKS, RECIPES, kept, main, run, settled_facts, ship, variant
+from tests.benchmarks.conv_eqprop import (
+    NETWORKS,
+    RECIPES,
+    kept,
+    main,
+    run,
+    settled_facts,
+    ship,
+    variant,
+)
 from tests.benchmarks.published import RESULTS, StaleResult, read
 
 

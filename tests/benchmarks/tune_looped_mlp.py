@@ -25,9 +25,16 @@ from typing import Any
 import torch
 
 from eqprop_lab.datasets import DataSet, build_dataset
+from eqprop_lab.datasets.splits import Split
 from eqprop_lab.files import replace_text
-from eqprop_lab.splits import Split
-from tests.benchmarks.looped_mlp import ESTIMATOR, GRADIENTS, NETWORKS, RECIPES, make_trainer, makers
+from tests.benchmarks.looped_mlp import (
+    ESTIMATOR,
+    GRADIENTS,
+    NETWORKS,
+    RECIPES,
+    make_trainer,
+    makers,
+)
 from tests.benchmarks.published import RESULTS, Row, read, shared
 
 FOLDS = 5

@@ -10,10 +10,10 @@ import yaml
 
 from eqprop_lab import EqPropTrainer, LoopedMLP
 from eqprop_lab.commands import evaluate, train
-from eqprop_lab.experiment_config import list_recipes
+from eqprop_lab.experiments.config import list_recipes
+from eqprop_lab.experiments.runs import RunStore
 from eqprop_lab.training.checkpoint import read
-from eqprop_lab.training.runs import RunStore
-from tests.test_experiment_config import SMALL, changed
+from tests.experiments.test_config import SMALL, changed
 
 
 @pytest.fixture

@@ -7,10 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from eqprop_lab import ConvergenceWarning, DivergenceError, LoopedMLP, build_dataset, estimate_gradients
+from eqprop_lab import (
+    ConvergenceWarning,
+    DivergenceError,
+    LoopedMLP,
+    build_dataset,
+    estimate_gradients,
+)
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate
 from eqprop_lab.equilibrium.jacobian import activation_product, force_jvp, force_vjp
-from eqprop_lab.models.base import EquilibriumModel, State
 from tests.reference import adjoint_gradients, relative_errors
 
 TRAIN = build_dataset("digits").train

@@ -11,7 +11,7 @@ import torch
 from eqprop_lab import EqPropTrainer, EquilibriumBlock, EquilibriumModel, estimate_gradients
 from eqprop_lab.equilibrium.gradients import ESTIMATORS
 from eqprop_lab.training import BatchError
-from tests.equilibrium.test_guard import ALL_MODELS, MODELS, X, Y
+from tests.equilibrium.test_requirements import ALL_MODELS, MODELS, X, Y
 
 
 def subsets(model: EquilibriumModel) -> list[set[str]]:

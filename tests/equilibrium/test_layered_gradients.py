@@ -12,7 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from eqprop_lab import ConvEqProp, DeepEqProp, EqPropTrainer, build_dataset, estimate_gradients, relax
+from eqprop_lab import (
+    ConvEqProp,
+    DeepEqProp,
+    EqPropTrainer,
+    build_dataset,
+    estimate_gradients,
+    relax,
+)
 from eqprop_lab.equilibrium.gradients import Gradients
 from eqprop_lab.models.layered import LayeredModel
 

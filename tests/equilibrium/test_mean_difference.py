@@ -8,9 +8,9 @@ from torch import Tensor
 
 from eqprop_lab import ConvEqProp, DeepEqProp, LoopedMLP, build_dataset, estimate_gradients
 from eqprop_lab.equilibrium.activations import tanh_pair
-from eqprop_lab.equilibrium.check import exact_gradients
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.gradients import Gradients
-from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.instruments.gradient_check import exact_gradients
 
 TRAIN = build_dataset("digits").train
 X, Y = TRAIN.x[:16].double(), TRAIN.y[:16]

@@ -10,7 +10,14 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from eqprop_lab import ConvEqProp, ConvergenceWarning, DivergenceError, EquilibriumModel, LoopedMLP, relax
+from eqprop_lab import (
+    ConvEqProp,
+    ConvergenceWarning,
+    DivergenceError,
+    EquilibriumModel,
+    LoopedMLP,
+    relax,
+)
 from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.models import DeepEqProp
 

@@ -23,9 +23,9 @@ from eqprop_lab import (
     estimate_gradients,
     load_config,
 )
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, NUDGED, Settings, estimate, make_settings
 from eqprop_lab.equilibrium.relaxation import expected_error
-from eqprop_lab.models.base import EquilibriumModel
 
 DATA = build_dataset("digits")
 X, Y = DATA.train.x[:24], DATA.train.y[:24]

@@ -8,13 +8,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from eqprop_lab import ConvEqProp, EqPropTrainer, EquilibriumModel, LoopedMLP, check_gradient, estimate_gradients
+from eqprop_lab import (
+    ConvEqProp,
+    EqPropTrainer,
+    EquilibriumModel,
+    LoopedMLP,
+    check_gradient,
+    estimate_gradients,
+)
 from eqprop_lab.equilibrium import sigma_vector
 from eqprop_lab.equilibrium.block import EquilibriumBlock
-from eqprop_lab.equilibrium.check import exact_gradients
-from eqprop_lab.equilibrium.exact_sigma import right_vector, sigma_errors
-from eqprop_lab.equilibrium.sigma_vector import bounded_weights, follow_updates, sigma_error, tracked
+from eqprop_lab.equilibrium.sigma_vector import (
+    bounded_weights,
+    follow_updates,
+    sigma_error,
+    tracked,
+)
 from eqprop_lab.equilibrium.top_vectors import converge
+from eqprop_lab.instruments.exact_sigma import right_vector, sigma_errors
+from eqprop_lab.instruments.gradient_check import exact_gradients
 from eqprop_lab.models import DeepEqProp
 from tests.benchmarks.gradient_errors import RHOS, errors, subjects, trained
 
@@ -80,7 +92,7 @@ def test_the_two_ways_of_the_reference_agree(monkeypatch: pytest.MonkeyPatch) ->
     model = ConvEqProp(1, [6, 8], 3, gamma=1.0, image_size=8, seed=0).double()
     ((_, bound, held),) = bounded_weights(model)
     dense = right_vector(bound, held.original)
-    monkeypatch.setattr("eqprop_lab.equilibrium.exact_sigma.DENSE_UP_TO", 0)
+    monkeypatch.setattr("eqprop_lab.instruments.exact_sigma.DENSE_UP_TO", 0)
     arpack = right_vector(bound, held.original)
     assert abs(float(torch.dot(dense, arpack))) == pytest.approx(1, abs=1e-13)
 

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from eqprop_lab import BackpropCNN, ConvEqProp, EqPropTrainer, LoopedMLP, build_dataset, model_registry
+from eqprop_lab import (
+    BackpropCNN,
+    ConvEqProp,
+    EqPropTrainer,
+    LoopedMLP,
+    build_dataset,
+    model_registry,
+)
 from eqprop_lab.models.backprop import geometry
 
 CASES: list[tuple[tuple[Any, ...], dict[str, Any]]] = [

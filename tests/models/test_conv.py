@@ -17,9 +17,9 @@ from eqprop_lab import (
     create_model_preset,
     relax,
 )
+from eqprop_lab.equilibrium.bounded_map import BoundedMap
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 from eqprop_lab.equilibrium.relaxation import settle
-from eqprop_lab.models.base import EquilibriumModel, State
-from eqprop_lab.models.bounded_map import BoundedMap
 from eqprop_lab.models.layered import LayeredModel
 
 DIGITS = build_dataset("digits").train

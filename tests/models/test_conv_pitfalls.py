@@ -8,7 +8,7 @@
     tests/models/test_conv_pitfalls.py::test_certified_norms_lie_above_the_converged_one_and_the_flattened_kernel_below
     tests/models/test_conv_pitfalls.py::test_a_peak_between_two_frequencies_is_covered_by_the_slack_only
     tests/models/test_conv_pitfalls.py::test_a_network_starts_at_its_share_of_any_cap
-    tests/models/test_bounded_map.py::test_the_bound_holds_under_large_random_updates
+    tests/equilibrium/test_bounded_map.py::test_the_bound_holds_under_large_random_updates
     tests/models/test_conv.py::test_down_is_the_adjoint_of_up
 3   Gradients that are right at the start and wrong after training.
     tests/equilibrium/test_layered_gradients.py::test_every_parameter_s_gradient_is_right_and_the_error_falls_with_the_square_of_beta
@@ -24,11 +24,11 @@
 7   The bound left out of the gradient, or with a kink at the cap.
     tests/models/test_conv_pitfalls.py::test_the_gradient_of_the_whole_network_goes_through_the_bound
     tests/models/test_conv_pitfalls.py::test_there_is_no_kink_at_the_cap
-    tests/models/test_bounded_map.py::test_the_gradient_through_the_bound_is_the_finite_difference
+    tests/equilibrium/test_bounded_map.py::test_the_gradient_through_the_bound_is_the_finite_difference
 8   Power vectors that move while a phase is running, or that a checkpoint forgets.
     tests/models/test_conv_pitfalls.py::test_weights_stand_still_within_a_phase_and_follow_an_update
-    tests/models/test_bounded_map.py::test_reading_has_no_side_effect_and_an_update_moves_the_block
-    tests/models/test_bounded_map.py::test_a_checkpoint_holds_the_block
+    tests/equilibrium/test_bounded_map.py::test_reading_has_no_side_effect_and_an_update_moves_the_block
+    tests/equilibrium/test_bounded_map.py::test_a_checkpoint_holds_the_block
 9   Groups in the wrong order: the readout lags one sweep behind.
     tests/models/test_conv_pitfalls.py::test_the_first_sweep_already_moves_the_readout
     tests/models/test_conv.py::test_the_order_of_a_sweep_ends_at_the_readout
@@ -57,16 +57,15 @@ import torch
 from torch import Tensor
 
 from eqprop_lab import ConvEqProp, build_dataset, estimate_gradients, relax
-from eqprop_lab.equilibrium import phases, spectral_tools
-from eqprop_lab.equilibrium.check import exact_gradients
+from eqprop_lab.equilibrium import linear_maps, norms, phases
+from eqprop_lab.equilibrium.bounded_map import MARGIN, BoundedMap
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 from eqprop_lab.equilibrium.gradients import Gradients
 from eqprop_lab.equilibrium.jacobian import force_vjp
+from eqprop_lab.equilibrium.linear_maps import ConvMap, LinearMap
+from eqprop_lab.equilibrium.norms import conv_bound, flattened_norm, operator_norm
 from eqprop_lab.equilibrium.sigma_vector import bounded_weights, fingerprint, follow_updates
-from eqprop_lab.equilibrium.spectral_tools import conv_bound, flattened_norm, operator_norm
-from eqprop_lab.models import linear_maps
-from eqprop_lab.models.base import EquilibriumModel, State
-from eqprop_lab.models.bounded_map import MARGIN, BoundedMap
-from eqprop_lab.models.linear_maps import ConvMap, LinearMap
+from eqprop_lab.instruments.gradient_check import exact_gradients
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = build_dataset("digits").train
@@ -164,7 +163,7 @@ def test_a_peak_between_two_frequencies_is_covered_by_the_slack_only(
     assert long == pytest.approx(taps, rel=5e-3)
     assert long < taps <= conv_bound(weight, stride, frequencies=grid)
     blunt = SimpleNamespace(**{name: getattr(math, name) for name in ("ceil", "sqrt", "pi")}, cos=lambda angle: 1.0)
-    monkeypatch.setattr(spectral_tools, "math", blunt)
+    monkeypatch.setattr(norms, "math", blunt)
     assert conv_bound(weight, stride, frequencies=grid) < long
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab import ConvEqProp, EquilibriumModel, LoopedMLP, estimate_gradients
+from eqprop_lab.equilibrium.bounded_map import BoundedMap
 from eqprop_lab.equilibrium.sigma_vector import Bounds, bounded_weights, follow_updates, tracked
 from eqprop_lab.equilibrium.spectral import BoundedNorm
 from eqprop_lab.models import DeepEqProp
-from eqprop_lab.models.bounded_map import BoundedMap
 from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.training.soundness import check_parameters_fit
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab import ConvEqProp, EqPropTrainer, EquilibriumModel, LoopedMLP, relax
+from eqprop_lab.equilibrium.view import ModelView
 from eqprop_lab.models import DeepEqProp
 from eqprop_lab.models.single_state import SingleStateConv
-from eqprop_lab.models.view import ModelView
 
 X = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(4) % 3

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eqprop_lab import BackpropMLP, LoopedMLP, relax
-from eqprop_lab.models.base import EquilibriumModel
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 
 
 def count(model: torch.nn.Module) -> int:

@@ -8,9 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from eqprop_lab import EqPropTrainer, build_dataset, check_model, estimate_gradients, model_registry, relax
-from eqprop_lab.equilibrium.spectral_tools import conv_norm
-from eqprop_lab.models import linear_maps
+from eqprop_lab import (
+    EqPropTrainer,
+    build_dataset,
+    check_model,
+    estimate_gradients,
+    model_registry,
+    relax,
+)
+from eqprop_lab.equilibrium import linear_maps
+from eqprop_lab.equilibrium.norms import conv_norm
 from eqprop_lab.models.single_state import SingleStateConv, SymmetricConvMap, symmetric_kernel
 
 DATA = build_dataset("digits")

@@ -19,16 +19,25 @@ from PIL import Image
 
 from eqprop_lab import ConvEqProp, LoopedMLP, build_dataset
 from eqprop_lab.notebook import TrainingCockpit
+from eqprop_lab.notebook.explorers.convergence import RelaxationExplorer
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 from eqprop_lab.notebook.explorers.energy_landscape import EnergyLandscape
 from eqprop_lab.notebook.explorers.gamma_and_rho import GammaAndRho
 from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
-from eqprop_lab.notebook.explorers.relaxation import RelaxationExplorer
 from eqprop_lab.notebook.explorers.stability_map import StabilityMap
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
 from eqprop_lab.notebook.picture import LivePicture
-from eqprop_lab.notebook.style import NEUTRAL, PALETTE, SIGNED, apply_style, encode_png, fading, fit_png, new_figure
+from eqprop_lab.notebook.style import (
+    NEUTRAL,
+    PALETTE,
+    SIGNED,
+    apply_style,
+    encode_png,
+    fading,
+    fit_png,
+    new_figure,
+)
 
 WHITE, DARK = (255, 255, 255), (0x11, 0x11, 0x11)
 """JupyterLab's two pages, `--jp-layout-color0` of its light and its dark theme."""

@@ -22,7 +22,13 @@ from eqprop_lab.notebook.explorers.activity_film import (
     VIEWS,
     relax_phases,
 )
-from eqprop_lab.notebook.explorers.gamma_and_rho import GammaAndRho, digits, feedback_shares, measure, random_network
+from eqprop_lab.notebook.explorers.gamma_and_rho import (
+    GammaAndRho,
+    digits,
+    feedback_shares,
+    measure,
+    random_network,
+)
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 
 NUMBER_OF_IMAGES = 6

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from eqprop_lab import relax
+from eqprop_lab.notebook.explorers.convergence import RelaxationExplorer, network_of_norm
 from eqprop_lab.notebook.explorers.energy_landscape import (
     EnergyLandscape,
     energy_surface,
     stable_states,
     two_unit_network,
 )
-from eqprop_lab.notebook.explorers.relaxation import RelaxationExplorer, network_of_norm
 
 
 @pytest.fixture(scope="module")

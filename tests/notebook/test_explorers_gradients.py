@@ -11,7 +11,7 @@ import torch
 
 from eqprop_lab import build_dataset, relax
 from eqprop_lab.equilibrium.gradients import NUDGED, Settings
-from eqprop_lab.equilibrium.validity import Validity, check_nudge
+from eqprop_lab.instruments.validity import Validity, check_nudge
 from eqprop_lab.notebook.explorers import gradient_compass
 from eqprop_lab.notebook.explorers.gradient_compass import (
     ESTIMATORS,

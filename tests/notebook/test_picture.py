@@ -7,7 +7,13 @@ from typing import Any
 import ipywidgets as widgets
 import pytest
 
-from eqprop_lab.notebook.picture import LivePicture, alert_html, image_html, safe_message, title_html
+from eqprop_lab.notebook.picture import (
+    LivePicture,
+    alert_html,
+    image_html,
+    safe_message,
+    title_html,
+)
 from eqprop_lab.notebook.style import encode_png, new_figure
 
 Outputs = list[tuple[dict[str, Any], dict[str, Any]]]

@@ -9,7 +9,13 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from eqprop_lab.regression.clean import CleanError, absolute_paths, committed_copy, plain_paths, source_hash
+from eqprop_lab.regression.clean import (
+    CleanError,
+    absolute_paths,
+    committed_copy,
+    plain_paths,
+    source_hash,
+)
 from eqprop_lab.regression.outputs import METRICS_MIME, PROVENANCE_MIME, WIDGET_VIEW_MIME
 from tests.regression.tiny import code, notebook
 

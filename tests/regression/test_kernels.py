@@ -12,15 +12,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from eqprop_lab.regression import execute, worker
-from eqprop_lab.regression.anatomy_outputs import errors, metadata, stored, text
-from eqprop_lab.regression.anatomy_view import View
+from eqprop_lab.regression import execute, one_notebook
 from eqprop_lab.regression.execute import Job, Running, execute_all, kernel_count
 from eqprop_lab.regression.parameters import ParameterError
 from eqprop_lab.regression.report import NotebookResult
 from eqprop_lab.regression.runner import run_notebooks
 from tests.regression.tiny import notebook, notebooks_of, options, project, recording
 from tests.waiting import PATIENCE, until
+from tools.anatomy.outputs import errors, metadata, stored, text
+from tools.anatomy.view import View
 
 pytestmark = pytest.mark.kernel
 
@@ -177,18 +177,18 @@ def test_the_worker_carries_a_job_and_reports_errors(tmp_path: Path, monkeypatch
         "cwd": str(root),
         "limit": PATIENCE,
         "output_limit": 10**6,
-        "hook": str(Path(worker.__file__).with_name("thread_hook.py")),
+        "hook": str(Path(one_notebook.__file__).with_name("thread_hook.py")),
         "progress": str(tmp_path / "progress"),
         "result": str(tmp_path / "result"),
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
     try:
-        assert worker.main(str(tmp_path / "job.json")) == 0
+        assert one_notebook.main(str(tmp_path / "job.json")) == 0
         assert json.loads((tmp_path / "result").read_text())["error"] is None
         executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
         assert executed.cells[-1].outputs[0].text == "0.25\n"
         (tmp_path / "job.json").write_text(json.dumps(job | {"input": str(tmp_path / "absent.ipynb")}))
-        assert worker.main(str(tmp_path / "job.json")) == 0
+        assert one_notebook.main(str(tmp_path / "job.json")) == 0
         assert "No such file" in json.loads((tmp_path / "result").read_text())["error"]
     finally:
         signal.signal(signal.SIGTERM, handler)

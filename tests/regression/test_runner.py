@@ -18,7 +18,7 @@ from eqprop_lab.regression import runner
 from eqprop_lab.regression import swap as swapping
 from eqprop_lab.regression.baseline import BaselineError
 from eqprop_lab.regression.execute import Execution, Job
-from eqprop_lab.regression.files import FolderError
+from eqprop_lab.regression.folders import FolderError
 from eqprop_lab.regression.outputs import METRICS_MIME, PROVENANCE_MIME
 from eqprop_lab.regression.parameters import ParameterError
 from eqprop_lab.regression.report import NotebookResult

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from eqprop_lab import BackpropMLP, ConvEqProp, EqPropTrainer, EquilibriumBlock, LoopedMLP, check_gradient
+from eqprop_lab import (
+    BackpropMLP,
+    ConvEqProp,
+    EqPropTrainer,
+    EquilibriumBlock,
+    LoopedMLP,
+    check_gradient,
+)
 from eqprop_lab import estimate_gradients as estimate
 from eqprop_lab.training import BatchError
 

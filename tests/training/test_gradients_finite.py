@@ -15,7 +15,7 @@ from eqprop_lab.equilibrium.gradients import ESTIMATORS
 from eqprop_lab.training import BatchError
 from eqprop_lab.training import trainer as trainer_module
 from eqprop_lab.training.checkpoint import capture
-from eqprop_lab.training.guard import check_step
+from eqprop_lab.training.finite import check_step
 
 X, Y = torch.rand(8, 64, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 4
 

@@ -14,7 +14,14 @@ import pytest
 
 from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, build_dataset
 from eqprop_lab.datasets import Split
-from eqprop_lab.training.loggers import CSVLogger, JSONLogger, Logger, TensorBoardLogger, WandbLogger, numbers
+from eqprop_lab.training.loggers import (
+    CSVLogger,
+    JSONLogger,
+    Logger,
+    TensorBoardLogger,
+    WandbLogger,
+    numbers,
+)
 
 DATA = build_dataset("digits")
 SMALL = Split(DATA.train.x[:60], DATA.train.y[:60])

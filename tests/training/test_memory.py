@@ -14,11 +14,11 @@ from eqprop_lab import EqPropTrainer, LoopedMLP, StopTraining, build_dataset
 from eqprop_lab.commands import evaluate
 from eqprop_lab.commands import train as train_command
 from eqprop_lab.datasets import Split
+from eqprop_lab.experiments.comparing import rerun
+from eqprop_lab.experiments.runs import Run, RunError, RunStore, fingerprint
 from eqprop_lab.training import CheckpointError, EarlyStopping, ModelCheckpoint
 from eqprop_lab.training.checkpoint import read
-from eqprop_lab.training.comparing import rerun
 from eqprop_lab.training.loggers import CSVLogger, JSONLogger
-from eqprop_lab.training.runs import Run, RunError, RunStore, fingerprint
 
 DATA = build_dataset("digits")
 SMALL = Split(DATA.train.x[:120], DATA.train.y[:120])
@@ -266,7 +266,7 @@ CONFIG: dict[str, Any] = {
 
 
 def test_the_command_line_scores_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from eqprop_lab.experiment_config import parse_config, train_from_config
+    from eqprop_lab.experiments.config import parse_config, train_from_config
 
     path, runs = tmp_path / "c.yaml", tmp_path / "runs"
     path.write_text(yaml.safe_dump(CONFIG))

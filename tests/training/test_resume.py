@@ -23,10 +23,17 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from eqprop_lab import Augmentation, ConvEqProp, EqPropTrainer, LoopedMLP, StopTraining, build_dataset
+from eqprop_lab import (
+    Augmentation,
+    ConvEqProp,
+    EqPropTrainer,
+    LoopedMLP,
+    StopTraining,
+    build_dataset,
+)
 from eqprop_lab.datasets import Split
+from eqprop_lab.experiments.runs import fingerprint
 from eqprop_lab.training import CheckpointError
-from eqprop_lab.training.runs import fingerprint
 from eqprop_lab.training.sources import facts, generators, set_states, states
 
 DATA = build_dataset("digits").train

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.contract import State
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.relaxation import movement, settle
-from eqprop_lab.models.base import State
 from eqprop_lab.models.layered import LayeredModel
 
 FREE_SWEEPS, NUDGED_SWEEPS = 10, 10

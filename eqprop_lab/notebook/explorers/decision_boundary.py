@@ -28,7 +28,7 @@ from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.panels import line, margins, ticks_below, titled
+from eqprop_lab.notebook.moving_axes import line, margins, ticks_below, titled
 from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE, fading, outlined
 
 Array = NDArray[np.float32]

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from eqprop_lab.equilibrium.probes import energy_curve, increases
 from eqprop_lab.equilibrium.relaxation import relax
+from eqprop_lab.instruments.probes import energy_curve, increases
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.panels import limit, line, margins, round_limits, ticks_below, titled
+from eqprop_lab.notebook.moving_axes import limit, line, margins, round_limits, ticks_below, titled
 from eqprop_lab.notebook.style import INK, PALETTE
 
 EDGE = 0.995

@@ -21,13 +21,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eqprop_lab.datasets import build_dataset
-from eqprop_lab.equilibrium.probes import measured_rate
+from eqprop_lab.equilibrium.contract import State
 from eqprop_lab.equilibrium.relaxation import SETTLED, movement, relax
-from eqprop_lab.models.base import State
+from eqprop_lab.instruments.probes import measured_rate
 from eqprop_lab.models.conv import ConvEqProp
 from eqprop_lab.notebook.controls import Control, Slider, Toggle
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.panels import decades, limit, line, margins, round_limits, titled
+from eqprop_lab.notebook.moving_axes import decades, limit, line, margins, round_limits, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
 CHANNELS, DIGITS, SWEEPS, DEEPEST = 8, 8, 30, 4

@@ -22,11 +22,11 @@ from torch import Tensor
 from eqprop_lab.datasets import build_dataset
 from eqprop_lab.equilibrium.gradients import NUDGED, Gradients, Settings, estimate
 from eqprop_lab.equilibrium.spectral import exact_norm, symmetric_part
-from eqprop_lab.equilibrium.validity import Validity, check_nudge
+from eqprop_lab.instruments.validity import Validity, check_nudge
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.panels import decades, line, margins, titled
+from eqprop_lab.notebook.moving_axes import decades, line, margins, titled
 from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE
 from eqprop_lab.training.trainer import EqPropTrainer
 

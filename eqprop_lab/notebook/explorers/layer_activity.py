@@ -32,7 +32,7 @@ from eqprop_lab.notebook.explorers.activity_film import (
     relax_phases,
     rms,
 )
-from eqprop_lab.notebook.panels import decades, line, margins, titled
+from eqprop_lab.notebook.moving_axes import decades, line, margins, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE, SIGNED, outlined
 
 STRIP, BARS = 8, 10

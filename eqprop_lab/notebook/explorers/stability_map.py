@@ -18,13 +18,13 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from eqprop_lab.datasets import build_dataset
-from eqprop_lab.equilibrium.probes import distances, local_spectral_radius
 from eqprop_lab.equilibrium.relaxation import relax
+from eqprop_lab.instruments.probes import distances, local_spectral_radius
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.explorers.relaxation import HIDDEN, network_of_norm
-from eqprop_lab.notebook.panels import decades, line, margins, ticks_below, titled
+from eqprop_lab.notebook.explorers.convergence import HIDDEN, network_of_norm
+from eqprop_lab.notebook.moving_axes import decades, line, margins, ticks_below, titled
 from eqprop_lab.notebook.style import AMOUNT, NEUTRAL, PALETTE, outlined
 
 STEPS, WATCHED, TOLERANCE = 200, 60, 1e-3

@@ -21,7 +21,7 @@ from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.panels import limit, line, margins, round_limits, ticks_below, titled
+from eqprop_lab.notebook.moving_axes import limit, line, margins, round_limits, ticks_below, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE, SIGNED
 from eqprop_lab.training.trainer import EqPropTrainer
 

@@ -1,0 +1,232 @@
+"""`python -m eqprop_lab doctor`: is this environment fit for the notebooks, and if not, what is to be done?
+
+`doctor_lines()` is the part notebook 00 shows: the same on every sound machine, without paths, plus every problem.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from eqprop_lab.datasets import VISION, data_dir
+from eqprop_lab.datasets.vision_compat import import_torchvision, shim_in_use
+
+PYTHON_NEEDED = (3, 11)
+# torchvision 0.(n + 15) is the release that goes with torch 2.n.
+VISION_OFFSET = 15
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding: status "ok", "note" (something optional is absent) or "problem"; `advice` says what to do.
+
+    `local` rows differ from machine to machine (device, cores, folders) and stay out of committed notebooks.
+    """
+
+    name: str
+    found: str
+    status: str = "ok"
+    advice: str = ""
+    local: bool = False
+
+
+def python_row(version: tuple[int, int]) -> Row:
+    """The Python version against the oldest one that is supported."""
+    needed = ".".join(map(str, PYTHON_NEEDED))
+    if version < PYTHON_NEEDED:
+        return Row("python", platform.python_version(), "problem", f"install Python {needed} or newer")
+    return Row("python", platform.python_version())
+
+
+def package_rows(requirements: Sequence[str]) -> Iterator[Row]:
+    """Installed versions against requirement lines as a distribution's metadata states them.
+
+    A missing package is a problem for the core and the extra `lab`; for `test` it is a note; other extras are optional.
+    """
+    for line in requirements:
+        requirement = Requirement(line)
+        extra = re.search(r"extra\s*==\s*[\"'](\w+)", line)
+        group = extra.group(1) if extra else "core"
+        if group not in ("core", "lab", "test"):
+            continue
+        if requirement.marker and not requirement.marker.evaluate({"extra": group}):
+            continue
+        wanted = f"{requirement.name}{requirement.specifier}"
+        try:
+            # Without the local tag ("+cpu"): which build it is says the row of the pair.
+            found = Version(metadata.version(requirement.name)).public
+        except metadata.PackageNotFoundError:
+            status = "note" if group == "test" else "problem"
+            yield Row(requirement.name, "not installed", status, f"{wanted} is in the extra '{group}'")
+            continue
+        if requirement.specifier.contains(found, prereleases=True):
+            yield Row(requirement.name, found)
+        else:
+            yield Row(requirement.name, found, "problem", f"{wanted} is needed")
+
+
+def vision_row(torch_version: str, vision_version: str, shim: bool) -> Row:
+    """Do torch and torchvision belong together, and is the import shim at work?"""
+    found = f"{vision_version} beside torch {torch_version}, import shim {'in use' if shim else 'not needed'}"
+    torch_minor, vision_minor = Version(torch_version).minor, Version(vision_version).minor
+    if vision_minor != torch_minor + VISION_OFFSET:
+        right = f"torchvision 0.{torch_minor + VISION_OFFSET} goes with torch {Version(torch_version).public}"
+        return Row("torchvision pair", found, "problem", right)
+    return Row("torchvision pair", found, local=True)
+
+
+def cuda_row() -> Row:
+    """What torch finds; no GPU is a note, every notebook runs on a CPU."""
+    if torch.cuda.is_available():
+        return Row("CUDA", f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}", local=True)
+    built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build of torch"
+    return Row("CUDA", f"no device ({built})", "note", "the notebooks run on the CPU", local=True)
+
+
+def load_cupy() -> ModuleType | None:
+    """The cupy module, or None where it is not installed or its libraries do not load."""
+    try:
+        return importlib.import_module("cupy")
+    except ImportError:
+        return None
+
+
+def cupy_rows(cupy: ModuleType | None, torch_cuda: str | None) -> Iterator[Row]:
+    """Probe a device through CuPy (an import proves nothing) and compare the CUDA majors of CuPy and torch."""
+    packages = sorted({d.name for d in metadata.distributions() if d.name and d.name.startswith("cupy-cuda")})
+    if len(packages) > 1:
+        advice = "uninstall all of them, then install one"
+        yield Row("CuPy packages", ", ".join(packages), "problem", advice, local=True)
+    if cupy is None:
+        status = "problem" if packages else "note"
+        found = f"{packages[0]} does not load" if packages else "not installed"
+        yield Row("CuPy", found, status, "optional: the extra 'gpu' or 'gpu13'", local=True)
+        return
+    major = int(cupy.cuda.runtime.runtimeGetVersion()) // 1000
+    try:
+        devices = int(cupy.cuda.runtime.getDeviceCount())
+        float(cupy.ones(2).sum())
+        yield Row("CuPy", f"{cupy.__version__}, CUDA {major}, devices: {devices}", local=True)
+    except Exception as error:
+        # CuPy raises classes of its own for a missing driver, device or compiler library; each is shown.
+        yield Row("CuPy", f"no device: {str(error).splitlines()[0]}", "note", "the kernel uses NumPy", local=True)
+    if torch_cuda and int(torch_cuda.split(".")[0]) != major:
+        found = f"CuPy {major}, torch {torch_cuda.split('.')[0]}"
+        yield Row("CUDA majors", found, "problem", "choose the extra that fits torch", local=True)
+
+
+def thread_row() -> Row:
+    """Threads of torch and cores of the machine."""
+    found = f"torch {torch.get_num_threads()}, cores {os.cpu_count()}, OMP {os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    return Row("threads", found, local=True)
+
+
+def data_rows(folder: Path) -> Iterator[Row]:
+    """The folder of downloaded sets and which of them are there; `digits` comes with scikit-learn."""
+    yield Row("data folder", str(folder), local=True)
+    present = [name for name, entry in VISION.items() if (folder / entry.file).exists()]
+    absent = [name for name in VISION if name not in present]
+    yield Row("data sets", ", ".join(["digits", "two_moons", "xor", *present]), local=bool(present))
+    if absent:
+        yield Row("data sets absent", ", ".join(absent), "note", "see data/README.md", local=True)
+
+
+def kernel_row() -> Row:
+    """Does the kernel named python3 run this Python? An old kernel of the user may stand in front of it."""
+    try:
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    except ImportError:
+        return Row("kernel python3", "jupyter_client is not installed", "problem", "install the extra 'lab'")
+    try:
+        command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        return Row("kernel python3", "not installed", "problem", "install the extra 'lab' (ipykernel)")
+    same = Path(command).name == command or Path(command).absolute() == Path(sys.executable).absolute()
+    if not same:
+        advice = "remove that kernel: jupyter kernelspec remove python3"
+        return Row("kernel python3", f"another Python: {command}", "problem", advice, local=True)
+    return Row("kernel python3", "this environment")
+
+
+def browser_row() -> Row:
+    """A Chromium for the browser tests; without one they are skipped."""
+    caches = [os.environ.get("PLAYWRIGHT_BROWSERS_PATH"), "~/.cache/ms-playwright", "~/Library/Caches/ms-playwright"]
+    found = any(any(Path(cache).expanduser().glob("chromium*")) for cache in caches if cache)
+    installed = found or any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    if installed:
+        return Row("Chromium", "found", local=True)
+    return Row("Chromium", "not found", "note", "playwright install chromium; the browser tests skip", local=True)
+
+
+def folder_rows(folders: Sequence[Path]) -> Iterator[Row]:
+    """Can the folders be written? The nearest existing one is tried where a folder is not there yet."""
+    for folder in folders:
+        place = next((p for p in (folder, *folder.absolute().parents) if p.is_dir()), folder)
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            reason = f"not writable: {error.strerror or error}"
+            yield Row(f"folder {folder.name}", reason, "problem", "give yourself the right to write", local=True)
+        else:
+            yield Row(f"folder {folder.name}", "writable", local=True)
+
+
+def environment_report() -> list[Row]:
+    """Every finding about this environment, in a fixed order. Nothing is downloaded or changed."""
+    try:
+        requirements = metadata.requires("eqprop_lab") or []
+        own = [Row("eqprop_lab", metadata.version("eqprop_lab"))]
+    except metadata.PackageNotFoundError:
+        requirements, own = [], [Row("eqprop_lab", "not installed", "problem", "pip install -e '.[lab]'")]
+    vision = import_torchvision()
+    here = Path.cwd()
+    return [
+        python_row(sys.version_info[:2]),
+        *own,
+        *package_rows(requirements),
+        vision_row(torch.__version__, vision.__version__, shim_in_use()),
+        kernel_row(),
+        cuda_row(),
+        *cupy_rows(load_cupy(), torch.version.cuda),
+        thread_row(),
+        *data_rows(data_dir()),
+        browser_row(),
+        *folder_rows([here / "runs", here / "figures", data_dir()]),
+    ]
+
+
+def doctor_lines(rows: Sequence[Row] | None = None, machine: bool = False) -> list[str]:
+    """The report as lines. Without `machine`: only what is the same on every sound machine, and all problems."""
+    rows = environment_report() if rows is None else rows
+    shown = [row for row in rows if machine or not row.local or row.status == "problem"]
+    width = max((len(row.name) for row in shown), default=0)
+    lines = [
+        f"{row.status:<7}  {row.name:<{width}}  {row.found}" + (f"  ({row.advice})" if row.advice else "")
+        for row in shown
+    ]
+    problems = sum(row.status == "problem" for row in rows)
+    return [*lines, f"{problems} problems" if problems else "everything needed is here"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the table; 1 when there is a problem."""
+    argparse.ArgumentParser(prog="python -m eqprop_lab doctor").parse_args(argv)
+    rows = environment_report()
+    print("\n".join(doctor_lines(rows, machine=True)))
+    return 1 if any(row.status == "problem" for row in rows) else 0

@@ -1,0 +1,186 @@
+"""`python -m eqprop_lab verify`: six checks that fail when what they are named after is broken.
+
+Each check returns (ok, line). The predecessor's script had the same six names and passed while printing that its
+norm was above 1; here the norm, the gradient and the learning are what decides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import eqprop_lab
+from eqprop_lab.acceleration import check_cupy_available
+from eqprop_lab.datasets import build_dataset
+from eqprop_lab.devices import get_optimal_backend
+from eqprop_lab.equilibrium.gradients import estimate_gradients
+from eqprop_lab.experiments import presets
+from eqprop_lab.models import BackpropMLP, LoopedMLP
+from eqprop_lab.training import EqPropTrainer
+from eqprop_lab.utils import count_parameters
+
+Result = tuple[bool, str]
+# Rooms that need nothing but the package's own dependencies.
+ROOMS = ("equilibrium", "models", "training")
+OPTIONAL = ("cupy", "onnx", "onnxruntime", "tensorboard", "wandb", "datasets", "ipywidgets", "papermill")
+PARAMETERS = 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10
+GRADIENT_ERROR = 5e-3
+
+
+def check_imports() -> Result:
+    """Every public name exists and every module of the core rooms imports."""
+    missing = [name for name in eqprop_lab.__all__ if not hasattr(eqprop_lab, name)]
+    failed = []
+    modules = [name for room in ROOMS for name in _modules(f"eqprop_lab.{room}")]
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            failed.append(f"{name} ({type(error).__name__}: {error})")
+    if missing or failed:
+        return False, f"missing names: {', '.join(missing) or 'none'}; modules that fail: {', '.join(failed) or 'none'}"
+    return True, f"{len(eqprop_lab.__all__)} public names, {len(modules)} modules"
+
+
+def _modules(room: str) -> list[str]:
+    folder = importlib.import_module(room).__path__
+    return [room, *(f"{room}.{info.name}" for info in pkgutil.iter_modules(folder))]
+
+
+def check_models() -> Result:
+    """784-256-10: the parameter count of both models, and finite logits of the right shape."""
+    counts, finite = {}, True
+    for model in (LoopedMLP(784, 256, 10, seed=0), BackpropMLP(784, 256, 10, seed=0)):
+        counts[type(model).__name__] = count_parameters(model)
+        with torch.no_grad():
+            logits = model(torch.rand(3, 1, 28, 28))
+        finite &= logits.shape == (3, 10) and bool(torch.isfinite(logits).all())
+    line = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    ok = finite and all(count == PARAMETERS for count in counts.values())
+    return ok, f"{line} parameters (expected {PARAMETERS:,}), logits {'sound' if finite else 'NOT finite or misshapen'}"
+
+
+def _batches() -> list[tuple[Tensor, Tensor]]:
+    return list(build_dataset("digits").train.batches(64, shuffle=True, seed=0))
+
+
+def _norm(model: LoopedMLP) -> float:
+    # Not through the package: a broken certificate must not vouch for itself.
+    return float(np.linalg.svd(model.W_rec.weight.detach().double().numpy(), compute_uv=False)[0])
+
+
+def check_spectral_norm() -> Result:
+    """||W_rec|| by NumPy's SVD, strictly below rho before and after a training that pushes it up."""
+    model = LoopedMLP(64, 64, 10, rho=0.9, seed=0)
+    before = _norm(model)
+    EqPropTrainer(model, lr=0.03, progress=False).fit(_batches(), epochs=2)
+    after, certificate = _norm(model), model.contraction_bound()
+    ok = before < model.rho and after < model.rho and abs(certificate - after) < 1e-4
+    return ok, f"||W_rec|| {before:.4f} -> {after:.4f}, cap {model.rho}, certificate {certificate:.4f}"
+
+
+def reference_gradients(model: LoopedMLP, x: Tensor, y: Tensor, steps: int = 200) -> dict[str, Tensor]:
+    """Autograd through `steps` plain steps h <- tanh(W_rec h + u), written out; the model's own parameters, mean
+    cross-entropy."""
+    weight = model.W_rec.weight
+    drive = model.W_in(x.flatten(1)) + model.W_rec.bias
+    h = torch.zeros_like(drive)
+    for _ in range(steps):
+        h = torch.tanh(h @ weight.T + drive)
+    loss = torch.nn.functional.cross_entropy(model.W_out(h), y)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+
+
+def check_trainer() -> Result:
+    """The EqProp gradient against an independent reference in float64, then a loss that falls, on unseen digits too."""
+    model = LoopedMLP(64, 32, 10, seed=0).double()
+    x, y = _batches()[0]
+    estimate = estimate_gradients(model, x.double(), y, "centered", beta=0.03, free_steps=200, nudged_steps=200)
+    reference = reference_gradients(model, x.double(), y)
+    error = max(float((estimate[k] - g).norm() / g.norm()) for k, g in reference.items())
+    trainer = EqPropTrainer(LoopedMLP(64, 64, 10, seed=0), lr=3e-3, progress=False)
+    held = build_dataset("digits").validation.batches(180)
+    first = trainer.evaluate(held)
+    history = trainer.fit(_batches(), epochs=3)
+    last = trainer.evaluate(held)
+    ok = error < GRADIENT_ERROR and last["loss"] < 0.5 * first["loss"] and last["accuracy"] > 0.8
+    return ok, (
+        f"gradient error {error:.1e} (limit {GRADIENT_ERROR:.0e}), train loss {history['train_loss'][-1]:.3f}, "
+        f"validation loss {first['loss']:.3f} -> {last['loss']:.3f}, accuracy {last['accuracy']:.3f}"
+    )
+
+
+def check_presets() -> Result:
+    """Every constructible preset has the size it names, overrides override, unknown ones are refused."""
+    wrong, names = [], presets.list_presets(constructible=True)
+    for name in names:
+        model, wanted = presets.create_model_preset(name), presets.get_model_config(name)
+        wrong += [f"{name}.{key}" for key, value in wanted.items() if getattr(model, key, value) != value]
+    wider = count_parameters(presets.create_model_preset("mnist_small", hidden_dim=96))
+    if wider != count_parameters(LoopedMLP(784, 96, 10)):
+        wrong.append("the override hidden_dim=96")
+    try:
+        presets.create_model_preset("mnist_small", hiden_dim=96)
+        wrong.append("an unknown override, which was accepted")
+    except ValueError:
+        pass  # as it must be
+    later = [name for name in presets.list_presets() if name not in names]
+    if wrong or len(names) < 4:
+        return False, f"wrong: {', '.join(wrong) or 'presets are missing'} ({len(names)} construct)"
+    return True, f"{', '.join(names)} construct and override; with later models: {', '.join(later) or 'none'}"
+
+
+def check_optional() -> Result:
+    """Optional packages are absent or work; one that is installed and does not import is a failure."""
+    present, broken = [], []
+    for name in OPTIONAL:
+        if importlib.util.find_spec(name) is None:
+            continue
+        try:
+            importlib.import_module(name)
+            present.append(name)
+        except Exception as error:
+            broken.append(f"{name} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})")
+    line = f"backend {get_optimal_backend()}; {check_cupy_available()[1]}; present: {', '.join(present) or 'none'}"
+    return not broken, line + (f"; installed but broken: {', '.join(broken)}" if broken else "")
+
+
+CHECKS: dict[str, Callable[[], Result]] = {
+    "imports": check_imports,
+    "model creation": check_models,
+    "spectral norm": check_spectral_norm,
+    "trainer": check_trainer,
+    "presets": check_presets,
+    "optional features": check_optional,
+}
+
+
+def run_checks() -> list[tuple[str, bool, str]]:
+    """(name, ok, line) of every check; one that raises has failed, and the line says with what."""
+    results = []
+    for name, check in CHECKS.items():
+        try:
+            ok, line = check()
+        except Exception as error:
+            ok, line = False, f"{type(error).__name__}: {error}"
+        results.append((name, ok, line))
+    return results
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print one line a check; 1 when one fails."""
+    argparse.ArgumentParser(prog="python -m eqprop_lab verify", description=__doc__).parse_args(argv)
+    results = run_checks()
+    for name, ok, line in results:
+        print(f"{'ok' if ok else 'FAILED':<7}{name:<18} {line}")
+    passed = sum(ok for _, ok, _ in results)
+    print(f"{passed} of {len(results)} checks passed")
+    return 0 if passed == len(results) else 1

@@ -1,0 +1,147 @@
+"""The torchvision sets: read from the data folder, downloaded there once, and every damage named by its file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eqprop_lab.datasets.splits import DataSet, DataUnavailable, Split, as_pixels
+from eqprop_lab.datasets.vision_compat import import_torchvision
+from eqprop_lab.validation import positive_int
+
+_DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class VisionSet:
+    """A torchvision set: its class, the file that shows it is there, its class names where torchvision has no plain
+    ones, and how its test part is asked for."""
+
+    cls: str
+    file: str
+    classes: tuple[str, ...] | None = None
+    by_split: bool = False
+
+
+_IDX = "raw/train-images-idx3-ubyte"
+VISION = {
+    "mnist": VisionSet("MNIST", f"MNIST/{_IDX}", _DIGITS),
+    "fashion_mnist": VisionSet("FashionMNIST", f"FashionMNIST/{_IDX}"),
+    "kmnist": VisionSet("KMNIST", f"KMNIST/{_IDX}"),
+    "svhn": VisionSet("SVHN", "train_32x32.mat", _DIGITS, by_split=True),
+    "cifar10": VisionSet("CIFAR10", "cifar-10-batches-py/data_batch_1"),
+    "cifar100": VisionSet("CIFAR100", "cifar-100-python/train"),
+}
+
+
+def data_dir() -> Path:
+    """Where downloaded sets live: $EQPROP_DATA_DIR, else `data/` of the checkout, else a cache folder of the user."""
+    chosen = os.environ.get("EQPROP_DATA_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    checkout = Path(__file__).resolve().parents[1]
+    return checkout / "data" if (checkout / "pyproject.toml").exists() else Path.home() / ".cache" / "eqprop_lab"
+
+
+def read_vision_set(
+    name: str, validation: int = 5000, limit: int | None = None, root: str | Path | None = None
+) -> DataSet:
+    """A set of the table VISION; the last `validation` images of its training part are held out.
+
+    Raises: TypeError, ValueError naming the argument; DataUnavailable naming the missing or damaged file.
+    """
+    held = positive_int("validation", validation)
+    kept = None if limit is None else positive_int("limit", limit)
+    entry, folder = VISION[name], Path(root).expanduser() if root is not None else data_dir()
+    train, test = (load(name, entry, folder, part) for part in (True, False))
+    classes = entry.classes or tuple(str(c) for c in train.classes)
+    (x, y), (test_x, test_y) = (_tensors(name, part, len(classes)) for part in (train, test))
+    last = len(y) - held
+    if last < 1:
+        raise ValueError(f"validation must leave training images: {name} has {len(y)}, got {held}")
+    end = last if kept is None else min(kept, last)
+    return DataSet(name, Split(x[:end], y[:end]), Split(x[last:], y[last:]), Split(test_x, test_y), classes)
+
+
+def load(name: str, entry: VisionSet, folder: Path, train: bool) -> Any:
+    """The training or test part as torchvision reads it, downloaded if it is not there. Raises DataUnavailable."""
+    import_torchvision()
+    from torchvision import datasets
+
+    part = {"split": "train" if train else "test"} if entry.by_split else {"train": train}
+    source = getattr(datasets, entry.cls)
+    try:
+        return source(str(folder), download=False, **part)
+    except (ImportError, MemoryError):
+        raise  # a matter of the installation (SVHN needs scipy) or of the machine, not of the files
+    except Exception as error:
+        # A damaged file shows as whatever its reader stumbles over: assertion, value, index and runtime errors.
+        found, first = error, next(_faults(source, folder), None)
+    if first is None or (first[1] == "damaged" and not _replaced(source)):
+        file = f"{first[0]} is damaged" if first else "a file cannot be read"
+        raise DataUnavailable(
+            f"data set {name!r}: {file} in the data folder ({folder}): {type(found).__name__} {found}. Remove it; the "
+            "next call downloads it anew."
+        ) from found
+    try:
+        return source(str(folder), download=True, **part)
+    except Exception as error:
+        file, state = next(_faults(source, folder), first)
+        raise DataUnavailable(
+            f"data set {name!r}: {file} is {state} in the data folder ({folder}) and the download failed ({error}). "
+            f"Either go online once, or put the files of torchvision's {entry.cls} there, or point EQPROP_DATA_DIR at "
+            "a folder that has them. build_dataset('digits') needs no files."
+        ) from error
+
+
+def _replaced(source: Any) -> bool:
+    """Does torchvision's download replace damaged files (sets with checksums), or only missing ones (idx files)?"""
+    return not hasattr(source, "resources")
+
+
+def _faults(source: Any, folder: Path) -> Iterator[tuple[str, str]]:
+    """(path relative to the folder, "missing" or "damaged") of the files that torchvision cannot use."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+    from torchvision.datasets.utils import check_integrity
+
+    if hasattr(source, "resources"):
+        for archive, _ in source.resources:
+            name = f"{source.__name__}/raw/{Path(archive).stem}"
+            if not (folder / name).is_file():
+                yield name, "missing"
+                continue
+            try:
+                read_sn3_pascalvincent_tensor(str(folder / name))
+            except Exception:
+                yield name, "damaged"
+        return
+    if hasattr(source, "split_list"):
+        files = {source.split_list[part][1]: source.split_list[part][2] for part in ("train", "test")}
+    else:
+        files = {f"{source.base_folder}/{name}": md5 for name, md5 in source.train_list + source.test_list}
+        files[f"{source.base_folder}/{source.meta['filename']}"] = source.meta["md5"]
+    for name, md5 in files.items():
+        if not check_integrity(folder / name, md5):
+            yield name, "damaged" if (folder / name).is_file() else "missing"
+
+
+def _tensors(name: str, source: Any, classes: int) -> tuple[Tensor, Tensor]:
+    """torchvision's array attributes -> x (N, C, H, W) float32 in [0, 1], y (N,) int64. Raises DataUnavailable."""
+    images = torch.as_tensor(source.data, device="cpu")
+    labels = torch.as_tensor(source.targets if hasattr(source, "targets") else source.labels, device="cpu").long()
+    if len(images) != len(labels) or not len(labels) or labels.min() < 0 or labels.max() >= classes:
+        raise DataUnavailable(
+            f"data set {name!r}: its files are damaged: {len(images)} images, {len(labels)} labels, which must be "
+            f"0 to {classes - 1}. Remove them; the next call downloads them anew."
+        )
+    if images.ndim == 3:
+        images = images.unsqueeze(1)
+    elif images.shape[-1] == 3:
+        images = images.permute(0, 3, 1, 2)
+    return as_pixels(images), labels

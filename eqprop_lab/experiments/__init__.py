@@ -1,0 +1,1 @@
+"""Whole experiments: presets, YAML files, stored runs and what is compared between them, shipped networks."""

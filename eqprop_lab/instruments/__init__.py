@@ -1,0 +1,1 @@
+"""What measures a model and changes nothing: gradients against references, norms, memory, relaxations."""

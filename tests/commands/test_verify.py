@@ -1,0 +1,132 @@
+"""The six checks pass here, and each of them fails when what it checks is broken."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from typing import Any
+
+import pytest
+import torch
+
+import eqprop_lab
+from eqprop_lab.commands import verify
+from eqprop_lab.equilibrium.spectral import BoundedNorm
+from eqprop_lab.experiments import presets
+from eqprop_lab.models import LoopedMLP
+from eqprop_lab.training import EqPropTrainer
+
+
+def test_all_six_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify.main([]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "6 of 6 checks passed" and len(printed) == 7
+    assert all(line.startswith("ok") for line in printed[:-1]) and "269,322" in printed[1]
+
+
+def test_a_missing_name_or_a_broken_module_fails_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eqprop_lab, "__all__", [*eqprop_lab.__all__, "NotThere"])
+    ok, line = verify.check_imports()
+    assert not ok and "NotThere" in line
+    monkeypatch.undo()
+    real = importlib.import_module
+
+    def broken(name: str) -> Any:
+        if name == "eqprop_lab.training.trainer":
+            raise SyntaxError("half a file")
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    ok, line = verify.check_imports()
+    assert not ok and "eqprop_lab.training.trainer (SyntaxError: half a file)" in line
+
+
+def test_another_parameter_count_or_wrong_logits_fail_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "LoopedMLP", lambda a, h, c, seed: LoopedMLP(a, h + 1, c, seed=seed))
+    ok, line = verify.check_models()
+    assert not ok and "LoopedMLP 270,631" in line
+    monkeypatch.undo()
+    monkeypatch.setattr(LoopedMLP, "readout", lambda self, state: self.W_out(state[0]) / 0)
+    ok, line = verify.check_models()
+    assert not ok and "NOT finite" in line
+
+
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")  # it does not settle: that is the fault
+def test_a_norm_above_the_cap_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unbounded(self: LoopedMLP, *arguments: Any, **named: Any) -> None:
+        real(self, *arguments, **{**named, "use_spectral_norm": False})
+
+    real = LoopedMLP.__init__
+    monkeypatch.setattr(LoopedMLP, "__init__", unbounded)
+    ok, line = verify.check_spectral_norm()
+    assert not ok and "cap 0.9" in line
+
+
+def test_a_certificate_that_flatters_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LoopedMLP, "contraction_bound", lambda self: 0.5)
+    ok, line = verify.check_spectral_norm()
+    assert not ok and "certificate 0.5000" in line
+
+
+def test_a_wrong_gradient_fails_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = BoundedNorm.pull_back
+    monkeypatch.setattr(BoundedNorm, "pull_back", lambda self, a, g: 1.01 * real(self, a, g))
+    ok, line = verify.check_trainer()
+    assert not ok and "gradient error 1.0e-02" in line
+
+
+def test_a_trainer_that_goes_uphill_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = EqPropTrainer.train_batch
+
+    def uphill(self: EqPropTrainer, x: torch.Tensor, y: torch.Tensor) -> Any:
+        before = copy.deepcopy(self.model.state_dict())
+        result = real(self, x, y)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(2 * before[name] - parameter)
+        return result
+
+    monkeypatch.setattr(EqPropTrainer, "train_batch", uphill)
+    ok, line = verify.check_trainer()
+    assert not ok and "validation loss 2." in line
+
+
+def test_overrides_without_effect_and_missing_presets_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = presets.create_model_preset
+    monkeypatch.setattr(presets, "create_model_preset", lambda name, **overrides: real(name))
+    ok, line = verify.check_presets()
+    assert not ok and "the override hidden_dim=96" in line and "an unknown override" in line
+    monkeypatch.undo()
+    monkeypatch.setattr(presets, "create_model_preset", lambda name, **o: real(name, **{"max_steps": 7, **o}))
+    ok, line = verify.check_presets()
+    assert not ok and "mnist_large.max_steps" in line
+    monkeypatch.undo()
+    monkeypatch.setattr(presets, "list_presets", lambda constructible=False: ["mnist_small"])
+    assert verify.check_presets() == (False, "wrong: presets are missing (1 construct)")
+
+
+def test_an_optional_package_that_is_installed_but_broken_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_find, real_import = importlib.util.find_spec, importlib.import_module
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True if name == "onnx" else real_find(name))
+
+    def broken(name: str) -> Any:
+        if name == "onnx":
+            raise RuntimeError("wrong protobuf\nmore")
+        return real_import(name)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    ok, line = verify.check_optional()
+    assert not ok and "installed but broken: onnx (RuntimeError: wrong protobuf)" in line
+
+
+def test_a_check_that_raises_is_a_failure_and_the_exit_status_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> verify.Result:
+        raise ArithmeticError("no arithmetic today")
+
+    monkeypatch.setattr(verify, "CHECKS", {"one": lambda: (True, "fine"), "two": broken})
+    assert verify.main([]) == 1
+    printed = capsys.readouterr().out
+    assert "FAILED two" in printed and "ArithmeticError: no arithmetic today" in printed
+    assert printed.splitlines()[-1] == "1 of 2 checks passed"

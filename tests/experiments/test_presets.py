@@ -1,0 +1,102 @@
+"""Presets construct with the sizes they name, overrides override, and facts agree with the data itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from eqprop_lab import (
+    LoopedMLP,
+    build_dataset,
+    create_model_preset,
+    get_dataset_info,
+    get_model_config,
+)
+from eqprop_lab.datasets import NAMES
+from eqprop_lab.experiments.presets import dataset_name, list_presets, preset_model
+from eqprop_lab.models.registry import model_registry
+from tests.datasets.test_datasets import write_mnist
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden", "steps"),
+    [("mnist_tiny", 64, 20), ("mnist_small", 128, 30), ("mnist_medium", 256, 30), ("mnist_large", 512, 40)],
+)
+def test_mnist_presets_construct_as_named(name: str, hidden: int, steps: int) -> None:
+    model = create_model_preset(name)
+    assert isinstance(model, LoopedMLP) and preset_model(name) == "LoopedMLP"
+    assert (model.hidden_dim, model.max_steps, model.W_rec.weight.shape) == (hidden, steps, (hidden, hidden))
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_overrides_really_override() -> None:
+    model = create_model_preset("mnist_small", hidden_dim=512, rho=0.5, seed=3)
+    assert isinstance(model, LoopedMLP)
+    assert model.W_in.weight.shape == (512, 784) and model.rho == 0.5 and model.max_steps == 30
+    assert torch.equal(model.W_in.weight, LoopedMLP(784, 512, 10, seed=3).W_in.weight)
+    assert create_model_preset("mnist_small").hidden_dim == 128  # the table is untouched
+
+
+def test_unknown_presets_and_overrides_name_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'hidden_dim'"):
+        create_model_preset("mnist_small", hiden_dim=512)
+    with pytest.raises(ValueError, match="did you mean 'mnist_small'"):
+        create_model_preset("mnist_smal")
+    with pytest.raises(ValueError, match="hidden_dim must be an integer >= 1, got 0"):
+        create_model_preset("mnist_small", hidden_dim=0)
+    with pytest.raises(ValueError, match="did you mean 'hidden_dim'"):
+        get_model_config("lm_tiny", hiden_dim=3)
+
+
+def test_ten_presets_are_listed_and_the_missing_models_are_named() -> None:
+    assert len(list_presets()) == 10 and list_presets(constructible=True)[0] == "mnist_tiny"
+    for name in set(list_presets()) - set(list_presets(constructible=True)):
+        with pytest.raises(ValueError, match=f"{preset_model(name)}, which is not part of this version.*mnist_large"):
+            create_model_preset(name)
+
+
+def test_a_preset_constructs_as_soon_as_its_model_is_registered() -> None:
+    missing = [name for name in list_presets() if preset_model(name) not in model_registry]
+    if not missing:
+        pytest.skip("every preset's model is part of this version")
+    params = get_model_config(missing[0])
+    model_registry.register(preset_model(missing[0]), lambda **given: torch.nn.Linear(len(given), 1))
+    try:
+        built = create_model_preset(missing[0], another=1)
+        assert isinstance(built, torch.nn.Linear) and built.in_features == len(params) + 1
+    finally:
+        model_registry.unregister(preset_model(missing[0]))
+
+
+def test_get_model_config_returns_constructor_arguments() -> None:
+    config = get_model_config("mnist_tiny", hidden_dim=32)
+    assert config == {"input_dim": 784, "hidden_dim": 32, "output_dim": 10, "max_steps": 20}
+    assert LoopedMLP(**config).hidden_dim == 32
+    config["hidden_dim"] = 1
+    assert get_model_config("mnist_tiny")["hidden_dim"] == 64
+
+
+@pytest.mark.parametrize("spelling", ["cifar10", "CIFAR10", "cifar-10", "cifar_10", "Cifar 10"])
+def test_every_spelling_of_a_data_set_is_understood(spelling: str) -> None:
+    facts = {"name": "cifar10", "input_dim": 3072, "output_dim": 10, "channels": 3, "size": 32}
+    assert get_dataset_info(spelling) == facts
+
+
+def test_facts_cover_every_data_set_and_agree_with_the_data(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    for name in NAMES:
+        facts = get_dataset_info(name)
+        assert dataset_name(name.replace("_", "-").upper()) == name
+        assert (facts["channels"] is None) == (name in ("xor", "two_moons", "image_folder"))
+        if facts["channels"] is not None:
+            assert facts["input_dim"] == facts["channels"] * facts["size"] ** 2
+    for config in ("digits", "xor", "two_moons", {"name": "mnist", "root": tmp_path, "validation": 5}):
+        data = build_dataset(config)
+        facts = get_dataset_info(data.name)
+        assert (facts["input_dim"], facts["output_dim"]) == (data.input_dim, len(data.classes))
+    with pytest.raises(ValueError, match="did you mean 'fashion_mnist'"):
+        get_dataset_info("fashion_mnits")
+    with pytest.raises(ValueError, match="got 7"):
+        get_dataset_info(7)  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""eqprop_lab: learn and research Equilibrium Propagation, in notebooks backed by one compact package."""
+"""eqprop_lab: learn and research Equilibrium Propagation, in notebooks backed by one compact
+package.
+"""
 
 from __future__ import annotations
 

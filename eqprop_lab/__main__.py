@@ -1,4 +1,6 @@
-"""`python -m eqprop_lab COMMAND`: a table of commands, each a module with `main(argv) -> exit code`."""
+"""`python -m eqprop_lab COMMAND`: a table of commands, each a module with `main(argv) -> exit
+code`.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lint-notebooks": ("tools.anatomy.anatomy", "check that the notebooks keep to their anatomy"),
     "train": ("eqprop_lab.commands.train", "train what a YAML file or a recipe describes"),
     "evaluate": ("eqprop_lab.commands.evaluate", "loss and accuracy of a checkpoint"),
-    "compare": ("eqprop_lab.commands.runs", "two stored runs: settings that differ, curves overlaid"),
+    "compare": (
+        "eqprop_lab.commands.runs",
+        "two stored runs: settings that differ, curves overlaid",
+    ),
     "rerun": ("eqprop_lab.commands.runs", "train a stored run again: does the result reproduce?"),
     "verify": ("eqprop_lab.commands.verify", "six checks that fail when what they name is broken"),
     "gpu-check": ("eqprop_lab.commands.gpu_check", "what only a GPU can show, stored as JSON"),
-    "doctor": ("eqprop_lab.commands.doctor", "check this environment: versions, devices, data, browser"),
+    "doctor": (
+        "eqprop_lab.commands.doctor",
+        "check this environment: versions, devices, data, browser",
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """TF32, CuPy, and a torch.compile whose fallback works.
 
-torch.compile is lazy: it fails at the first call, not where it is asked for. The fallback sits there too.
+torch.compile is lazy: it fails at the first call, not where it is asked for. The fallback sits
+there too.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 
 
 def enable_tf32(enabled: bool = True) -> bool:
-    """Allow TF32 in float32 matrix products and convolutions; True where a CUDA device can make use of it.
+    """Allow TF32 in float32 matrix products and convolutions; True where a CUDA device can make use
+    of it.
 
-    Ten bits of mantissa: about 1e-3 relative, coarser than the nudge of a small beta. For exact comparisons: False.
+    Ten bits of mantissa: about 1e-3 relative, coarser than the nudge of a small beta. For exact
+    comparisons: False.
     """
     enabled = switch("enabled", enabled)
     precision = "tf32" if enabled else "ieee"
@@ -44,7 +47,8 @@ def check_cupy_available() -> tuple[bool, str]:
     try:
         total = float(cupy.ones(2).sum())
     except Exception as error:
-        # CuPy has classes of its own for a missing driver, device or library; the message says which.
+        # CuPy has classes of its own for a missing driver, device or library; the message says
+        # which.
         return False, f"CuPy {cupy.__version__} has no usable device: {str(error).splitlines()[0]}"
     if total != 2.0:
         return False, f"CuPy {cupy.__version__} adds 1 + 1 to {total}"
@@ -71,8 +75,8 @@ class CompiledCall:
         if self.failed:
             return self.eager(*args, **kwargs)
         if self.method == "step":
-            # A nudge is a new closure for every batch, and a graph through the steps is another program: compiling
-            # them would mean compiling again and again.
+            # A nudge is a new closure for every batch, and a graph through the steps is another
+            # program: compiling them would mean compiling again and again.
             nudged = len(args) > 2 and args[2] is not None or kwargs.get("nudge") is not None
             if nudged or torch.is_grad_enabled():
                 return self.eager(*args, **kwargs)
@@ -81,12 +85,14 @@ class CompiledCall:
             if self.compiled is not None:
                 return self.compiled(*args, **kwargs)
             with warnings.catch_warnings():
-                # The compiler's own parts use what torch deprecates; that is nothing a caller can act on.
+                # The compiler's own parts use what torch deprecates; that is nothing a caller can
+                # act on.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self.compiled = torch.compile(self.eager, **self.options)
                 return self.compiled(*args, **kwargs)
         except Exception as error:
-            result = self.eager(*args, **kwargs)  # an error of the model itself is raised here, as it is
+            # an error of the model itself is raised here, as it is
+            result = self.eager(*args, **kwargs)
             self.failed, self.compiled = True, None
             reason = (str(error).splitlines() or [""])[0]
             warnings.warn(
@@ -102,15 +108,17 @@ class CompiledCall:
 
 
 def compile_model(model: nn.Module, mode: str = "default", **options: Any) -> nn.Module:
-    """Compile what a model does most, in place, and return the same model: the free-phase `step` of an equilibrium
-    model, `forward` of any other.
+    """Compile what a model does most, in place, and return the same model: the free-phase `step` of
+    an equilibrium model, `forward` of any other.
 
-    Parameters, state_dict and isinstance stay as they are. On a CPU it does not pay: a step is one matrix product and
-    one tanh, both already fast and written into buffers. Measured there: 0.6 to 1.1 times the speed of the eager step,
-    after 2 to 25 s of compilation. Where compilation fails (no C++ compiler, an operation it does not know), one
-    RuntimeWarning is given at the first call and the model runs eagerly.
+    Parameters, state_dict and isinstance stay as they are. On a CPU it does not pay: a step is one
+    matrix product and one tanh, both already fast and written into buffers. Measured there: 0.6 to
+    1.1 times the speed of the eager step, after 2 to 25 s of compilation. Where compilation fails
+    (no C++ compiler, an operation it does not know), one RuntimeWarning is given at the first call
+    and the model runs eagerly.
 
-    Args: mode: one of `COMPILE_MODES`; options: passed to torch.compile (`backend`, `fullgraph`, `dynamic`).
+    Args: mode: one of `COMPILE_MODES`; options: passed to torch.compile (`backend`, `fullgraph`,
+    `dynamic`).
     Raises: TypeError, ValueError naming the argument.
     """
     if not isinstance(model, nn.Module):
@@ -143,13 +151,17 @@ else:
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory for the next tensors instead of handing it back; True where it can.
+    """Let the C library keep freed memory for the next tensors instead of handing it back; True
+    where it can.
 
-    A sweep makes and frees tensors of a few MB. By default glibc returns each to the system and asks for it again,
-    page by page: a fifth of a convolutional training step. Afterwards the process holds on to its peak. Linux with
-    glibc only; elsewhere nothing happens.
+    A sweep makes and frees tensors of a few MB. By default glibc returns each to the system and
+    asks for it again, page by page: a fifth of a convolutional training step. Afterwards the
+    process holds on to its peak. Linux with glibc only; elsewhere nothing happens.
     """
     tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if tune is None:
         return False
-    return all(tune(option, size) == 1 for option, size in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 1 << 30)))
+    return all(
+        tune(option, size) == 1
+        for option, size in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 1 << 30))
+    )

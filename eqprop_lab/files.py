@@ -1,7 +1,9 @@
-"""Files that are whole or not there: a process killed while it writes leaves the old file as it was.
+"""Files that are whole or not there: a process killed while it writes leaves the old file as it
+was.
 
-A file is replaced where it lies (a symbolic link stays one) and keeps its rights; a new one gets those that the umask
-gives to new files. Everything of the package that writes files does it through here.
+A file is replaced where it lies (a symbolic link stays one) and keeps its rights; a new one gets
+those that the umask gives to new files. Everything of the package that writes files does it through
+here.
 """
 
 from __future__ import annotations
@@ -19,15 +21,20 @@ from typing import IO
 from eqprop_lab.validation import a_path
 
 LEFTOVER_SECONDS = 3600
-STEM = 100  # bytes of the name that a part carries: a name as long as the system allows has no room for more
+# bytes of the name that a part carries: a name as long as the system allows has no room for more
+STEM = 100
 
 
-def replace_file(path: str | Path, write: Callable[[IO[bytes]], object], durable: bool = True) -> Path:
-    """Let `write` fill a temporary file in the folder of `path`, bring it to the disk, and put it in place of `path`.
+def replace_file(
+    path: str | Path, write: Callable[[IO[bytes]], object], durable: bool = True
+) -> Path:
+    """Let `write` fill a temporary file in the folder of `path`, bring it to the disk, and put it
+    in place of `path`.
 
-    The folder is made if need be. Raises what `write` raises, and OSError naming `path` (full disk, no right, something
-    there that is no file); `path` is then as it was. Parts that killed writers left behind are removed an hour later,
-    by the next write. durable=False: whole in any case, but a power cut may bring the old file back.
+    The folder is made if need be. Raises what `write` raises, and OSError naming `path` (full disk,
+    no right, something there that is no file); `path` is then as it was. Parts that killed writers
+    left behind are removed an hour later, by the next write. durable=False: whole in any case, but
+    a power cut may bring the old file back.
     """
     path = a_path("path", path)
     target, part = path, ""
@@ -37,7 +44,8 @@ def replace_file(path: str | Path, write: Callable[[IO[bytes]], object], durable
         stem = f".{os.fsdecode(os.fsencode(target.name)[:STEM])}."
         _clear(target.parent, stem)
         part = str(target.parent / f"{stem}{secrets.token_hex(6)}.part")
-        # Not mkstemp: its files are private to their owner, and the umask cannot be asked without being changed.
+        # Not mkstemp: its files are private to their owner, and the umask cannot be asked without
+        # being changed.
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             write(file)
             file.flush()
@@ -49,7 +57,12 @@ def replace_file(path: str | Path, write: Callable[[IO[bytes]], object], durable
         if durable and os.name == "posix":
             _sync_folder(target.parent)
     except OSError as error:
-        if error.errno is None or str(error.filename) not in ("None", part, str(target), str(target.parent)):
+        if error.errno is None or str(error.filename) not in (
+            "None",
+            part,
+            str(target),
+            str(target.parent),
+        ):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:

@@ -1,4 +1,6 @@
-"""Small things one asks about a model: how many parameters, how large is its gradient, how much memory it takes."""
+"""Small things one asks about a model: how many parameters, how large is its gradient, how much
+memory it takes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ __all__ = ["compute_gradient_norm", "count_parameters", "estimate_memory_usage"]
 
 
 def count_parameters(model: nn.Module, trainable_only: bool = True) -> int:
-    """Number of scalars in the parameters (a shared parameter counts once); 269,322 for LoopedMLP(784, 256, 10)."""
+    """Number of scalars in the parameters (a shared parameter counts once); 269,322 for
+    LoopedMLP(784, 256, 10).
+    """
     every = not switch("trainable_only", trainable_only)
     return sum(p.numel() for p in model.parameters() if p.requires_grad or every)
 
@@ -25,5 +29,7 @@ def compute_gradient_norm(model: nn.Module) -> float:
     """
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     if not grads:
-        raise ValueError("model has no gradients: train a batch, or call backward(), before asking for their norm")
+        raise ValueError(
+            "model has no gradients: train a batch, or call backward(), before asking for their norm"
+        )
     return math.sqrt(sum(float(g.detach().cpu().double().square().sum()) for g in grads))

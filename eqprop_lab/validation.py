@@ -1,7 +1,8 @@
 """Clear errors for bad arguments: each names the argument, the value it got and what is accepted.
 
-Numbers may be Python's or NumPy's; what is returned is Python's. A switch is True or False and no text or number that
-could be taken for one. Values are shown shortened, so that no error is larger than a screen.
+Numbers may be Python's or NumPy's; what is returned is Python's. A switch is True or False and no
+text or number that could be taken for one. Values are shown shortened, so that no error is larger
+than a screen.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ LARGEST_SEED = 2**32 - 1  # what Python, NumPy and torch all accept
 
 
 class _Short(reprlib.Repr):
-    """repr of at most about a hundred characters, whatever the value: nested, endless, huge or broken."""
+    """repr of at most about a hundred characters, whatever the value: nested, endless, huge or
+    broken.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +51,9 @@ def _kind(value: object) -> str:
     return f"{shown(value)} ({type(value).__name__})"
 
 
-def integer(name: str, value: object, *, at_least: int = 1, at_most: int = LARGEST_INT, accepted: str = "") -> int:
+def integer(
+    name: str, value: object, *, at_least: int = 1, at_most: int = LARGEST_INT, accepted: str = ""
+) -> int:
     """Return `value` as an int within the bounds, else raise TypeError or ValueError naming `name`."""
     wanted = accepted or f"an integer >= {at_least}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -67,8 +72,12 @@ def positive_int(name: str, value: object) -> int:
 
 
 def a_seed(name: str, value: object) -> int:
-    """Return `value` if it can seed every generator, else raise TypeError or ValueError naming `name`."""
-    return integer(name, value, at_least=0, at_most=LARGEST_SEED, accepted="an integer from 0 to 2^32 - 1")
+    """Return `value` if it can seed every generator, else raise TypeError or ValueError naming
+    `name`.
+    """
+    return integer(
+        name, value, at_least=0, at_most=LARGEST_SEED, accepted="an integer from 0 to 2^32 - 1"
+    )
 
 
 def switch(name: str, value: object) -> bool:
@@ -88,7 +97,9 @@ def real(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> float:
-    """Return `value` as a finite float inside the given bounds, else raise TypeError or ValueError naming `name`."""
+    """Return `value` as a finite float inside the given bounds, else raise TypeError or ValueError
+    naming `name`.
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {_kind(value)}")
     limits = [
@@ -102,7 +113,9 @@ def real(
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number) or any(b is not None and not holds(number, b) for b, _, holds in limits):
+    if not math.isfinite(number) or any(
+        b is not None and not holds(number, b) for b, _, holds in limits
+    ):
         text = shown(int(value)) if isinstance(value, numbers.Integral) else f"{number:g}"
         raise ValueError(f"{name} must be a finite number {accepted}".rstrip() + f", got {text}")
     return number
@@ -113,9 +126,15 @@ def one_of(name: str, value: object, options: Iterable[str]) -> str:
     known = list(options)
     if isinstance(value, str) and value in known:
         return value
-    near = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) and len(value) < 100 else []
+    near = (
+        difflib.get_close_matches(value, known, n=1)
+        if isinstance(value, str) and len(value) < 100
+        else []
+    )
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}{hint}")
+    raise ValueError(
+        f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}{hint}"
+    )
 
 
 def known_keys(name: str, given: Iterable[str], options: Iterable[str]) -> None:
@@ -127,7 +146,9 @@ def known_keys(name: str, given: Iterable[str], options: Iterable[str]) -> None:
 
 
 def a_path(name: str, value: object) -> Path:
-    """Return `value` as a Path in which `~` is the home folder, else raise TypeError or ValueError naming `name`."""
+    """Return `value` as a Path in which `~` is the home folder, else raise TypeError or ValueError
+    naming `name`.
+    """
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise TypeError(f"{name} must be a path, as text or pathlib.Path, got {_kind(value)}")
     if not os.fspath(value) or "\0" in os.fspath(value):
@@ -135,11 +156,15 @@ def a_path(name: str, value: object) -> Path:
     try:
         return Path(value).expanduser()
     except RuntimeError as error:  # ~somebody, whom this machine does not know
-        raise ValueError(f"{name} must be a path that exists here, got {shown(value)}: {error}") from error
+        raise ValueError(
+            f"{name} must be a path that exists here, got {shown(value)}: {error}"
+        ) from error
 
 
 def sizes(name: str, value: object) -> int | list[int]:
-    """One integer >= 1, or a list of them that is not empty, else raise TypeError or ValueError naming `name`."""
+    """One integer >= 1, or a list of them that is not empty, else raise TypeError or ValueError
+    naming `name`.
+    """
     if isinstance(value, numbers.Integral):
         return positive_int(name, value)
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
@@ -150,12 +175,16 @@ def sizes(name: str, value: object) -> int | list[int]:
 
 
 def repeated(name: str, value: object, count: int, each: str) -> list[int]:
-    """`sizes` for `count` places: one integer stands for all of them. each: what a place is, for the message."""
+    """`sizes` for `count` places: one integer stands for all of them. each: what a place is, for
+    the message.
+    """
     found = sizes(name, value)
     if isinstance(found, int):
         return [found] * count
     if len(found) != count:
-        raise ValueError(f"{name} must be one integer or one for each of the {count} {each}, got {shown(value)}")
+        raise ValueError(
+            f"{name} must be one integer or one for each of the {count} {each}, got {shown(value)}"
+        )
     return found
 
 

@@ -1,8 +1,9 @@
-"""Safe YAML, read in one place: what would take forever or mean something else than it seems is an error at once.
+"""Safe YAML, read in one place: what would take forever or mean something else than it seems is an
+error at once.
 
-1e-3 is a number (YAML 1.1 takes it for text); numbers that YAML reads otherwise than a person (010, 1:30), a key given
-twice, nesting deeper than DEEPEST and more than MOST values, counted as often as aliases repeat them, are refused;
-every error names the file
+1e-3 is a number (YAML 1.1 takes it for text); numbers that YAML reads otherwise than a person (010,
+1:30), a key given twice, nesting deeper than DEEPEST and more than MOST values, counted as often as
+aliases repeat them, are refused; every error names the file
 """
 
 from __future__ import annotations
@@ -30,8 +31,14 @@ class StrictLoader(yaml.SafeLoader):
         self.counted: dict[int, int] = {}  # values in a finished node, aliases followed
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """A node, counted before it is built: an alias of few letters may stand for billions of values."""
-        alias, mark, before = self.check_event(yaml.AliasEvent), self.peek_event().start_mark, self.values
+        """A node, counted before it is built: an alias of few letters may stand for billions of
+        values.
+        """
+        alias, mark, before = (
+            self.check_event(yaml.AliasEvent),
+            self.peek_event().start_mark,
+            self.values,
+        )
         if self.depth >= DEEPEST:
             raise yaml.composer.ComposerError(None, None, f"nested deeper than {DEEPEST}", mark)
         self.depth += 1
@@ -43,7 +50,9 @@ class StrictLoader(yaml.SafeLoader):
         if not alias:
             self.counted[id(node)] = self.values - before
         if self.values > MOST:
-            raise yaml.composer.ComposerError(None, None, f"more than {MOST} values, aliases followed", mark)
+            raise yaml.composer.ComposerError(
+                None, None, f"more than {MOST} values, aliases followed", mark
+            )
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -61,18 +70,24 @@ class StrictLoader(yaml.SafeLoader):
         """Decimal digits. Elsewhere 010 is eight, 1:30 is ninety: such a number is refused."""
         text = str(self.construct_scalar(node))
         if not re.fullmatch(r"[-+]?(0|[1-9][0-9]*)", text):
-            raise yaml.constructor.ConstructorError(None, None, f"{text} is no plain decimal number", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{text} is no plain decimal number", node.start_mark
+            )
         return int(text)
 
     def plain_float(self, node: yaml.ScalarNode) -> float:
         """A float without colons (1:30.5 is 90.5 elsewhere)."""
         if ":" in node.value:
-            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no plain number", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value} is no plain number", node.start_mark
+            )
         return float(self.construct_yaml_float(node))
 
 
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-StrictLoader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+StrictLoader.yaml_implicit_resolvers = {
+    k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 StrictLoader.add_constructor("tag:yaml.org,2002:int", StrictLoader.plain_int)
 StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.plain_float)
@@ -81,7 +96,9 @@ StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.plain_float
 def parse_yaml(text: str, name: str) -> Any:
     """The content of a YAML text. name: of its file, for errors. Raises YamlError."""
     if len(text) > LARGEST:
-        raise YamlError(f"{name} is too large to be read as YAML: {len(text)} characters, at most {LARGEST}")
+        raise YamlError(
+            f"{name} is too large to be read as YAML: {len(text)} characters, at most {LARGEST}"
+        )
     try:
         return yaml.load(text, Loader=StrictLoader)
     except yaml.YAMLError as error:

@@ -1,4 +1,5 @@
-"""JupyterLab for this project: `make lab`, or `python -m jupyterlab --config=jupyter/jupyter_server_config.py`.
+"""JupyterLab for this project: `make lab`, or `python -m jupyterlab
+--config=jupyter/jupyter_server_config.py`.
 
 Nothing of the user's own settings is read or written here; what they set themselves goes before it.
 """
@@ -17,17 +18,23 @@ VIEW = ("collapsed", "execution", "jupyter", "scrolled", "trusted")
 
 
 def keep_stored_outputs(model: dict[str, Any], path: str, contents_manager: Any, **_: Any) -> None:
-    """Before a save: where a committed notebook was only read and run, what is on disk stays as it is.
+    """Before a save: where a committed notebook was only read and run, what is on disk stays as it
+    is.
 
-    It was only read and run if git calls the file on disk unchanged and cells, their text, tags and attachments are
-    those on disk. As soon as one differs, everything is saved as it is on the page. Notebooks whose outputs the
-    runner of this project did not write, copies under another name among them, are always saved.
+    It was only read and run if git calls the file on disk unchanged and cells, their text, tags and
+    attachments are those on disk. As soon as one differs, everything is saved as it is on the page.
+    Notebooks whose outputs the runner of this project did not write, copies under another name
+    among them, are always saved.
     """
     file = Path(contents_manager.root_dir) / path
     if model.get("type") != "notebook" or not file.is_file():
         return
     stored = nbformat.read(file, as_version=4)
-    if "eqprop" in stored.metadata and _authored(stored) == _authored(model["content"]) and _unchanged(file):
+    if (
+        "eqprop" in stored.metadata
+        and _authored(stored) == _authored(model["content"])
+        and _unchanged(file)
+    ):
         model["content"] = stored
         contents_manager.log.info("%s was only read and run: the stored outputs stay", path)
 
@@ -47,7 +54,15 @@ def _authored(notebook: dict[str, Any]) -> list[Any]:
 
 def _unchanged(file: Path) -> bool:
     """Whether git has the file as it is; False where it is new or ignored, and without git."""
-    command = ["git", "status", "--porcelain", "--ignored", "--untracked-files=all", "--", file.name]
+    command = [
+        "git",
+        "status",
+        "--porcelain",
+        "--ignored",
+        "--untracked-files=all",
+        "--",
+        file.name,
+    ]
     try:
         done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):

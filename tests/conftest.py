@@ -1,4 +1,6 @@
-"""What every test shares: one thread, no window system, no personal Jupyter settings, fixed generators."""
+"""What every test shares: one thread, no window system, no personal Jupyter settings, fixed
+generators.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before numpy and torch load, and inherited by the kernels that tests start: two kernels on two cores leave
-# no room for thread pools, and sums in a fixed order are what makes numbers repeat.
+# Before numpy and torch load, and inherited by the kernels that tests start: two kernels on two
+# cores leave no room for thread pools, and sums in a fixed order are what makes numbers repeat.
 for _pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_pool] = "1"
 # jupyter_core warns about its coming default until somebody chooses.
@@ -33,13 +35,17 @@ LONGEST = ("tests/browser", "tests/regression/test_series.py", "tests/regression
 
 
 def piece(nodeid: str) -> str:
-    """What one worker runs as a whole: the browser tests, which share a server, or a file, which shares fixtures."""
+    """What one worker runs as a whole: the browser tests, which share a server, or a file, which
+    shares fixtures.
+    """
     path = nodeid.split("::")[0]
     return LONGEST[0] if path.startswith(LONGEST[0]) else path
 
 
 class Pieces(LoadScopeScheduling):  # type: ignore[misc]
-    """The scheduler of pytest-xdist for them. Its own groups are marks in the ids of tests, which pytest 9 ignores."""
+    """The scheduler of pytest-xdist for them. Its own groups are marks in the ids of tests, which
+    pytest 9 ignores.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         return piece(nodeid)
@@ -65,8 +71,12 @@ def root() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_jupyter_settings() -> Iterator[None]:
-    """Kernels and servers started by tests read no personal configuration and write no personal history."""
-    with tempfile.TemporaryDirectory(prefix="eqprop_lab-jupyter-", ignore_cleanup_errors=True) as folder:
+    """Kernels and servers started by tests read no personal configuration and write no personal
+    history.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="eqprop_lab-jupyter-", ignore_cleanup_errors=True
+    ) as folder:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("IPYTHONDIR", str(Path(folder, "ipython")))
             patch.setenv("JUPYTER_CONFIG_DIR", str(Path(folder, "config")))
@@ -75,7 +85,9 @@ def _own_jupyter_settings() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _same_start() -> Iterator[None]:
-    """Each test starts from the same global generators and leaves torch's defaults and no figure behind."""
+    """Each test starts from the same global generators and leaves torch's defaults and no figure
+    behind.
+    """
     torch.manual_seed(0)
     np.random.seed(0)
     yield

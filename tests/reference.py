@@ -1,4 +1,5 @@
-"""The float64 reference gradient of LoopedMLP by the adjoint method, in NumPy. It shares no code with the estimators.
+"""The float64 reference gradient of LoopedMLP by the adjoint method, in NumPy. It shares no code
+with the estimators.
 
 h = tanh(W h + u);   a = D (g + W^T a),  D = diag(1 - h^2),  g = W_out^T (softmax(z) - t)
 dL/dW = mean a h^T,  dL/dW_in = mean a x^T,  dL/db = mean a
@@ -18,7 +19,10 @@ MARGIN = 1.02
 
 def adjoint_gradients(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor) -> dict[str, np.ndarray]:
     """{parameter name: dL/dparameter}, L the mean cross-entropy at the exact fixed point."""
-    p = {name: value.detach().numpy().astype(np.float64) for name, value in model.state_dict().items()}
+    p = {
+        name: value.detach().numpy().astype(np.float64)
+        for name, value in model.state_dict().items()
+    }
     bounded = model.W_rec.parametrizations.weight[0]
     original = p["W_rec.parametrizations.weight.original"]
     s = (original + original.T) / 2 if bounded.symmetric else original
@@ -46,7 +50,9 @@ def adjoint_gradients(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor) -> dic
     gain = 1 - h**2
     g = error @ p["W_out.weight"]
     eye = np.eye(len(w))
-    a = np.stack([np.linalg.solve(eye - d[:, None] * w.T, d * row) for d, row in zip(gain, g, strict=True)])
+    a = np.stack(
+        [np.linalg.solve(eye - d[:, None] * w.T, d * row) for d, row in zip(gain, g, strict=True)]
+    )
 
     n = len(x)
     by_w = a.T @ h / n
@@ -55,13 +61,20 @@ def adjoint_gradients(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor) -> dic
         "W_in.weight": a.T @ inputs / n,
         "W_in.bias": a.mean(0),
         "W_rec.bias": a.mean(0),
-        "W_rec.parametrizations.weight.original": (by_s + by_s.T) / 2 if bounded.symmetric else by_s,
+        "W_rec.parametrizations.weight.original": (by_s + by_s.T) / 2
+        if bounded.symmetric
+        else by_s,
         "W_out.weight": error.T @ h / n,
         "W_out.bias": error.mean(0),
     }
 
 
-def relative_errors(got: dict[str, torch.Tensor], expected: dict[str, np.ndarray]) -> dict[str, float]:
+def relative_errors(
+    got: dict[str, torch.Tensor], expected: dict[str, np.ndarray]
+) -> dict[str, float]:
     """||got - expected|| / ||expected|| per parameter; the two must name the same parameters."""
     assert got.keys() == expected.keys()
-    return {k: float(np.linalg.norm(got[k].numpy() - e) / np.linalg.norm(e)) for k, e in expected.items()}
+    return {
+        k: float(np.linalg.norm(got[k].numpy() - e) / np.linalg.norm(e))
+        for k, e in expected.items()
+    }

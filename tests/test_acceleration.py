@@ -47,7 +47,9 @@ def test_the_best_backend_is_cuda_then_mps_then_cpu(monkeypatch: pytest.MonkeyPa
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert pick_device("cpu") == torch.device("cpu") and pick_device("cuda:0") == torch.device("cuda:0")
+    assert pick_device("cpu") == torch.device("cpu") and pick_device("cuda:0") == torch.device(
+        "cuda:0"
+    )
     for device in ("cuda:1", "cpu:1", "xpu"):
         with pytest.raises(ValueError, match=r"has cpu \(1\), cuda \(1\).*" + device):
             pick_device(device)
@@ -56,7 +58,10 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_tf32_is_switched_on_and_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings: tuple[Any, ...] = (torch.backends.cuda.matmul, vars(type(torch.backends.cudnn))["conv"])
+    settings: tuple[Any, ...] = (
+        torch.backends.cuda.matmul,
+        vars(type(torch.backends.cudnn))["conv"],
+    )
     before = [setting.fp32_precision for setting in settings]
     try:
         for enabled, precision in ((True, "tf32"), (False, "ieee")):
@@ -84,7 +89,10 @@ def test_cupy_is_available_only_if_a_device_computes(monkeypatch: pytest.MonkeyP
         raise RuntimeError("cudaErrorNoDevice: no device\nmore lines")
 
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(broken))
-    assert check_cupy_available() == (False, "CuPy 99.0 has no usable device: cudaErrorNoDevice: no device")
+    assert check_cupy_available() == (
+        False,
+        "CuPy 99.0 has no usable device: cudaErrorNoDevice: no device",
+    )
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(torch.zeros))
     assert check_cupy_available() == (False, "CuPy 99.0 adds 1 + 1 to 0.0")
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(torch.ones))
@@ -123,7 +131,10 @@ def test_copies_compile_anew_for_their_own_weights() -> None:
     estimate_gradients(model, X, Y)
     plain = compile_model(BackpropMLP(16, 8, 3, seed=0), backend="eager")
     plain(X)
-    for original, twin in ((model, copy.deepcopy(model)), (plain, pickle.loads(pickle.dumps(plain)))):
+    for original, twin in (
+        (model, copy.deepcopy(model)),
+        (plain, pickle.loads(pickle.dumps(plain))),
+    ):
         method = "step" if original is model else "forward"
         before, after = original.__dict__[method], twin.__dict__[method]
         assert before.compiled is not None and before.model is original
@@ -139,7 +150,9 @@ def test_uncompiling_leaves_no_trace() -> None:
     assert uncompile_model(compile_model(model)) is model and model.__dict__ == kept
     assert uncompile_model(model) is model
     compile_model(model, backend="eager")
-    assert estimate_memory_usage(model, (16,), 4) == estimate_memory_usage(uncompile_model(model), (16,), 4)
+    assert estimate_memory_usage(model, (16,), 4) == estimate_memory_usage(
+        uncompile_model(model), (16,), 4
+    )
 
 
 def test_a_compiler_that_fails_is_left_at_the_first_call_with_one_warning() -> None:
@@ -149,7 +162,9 @@ def test_a_compiler_that_fails_is_left_at_the_first_call_with_one_warning() -> N
     model = LoopedMLP(16, 8, 3, seed=0)
     expected = estimate_gradients(model, X, Y)
     compile_model(model, backend=no_compiler)  # lazy: nothing happens here
-    with pytest.warns(RuntimeWarning, match="torch.compile failed, LoopedMLP.step runs eagerly.*") as caught:
+    with pytest.warns(
+        RuntimeWarning, match="torch.compile failed, LoopedMLP.step runs eagerly.*"
+    ) as caught:
         first = estimate_gradients(model, X, Y)
     assert len(caught) == 1
     with warnings.catch_warnings():
@@ -177,8 +192,9 @@ def test_bad_arguments_are_named() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt belongs to glibc")
 def test_freed_memory_is_kept_for_the_next_tensors() -> None:
-    # Page faults of a fresh process, with and without: each 4 MB that goes back to the system costs 1,000 of them. The
-    # threshold is fixed at its usual start, which glibc may have raised by itself, depending on what was freed before.
+    # Page faults of a fresh process, with and without: each 4 MB that goes back to the system costs
+    # 1,000 of them. The threshold is fixed at its usual start, which glibc may have raised by
+    # itself, depending on what was freed before.
     fixed = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
     code = (
         "import resource, torch\n"

@@ -1,4 +1,5 @@
-"""Every argument of every public callable, by kind: what it refuses, naming itself, and which numbers it takes.
+"""Every argument of every public callable, by kind: what it refuses, naming itself, and which
+numbers it takes.
 
 The table must name every argument there is, so that a new one cannot come without its kind.
 """
@@ -32,13 +33,40 @@ for _ in range(20):
 WRONG: dict[str, list[Any]] = {
     "int": [True, 1.5, "3", NAN, -1, HUGE, 2**63, 10**5000, np.float64(2.0), np.True_, 1j, BOMB],
     "size": [0],  # besides those of "int"
-    "real": ["x", True, NAN, INF, -INF, HUGE, 10**5000, np.float32("nan"), np.True_, 1j, [0.1], torch.ones(2), BOMB],
+    "real": [
+        "x",
+        True,
+        NAN,
+        INF,
+        -INF,
+        HUGE,
+        10**5000,
+        np.float32("nan"),
+        np.True_,
+        1j,
+        [0.1],
+        torch.ones(2),
+        BOMB,
+    ],
     "switch": ["no", "false", "True", 1, 0, 0.0, NAN, [], BOMB],
     "seed": [1.5, "0", True, -1, 2**32, HUGE, NAN, 10**5000, BOMB],
     "choice": ["nonsense", "", 3, NAN, True, ["adam"], "x" * 10**6, BOMB],
     "path": [3, 1.5, "", "a\0b", b"x", ["x"], BOMB],
     "device": ["tpu", "nonsense", 3.5, "cuda:99", "", ["cpu"], BOMB],
-    "sizes": ["3", 1.5, True, [], [3, 1.5], [3, True], [3, -1], [3, 0], [3, "4"], {3: 4}, HUGE, BOMB],
+    "sizes": [
+        "3",
+        1.5,
+        True,
+        [],
+        [3, 1.5],
+        [3, True],
+        [3, -1],
+        [3, 0],
+        [3, "4"],
+        {3: 4},
+        HUGE,
+        BOMB,
+    ],
 }
 GOOD: dict[str, list[Any]] = {
     "size": [np.int64(3), np.uint8(3)],
@@ -53,20 +81,56 @@ def mlp() -> eqprop_lab.LoopedMLP:
     return eqprop_lab.LoopedMLP(64, 5, 3, seed=0, max_steps=3)
 
 
-PHASES = {"estimator": "choice", "beta": "real", "free_steps": "size", "nudged_steps": "size", "tol": "real"}
+PHASES = {
+    "estimator": "choice",
+    "beta": "real",
+    "free_steps": "size",
+    "nudged_steps": "size",
+    "tol": "real",
+}
 PHASES |= {"cost": "choice", "solver": "choice", "points": "size"}
-LAYERED = {"gamma": "real", "rho": "real", "use_spectral_norm": "switch", "max_steps": "size", "seed": "seed"}
-IMAGES = {"input_channels": "size", "hidden_channels": "sizes", "output_dim": "size", "seed": "seed"}
+LAYERED = {
+    "gamma": "real",
+    "rho": "real",
+    "use_spectral_norm": "switch",
+    "max_steps": "size",
+    "seed": "seed",
+}
+IMAGES = {
+    "input_channels": "size",
+    "hidden_channels": "sizes",
+    "output_dim": "size",
+    "seed": "seed",
+}
 IMAGES |= {"image_size": "sizes", "kernel_size": "sizes", "strides": "sizes"}
-TRAINER = {"gradient": "choice", "optimizer": "choice", "lr": "real", "beta": "real", "free_steps": "size"}
-TRAINER |= {"nudged_steps": "size", "tol": "real", "solver": "choice", "eval_tol": "real", "weight_decay": "real"}
-TRAINER |= {"schedule": "choice", "cost": "choice", "clip_norm": "real", "amp": "switch", "use_compile": "switch"}
+TRAINER = {
+    "gradient": "choice",
+    "optimizer": "choice",
+    "lr": "real",
+    "beta": "real",
+    "free_steps": "size",
+}
+TRAINER |= {
+    "nudged_steps": "size",
+    "tol": "real",
+    "solver": "choice",
+    "eval_tol": "real",
+    "weight_decay": "real",
+}
+TRAINER |= {
+    "schedule": "choice",
+    "cost": "choice",
+    "clip_norm": "real",
+    "amp": "switch",
+    "use_compile": "switch",
+}
 TRAINER |= {"device": "device", "progress": "switch"}
 CONV = {"input_channels": 1, "hidden_channels": [2, 3], "output_dim": 3, "image_size": 8}
 KERNEL = torch.rand(2, 2, 3, 3)
 CURVE = 0.5 ** torch.arange(40, dtype=torch.float64)[:, None]
 
-# name -> (callable, arguments that work, kind of every argument that is checked, arguments of other kinds)
+# name -> (callable, arguments that work, kind of every argument that is checked, arguments of other
+# kinds)
 Entry = tuple[Callable[..., Any], dict[str, Any], dict[str, str], set[str]]
 TABLE: dict[str, Entry] = {
     "Augmentation": (
@@ -92,7 +156,12 @@ TABLE: dict[str, Entry] = {
     "LoopedMLP": (
         eqprop_lab.LoopedMLP,
         {"input_dim": 4, "hidden_dim": 3, "output_dim": 2},
-        {"input_dim": "size", "hidden_dim": "size", "output_dim": "size", "use_spectral_norm": "switch"}
+        {
+            "input_dim": "size",
+            "hidden_dim": "size",
+            "output_dim": "size",
+            "use_spectral_norm": "switch",
+        }
         | {"rho": "real", "max_steps": "size", "seed": "seed", "symmetric": "switch"},
         set(),
     ),
@@ -108,7 +177,12 @@ TABLE: dict[str, Entry] = {
     "EqPropTrainer.fit": (
         lambda **kw: eqprop_lab.EqPropTrainer(mlp()).fit(Split(X, Y).batches(2), **kw),
         {"epochs": 1},
-        {"epochs": "size", "validation_split": "real", "checkpoint_path": "path", "resume": "switch"},
+        {
+            "epochs": "size",
+            "validation_split": "real",
+            "checkpoint_path": "path",
+            "resume": "switch",
+        },
         {"self", "train_loader", "val_loader", "callbacks"},
     ),
     "EqPropTrainer.save_checkpoint": (
@@ -135,8 +209,18 @@ TABLE: dict[str, Entry] = {
         PHASES,
         {"model", "x", "y"},
     ),
-    "check_gradient": (lambda **kw: eqprop_lab.check_gradient(mlp(), X, Y, **kw), {}, PHASES, {"model", "x", "y"}),
-    "check_model": (lambda **kw: eqprop_lab.check_model(mlp(), X, Y, **kw), {}, {"beta": "real"}, {"model", "x", "y"}),
+    "check_gradient": (
+        lambda **kw: eqprop_lab.check_gradient(mlp(), X, Y, **kw),
+        {},
+        PHASES,
+        {"model", "x", "y"},
+    ),
+    "check_model": (
+        lambda **kw: eqprop_lab.check_model(mlp(), X, Y, **kw),
+        {},
+        {"beta": "real"},
+        {"model", "x", "y"},
+    ),
     "radius_of_validity": (
         lambda **kw: eqprop_lab.radius_of_validity(mlp(), X, Y, **kw),
         {},
@@ -156,11 +240,22 @@ TABLE: dict[str, Entry] = {
         {"noise_level": "real", "injection_step": "size", "total_steps": "size"},
         {"model", "x", "generator"},
     ),
-    "measured_rate": (partial(measured_rate, CURVE), {}, {"high": "real", "low": "real"}, {"curve"}),
+    "measured_rate": (
+        partial(measured_rate, CURVE),
+        {},
+        {"high": "real", "low": "real"},
+        {"curve"},
+    ),
     "conv_norm": (
         partial(norms.conv_norm, KERNEL),
         {"image_size": 4},
-        {"image_size": "sizes", "stride": "sizes", "dilation": "sizes", "groups": "size", "tol": "real"},
+        {
+            "image_size": "sizes",
+            "stride": "sizes",
+            "dilation": "sizes",
+            "groups": "size",
+            "tol": "real",
+        },
         {"kernel", "padding"},
     ),
     "conv_bound": (
@@ -199,16 +294,46 @@ TABLE: dict[str, Entry] = {
         {"root": "path", "size": "sizes", "channels": "size", "seed": "seed"},
         {"name_or_config"},
     ),
-    "get_dataset_info": (eqprop_lab.get_dataset_info, {"name": "digits"}, {"name": "choice"}, set()),
-    "get_model_config": (eqprop_lab.get_model_config, {"name": "mnist_tiny"}, {"name": "choice"}, {"overrides"}),
-    "create_model_preset": (eqprop_lab.create_model_preset, {"name": "mnist_tiny"}, {"name": "choice"}, {"overrides"}),
-    "load_config": (eqprop_lab.load_config, {"path": "digits_looped_mlp"}, {"path": "path", "device": "device"}, set()),
+    "get_dataset_info": (
+        eqprop_lab.get_dataset_info,
+        {"name": "digits"},
+        {"name": "choice"},
+        set(),
+    ),
+    "get_model_config": (
+        eqprop_lab.get_model_config,
+        {"name": "mnist_tiny"},
+        {"name": "choice"},
+        {"overrides"},
+    ),
+    "create_model_preset": (
+        eqprop_lab.create_model_preset,
+        {"name": "mnist_tiny"},
+        {"name": "choice"},
+        {"overrides"},
+    ),
+    "load_config": (
+        eqprop_lab.load_config,
+        {"path": "digits_looped_mlp"},
+        {"path": "path", "device": "device"},
+        set(),
+    ),
     "train_from_config": (eqprop_lab.train_from_config, {}, {}, {"config", "callbacks"}),
     "load_trained": (eqprop_lab.load_trained, {"name": "digits_conv"}, {"name": "choice"}, set()),
     "trained_info": (eqprop_lab.trained_info, {"name": "digits_conv"}, {"name": "choice"}, set()),
     "save_trained": (eqprop_lab.save_trained, {}, {}, {"model", "name", "info"}),
-    "compile_model": (lambda **kw: eqprop_lab.compile_model(mlp(), **kw), {}, {"mode": "choice"}, {"model", "options"}),
-    "count_parameters": (partial(eqprop_lab.count_parameters, mlp()), {}, {"trainable_only": "switch"}, {"model"}),
+    "compile_model": (
+        lambda **kw: eqprop_lab.compile_model(mlp(), **kw),
+        {},
+        {"mode": "choice"},
+        {"model", "options"},
+    ),
+    "count_parameters": (
+        partial(eqprop_lab.count_parameters, mlp()),
+        {},
+        {"trainable_only": "switch"},
+        {"model"},
+    ),
     "compute_gradient_norm": (eqprop_lab.compute_gradient_norm, {}, {}, {"model"}),
     "estimate_memory_usage": (
         lambda **kw: eqprop_lab.estimate_memory_usage(mlp(), **kw),
@@ -216,7 +341,12 @@ TABLE: dict[str, Entry] = {
         {"input_shape": "sizes", "batch_size": "size", "gradient": "choice", "optimizer": "choice"},
         {"model", "options"},
     ),
-    "Equilibrium": (eqprop_lab.Equilibrium, {}, {}, set(inspect.signature(eqprop_lab.Equilibrium).parameters)),
+    "Equilibrium": (
+        eqprop_lab.Equilibrium,
+        {},
+        {},
+        set(inspect.signature(eqprop_lab.Equilibrium).parameters),
+    ),
     "ModelRegistry": (eqprop_lab.ModelRegistry, {}, {}, set()),
     "get_optimal_backend": (eqprop_lab.get_optimal_backend, {}, {}, set()),
     "check_cupy_available": (eqprop_lab.check_cupy_available, {}, {}, set()),
@@ -248,7 +378,12 @@ TABLE: dict[str, Entry] = {
         {"batch_size": "size", "shuffle": "switch", "seed": "seed"},
         {"augment"},
     ),
-    "Split.split": (Split(X, Y).split, {"fraction": 0.5}, {"fraction": "real", "seed": "seed"}, set()),
+    "Split.split": (
+        Split(X, Y).split,
+        {"fraction": 0.5},
+        {"fraction": "real", "seed": "seed"},
+        set(),
+    ),
     "Split.to": (Split(X, Y).to, {"device": "cpu"}, {"device": "device"}, set()),
     "RunStore": (RunStore, {}, {"folder": "path"}, set()),
     "Run": (Run, {"folder": "x"}, {"folder": "path"}, set()),
@@ -315,14 +450,24 @@ def test_the_table_names_every_argument_of_the_public_callables() -> None:
         name: getattr(module, name)
         for module in (eqprop_lab, eqprop_lab.training)
         for name in module.__all__
-        if callable(getattr(module, name)) and not isinstance(getattr(module, name), type(eqprop_lab.model_registry))
+        if callable(getattr(module, name))
+        and not isinstance(getattr(module, name), type(eqprop_lab.model_registry))
     }
-    public = {n: c for n, c in public.items() if not (isinstance(c, type) and issubclass(c, Exception | dict))}
+    public = {
+        n: c
+        for n, c in public.items()
+        if not (isinstance(c, type) and issubclass(c, Exception | dict))
+    }
     public |= {
         f"EqPropTrainer.{n}": getattr(eqprop_lab.EqPropTrainer, n)
         for n in ("fit", "save_checkpoint", "load_checkpoint")
     }
-    public |= {"Run": Run, "RunStore": RunStore, "Batches": Batches, "SingleStateConv": SingleStateConv}
+    public |= {
+        "Run": Run,
+        "RunStore": RunStore,
+        "Batches": Batches,
+        "SingleStateConv": SingleStateConv,
+    }
     missing = sorted(public.keys() - TABLE.keys())
     assert not missing, f"public callables without their kinds: {missing}"
     for name, call in public.items():

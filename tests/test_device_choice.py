@@ -1,7 +1,9 @@
-"""One choice of device: what the package makes for itself says where it lies, and float64 is asked for on the CPU.
+"""One choice of device: what the package makes for itself says where it lies, and float64 is asked
+for on the CPU.
 
-Under torch.set_default_device("cuda") a tensor without a device lands on the GPU, beside a generator of the CPU or a
-model that is elsewhere; MPS has no float64. Neither device is needed to see it: the source says it.
+Under torch.set_default_device("cuda") a tensor without a device lands on the GPU, beside a
+generator of the CPU or a model that is elsewhere; MPS has no float64. Neither device is needed to
+see it: the source says it.
 """
 
 from __future__ import annotations
@@ -17,12 +19,25 @@ import eqprop_lab
 from eqprop_lab import BackpropMLP, ConvEqProp, EqPropTrainer, LoopedMLP, build_dataset
 from eqprop_lab.seeding import seeded
 
-MAKERS = {"tensor", "as_tensor", "rand", "randn", "randint", "randperm", "arange", "zeros", "ones", "empty", "full"}
+MAKERS = {
+    "tensor",
+    "as_tensor",
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+    "arange",
+    "zeros",
+    "ones",
+    "empty",
+    "full",
+}
 MAKERS |= {"eye", "linspace", "logspace", "Generator"}
 PACKAGE = Path(eqprop_lab.__file__).parent
 # Programs of their own, and pictures: there the default device is the reader's choice.
 ELSEWHERE = ("notebook/", "gpu/", "commands/gpu_check.py", "commands/verify.py")
-PARAMETERS = {("layered.py", "randn"), ("layered.py", "zeros")}  # a new model lies where torch would put it
+# a new model lies where torch would put it
+PARAMETERS = {("layered.py", "randn"), ("layered.py", "zeros")}
 
 
 def calls() -> Iterator[tuple[Path, ast.Call, str]]:
@@ -51,7 +66,8 @@ def test_float64_is_asked_for_on_the_cpu() -> None:
         for file, node, name in calls()
         if name == "double" and not {"cpu()", "to(home)"} & set(ast.unparse(node).split("."))
     ]
-    # check_model's twin and the exact sigma are references on the user's device; phases come from a CPU tensor.
+    # check_model's twin and the exact sigma are references on the user's device; phases come from a
+    # CPU tensor.
     allowed = ("gradient_check.py", "exact_sigma.py", "norms.py")
     assert not [line for line in wide if not line.startswith(allowed)], "\n".join(wide)
 
@@ -71,12 +87,20 @@ def test_a_seed_of_ones_own_leaves_the_generators_of_other_devices_alone(
 # Ten steps of Chebyshev have not settled: where things lie is what counts here.
 @pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
 def test_the_library_works_under_another_default_device() -> None:
-    """Everything that is the package's own is made where it says, also with a default device that holds nothing."""
-    models = LoopedMLP(64, 4, 3, seed=0), ConvEqProp(1, [2, 3], 3, image_size=8, seed=0), BackpropMLP(64, 4, 3, seed=0)
+    """Everything that is the package's own is made where it says, also with a default device that
+    holds nothing.
+    """
+    models = (
+        LoopedMLP(64, 4, 3, seed=0),
+        ConvEqProp(1, [2, 3], 3, image_size=8, seed=0),
+        BackpropMLP(64, 4, 3, seed=0),
+    )
     data = build_dataset("digits")
     torch.set_default_device("meta")
     try:
-        batches = data.train.to("cpu").batches(500, shuffle=True, augment=eqprop_lab.Augmentation(shift=1, cutout=2))
+        batches = data.train.to("cpu").batches(
+            500, shuffle=True, augment=eqprop_lab.Augmentation(shift=1, cutout=2)
+        )
         x, y = next(iter(batches))
         assert x.device.type == y.device.type == "cpu"
         for model in models:

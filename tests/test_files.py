@@ -52,7 +52,9 @@ def test_a_failing_writer_leaves_the_old_file_and_nothing_beside_it(tmp_path: Pa
 
 
 @writers
-@pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0o027, 0o640)])
+@pytest.mark.parametrize(
+    ("mask", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0o027, 0o640)]
+)
 def test_a_new_file_has_the_rights_the_user_gives_to_new_files(
     write: Writer, mask: int, expected: int, umask: Callable[[int], None], tmp_path: Path
 ) -> None:
@@ -73,7 +75,11 @@ def test_a_replaced_file_keeps_its_rights(write: Writer, rights: int, tmp_path: 
 
 @writers
 def test_a_symbolic_link_stays_and_what_it_names_is_written(write: Writer, tmp_path: Path) -> None:
-    target, link, chain = tmp_path / "store" / "a.txt", tmp_path / "link.txt", tmp_path / "chain.txt"
+    target, link, chain = (
+        tmp_path / "store" / "a.txt",
+        tmp_path / "link.txt",
+        tmp_path / "chain.txt",
+    )
     target.parent.mkdir()
     target.write_text("old")
     link.symlink_to(Path("store") / "a.txt")
@@ -96,7 +102,12 @@ def test_what_is_no_file_is_refused_and_stays(write: Writer, tmp_path: Path) -> 
         with pytest.raises(OSError, match=path.name) as caught:
             write(path, "x")
         assert caught.value.errno == code and caught.value.filename == str(path)
-    assert loop.is_symlink() and pipe.is_fifo() and folder.is_dir() and len(list(tmp_path.iterdir())) == 3
+    assert (
+        loop.is_symlink()
+        and pipe.is_fifo()
+        and folder.is_dir()
+        and len(list(tmp_path.iterdir())) == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +175,11 @@ def test_a_checkpoint_and_a_network_that_do_not_fit_on_the_disk(tmp_path: Path, 
         (tmp_path / name).write_text("old")
     command = [sys.executable, "-c", textwrap.dedent(SMALL_DISK), str(tmp_path)]
     child = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=300
+        command,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     expected = [f"OSError {errno.EFBIG} {tmp_path / name}" for name in ("c.pt", "n.safetensors")]
     assert child.stdout.splitlines() == expected and child.returncode == 0, child.stderr

@@ -1,4 +1,6 @@
-"""The floors at the bottom know nothing of those above: data, files and devices can be read without the physics."""
+"""The floors at the bottom know nothing of those above: data, files and devices can be read without
+the physics.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ DATA = {
     "vision_compat",
     "vision_sets",
 }
-RUNNER = {f"regression.{file.stem}" for file in (PACKAGE / "regression").glob("*.py")} | {"regression"}
+RUNNER = {f"regression.{file.stem}" for file in (PACKAGE / "regression").glob("*.py")} | {
+    "regression"
+}
 
 
 def imported(module: str) -> set[str]:

@@ -1,4 +1,6 @@
-"""Saving in JupyterLab: a notebook that was only read and run stays as committed, and nothing else is kept back."""
+"""Saving in JupyterLab: a notebook that was only read and run stays as committed, and nothing else
+is kept back.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,18 @@ class Contents:
         """As jupyter_server does it: a notebook through JSON, the hook, then the file."""
         model = {"type": "notebook", "content": json.loads(json.dumps(content))}
         config().ContentsManager.pre_save_hook(model=model, path=path, contents_manager=self)
-        nbformat.write(nbformat.from_dict(model["content"]), Path(self.root_dir) / path, version=nbformat.NO_CONVERT)
+        nbformat.write(
+            nbformat.from_dict(model["content"]),
+            Path(self.root_dir) / path,
+            version=nbformat.NO_CONVERT,
+        )
 
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=A Reader", "-c", "user.email=reader@example.org"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -76,13 +84,19 @@ def code(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def fold(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A click on the blue bar beside a cell, and one on its outputs."""
-    notebook.cells[3].metadata |= {"jupyter": {"source_hidden": True}, "collapsed": True, "scrolled": True}
+    notebook.cells[3].metadata |= {
+        "jupyter": {"source_hidden": True},
+        "collapsed": True,
+        "scrolled": True,
+    }
     return notebook
 
 
 @pytest.mark.parametrize("name", SERIES)
 @pytest.mark.parametrize("change", [run, fold], ids=["run", "fold"])
-def test_reading_a_notebook_leaves_git_clean(contents: Contents, name: str, change: Callable[[Any], Any]) -> None:
+def test_reading_a_notebook_leaves_git_clean(
+    contents: Contents, name: str, change: Callable[[Any], Any]
+) -> None:
     path = Path(contents.root_dir) / "notebooks" / name
     before = path.read_bytes()
     for _ in range(2):
@@ -111,13 +125,18 @@ def slide(notebook: nbformat.NotebookNode) -> None:
     notebook.cells[0].metadata["slideshow"] = {"slide_type": "slide"}
 
 
-@pytest.mark.parametrize("edit", [write, append, tag, attach, slide], ids=lambda edit: edit.__name__)
-def test_what_somebody_wrote_is_saved_with_its_outputs(contents: Contents, edit: Callable[[Any], None]) -> None:
+@pytest.mark.parametrize(
+    "edit", [write, append, tag, attach, slide], ids=lambda edit: edit.__name__
+)
+def test_what_somebody_wrote_is_saved_with_its_outputs(
+    contents: Contents, edit: Callable[[Any], None]
+) -> None:
     path = Path(contents.root_dir) / "notebooks" / SERIES[0]
     page = run(nbformat.read(path, 4))
     edit(page)
     for text in ("first\n", "second\n"):
-        # The second save finds these sources on disk: they are not git's, so the new outputs must be saved again.
+        # The second save finds these sources on disk: they are not git's, so the new outputs must
+        # be saved again.
         code(page).outputs = [new_output("stream", text=text)]
         contents.save(f"notebooks/{SERIES[0]}", page)
         assert code(nbformat.read(path, 4)).outputs[0].text == text
@@ -133,7 +152,9 @@ def test_a_copy_keeps_what_the_reader_computed(contents: Contents, name: str) ->
         contents.save(f"notebooks/{name}", page)
         assert code(nbformat.read(path, 4)).outputs[0].text == text
     # Copies called my_... are the reader's own affair.
-    assert git(path.parent, "status", "--porcelain").startswith("??") == (not name.startswith("my_"))
+    assert git(path.parent, "status", "--porcelain").startswith("??") == (
+        not name.startswith("my_")
+    )
 
 
 def test_a_notebook_of_somebody_else_is_saved(contents: Contents) -> None:
@@ -146,7 +167,9 @@ def test_a_notebook_of_somebody_else_is_saved(contents: Contents) -> None:
     assert git(path.parent, "status", "--porcelain")
 
 
-def test_without_git_everything_is_saved(contents: Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_everything_is_saved(
+    contents: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(contents.root_dir) / "notebooks" / SERIES[0]
     page = run(nbformat.read(path, 4))
     monkeypatch.setenv("PATH", "")

@@ -13,7 +13,9 @@ def test_every_command_has_a_module_with_a_main() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2), (["rnu"], 2)])
-def test_usage_lists_the_commands(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_lists_the_commands(
+    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == code
     said = capsys.readouterr()
     assert all(name in said.out + said.err for name in COMMANDS)

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
-# Answers the checks of the Makefile, makes a .venv whose python is itself, and writes down every other call.
+# Answers the checks of the Makefile, makes a .venv whose python is itself, and writes down every
+# other call.
 PYTHON = """#!/bin/sh
 case "$*" in
   *ensurepip*) exit {ensurepip} ;;
@@ -46,12 +47,25 @@ def checkout(tmp_path: Path) -> Path:
 def run(checkout: Path, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run in the checkout, without the display and the make variables of whoever runs the tests."""
     hidden = {"DISPLAY", "WAYLAND_DISPLAY", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
-    own = {"PIP_ARGS", "CONSTRAINTS", "EXTRAS", "LAB_ARGS", "PYTEST_ARGS", "NB", "PROFILE", "UPDATE"}
+    own = {
+        "PIP_ARGS",
+        "CONSTRAINTS",
+        "EXTRAS",
+        "LAB_ARGS",
+        "PYTEST_ARGS",
+        "NB",
+        "PROFILE",
+        "UPDATE",
+    }
     clean = {k: v for k, v in os.environ.items() if k not in hidden | own}
-    return subprocess.run(command, cwd=checkout, env=clean | environ, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=checkout, env=clean | environ, capture_output=True, text=True
+    )
 
 
-def make(checkout: Path, *arguments: str, too_old: int = 0, ensurepip: int = 0, **environ: str) -> list[str]:
+def make(
+    checkout: Path, *arguments: str, too_old: int = 0, ensurepip: int = 0, **environ: str
+) -> list[str]:
     """Run make with the stand-in; what .venv's python was asked to do since."""
     python = script(checkout.parent / "python", PYTHON.format(too_old=too_old, ensurepip=ensurepip))
     (checkout / "calls.txt").write_text("", encoding="utf-8")
@@ -118,7 +132,9 @@ def test_lab_reads_the_projects_settings_before_the_users(checkout: Path, own: s
 def test_bench_runs_every_script(checkout: Path) -> None:
     for name in ("bench_latency", "bench_speed", "store"):
         script(checkout / "tests" / "benchmarks" / f"{name}.py", "")
-    assert make(checkout, "bench")[-2:] == [f"-m tests.benchmarks.bench_{what}" for what in ("latency", "speed")]
+    assert make(checkout, "bench")[-2:] == [
+        f"-m tests.benchmarks.bench_{what}" for what in ("latency", "speed")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +146,9 @@ def test_bench_runs_every_script(checkout: Path) -> None:
         ("501", "Darwin", "", set()),
     ],
 )
-def test_lab_fits_the_machine(checkout: Path, user: str, system: str, display: str, flags: set[str]) -> None:
+def test_lab_fits_the_machine(
+    checkout: Path, user: str, system: str, display: str, flags: set[str]
+) -> None:
     script(checkout.parent / "bin" / "id", f"#!/bin/sh\necho {user}\n")
     script(checkout.parent / "bin" / "uname", f"#!/bin/sh\necho {system}\n")
     path = f"{checkout.parent / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -145,7 +163,9 @@ def test_lab_fits_the_machine(checkout: Path, user: str, system: str, display: s
         ({"ensurepip": 1}, "install its venv module (Debian, Ubuntu: apt install python3-venv)"),
     ],
 )
-def test_unfit_python_is_one_line_of_advice(checkout: Path, answers: dict[str, int], advice: str) -> None:
+def test_unfit_python_is_one_line_of_advice(
+    checkout: Path, answers: dict[str, int], advice: str
+) -> None:
     with pytest.raises(RuntimeError) as caught:
         make(checkout, "lab", **answers)
     said = [line for line in str(caught.value).splitlines() if not line.startswith("make")]

@@ -1,4 +1,6 @@
-"""The README is true: its code runs, its commands exist, its tables and links are those of the project."""
+"""The README is true: its code runs, its commands exist, its tables and links are those of the
+project.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
-COMMANDS = [line for language, code in BLOCKS if language == "console" for line in code.splitlines()]
+COMMANDS = [
+    line for language, code in BLOCKS if language == "console" for line in code.splitlines()
+]
 
 
 def run(*command: str, cwd: Path = ROOT) -> str:
@@ -65,7 +69,9 @@ def test_other_commands_work(command: str, tmp_path: Path) -> None:
         assert all((ROOT / word.removeprefix("--config=")).is_file() for word in rest)
         assert run(*words[:3], "--version").strip()
     elif module == "pytest" and not rest:
-        assert "test_readme.py" in run(*words, "--collect-only", "-q", "tests/test_readme.py", "--no-cov")
+        assert "test_readme.py" in run(
+            *words, "--collect-only", "-q", "tests/test_readme.py", "--no-cov"
+        )
     elif module == "eqprop_lab" and rest[0] == "train":
         run(*words, "--runs", str(tmp_path / "runs"))
     elif module == "eqprop_lab" and rest[0] == "run":
@@ -75,13 +81,32 @@ def test_other_commands_work(command: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.kernel
-def test_plain_papermill_only_warns_of_a_misspelt_name_and_the_runner_refuses(tmp_path: Path) -> None:
+def test_plain_papermill_only_warns_of_a_misspelt_name_and_the_runner_refuses(
+    tmp_path: Path,
+) -> None:
     notebook, words = str(ROOT / "notebooks" / "00_start_here.ipynb"), ["-p", "sede", "3"]
-    command = [sys.executable, "-m", "papermill", "--prepare-only", notebook, str(tmp_path / "out.ipynb"), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "--prepare-only",
+        notebook,
+        str(tmp_path / "out.ipynb"),
+        *words,
+    ]
     plain = subprocess.run(command, capture_output=True, text=True, timeout=300)
     warning = re.search(r"`(Passed unknown parameter: sede)`", README)
     assert plain.returncode == 0 and warning and warning[1] in plain.stderr
-    command = [sys.executable, "-m", "eqprop_lab", "run", "00", "--output", str(tmp_path / "runs"), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "eqprop_lab",
+        "run",
+        "00",
+        "--output",
+        str(tmp_path / "runs"),
+        *words,
+    ]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert refused.returncode != 0 and "sede" in refused.stdout + refused.stderr
 

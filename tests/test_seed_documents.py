@@ -1,6 +1,8 @@
-"""The usage blocks that users of the predecessor know, in this package's names, with data made on the spot.
+"""The usage blocks that users of the predecessor know, in this package's names, with data made on
+the spot.
 
-`use_compile=True` runs with the compiler's quick back end where it can, so that the test stays short.
+`use_compile=True` runs with the compiler's quick back end where it can, so that the test stays
+short.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def mnist_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile traces as always, and runs what it traced without generating C++."""
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function, mode=None, **options: real(function, backend="eager"))
+    monkeypatch.setattr(
+        torch, "compile", lambda function, mode=None, **options: real(function, backend="eager")
+    )
 
 
 @pytest.mark.usefixtures("mnist_here", "quick_compiler")
@@ -54,11 +58,15 @@ def test_quick_start(capsys: pytest.CaptureFixture[str]) -> None:
     history = trainer.fit(DataLoader(train_data, batch_size=64), epochs=10)
 
     # Evaluate
-    test_loader = DataLoader(datasets.MNIST(".", train=False, transform=transforms.ToTensor()), batch_size=64)
+    test_loader = DataLoader(
+        datasets.MNIST(".", train=False, transform=transforms.ToTensor()), batch_size=64
+    )
     print(f"Accuracy: {trainer.evaluate(test_loader)['accuracy']:.1%}")
 
     assert capsys.readouterr().out.startswith("Accuracy: ")
-    assert history["train_loss"][-1] < 0.7 * history["train_loss"][0] and model.contraction_bound() < 1
+    assert (
+        history["train_loss"][-1] < 0.7 * history["train_loss"][0] and model.contraction_bound() < 1
+    )
     compiled = model.__dict__["step"]
     assert compiled.compiled is not None and not compiled.failed
 
@@ -95,13 +103,16 @@ def test_baseline_for_comparison() -> None:
 
 
 def test_what_the_summary_lists_for_users() -> None:
+    # isort: skip
     from eqprop_lab import (
+        compute_gradient_norm,
         count_parameters,
         create_model_preset,
+        estimate_gradients,
         estimate_memory_usage,
         get_dataset_info,
+        get_model_config,
     )
-    from eqprop_lab import compute_gradient_norm, estimate_gradients, get_model_config  # isort: skip
 
     model = create_model_preset("mnist_small")
     assert count_parameters(model) == 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10

@@ -34,14 +34,18 @@ CARD = {
 
 def project() -> dict[str, Any]:
     """The [project] table."""
-    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
     return table
 
 
 def declared() -> dict[str, Requirement]:
     """Every package pyproject.toml asks for, core and extras, without the project itself."""
     table = project()
-    lines = table["dependencies"] + [r for extra in table["optional-dependencies"].values() for r in extra]
+    lines = table["dependencies"] + [
+        r for extra in table["optional-dependencies"].values() for r in extra
+    ]
     found: dict[str, Requirement] = {}
     for requirement in map(Requirement, lines):
         found[canonicalize_name(requirement.name)] = requirement
@@ -56,7 +60,9 @@ def pins() -> dict[str, Version]:
         if not line or line.startswith("#"):
             continue
         match = re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)", line)
-        assert match, f"constraints.txt: {line!r} is no plain name==version (no local tags, no paths)"
+        assert match, (
+            f"constraints.txt: {line!r} is no plain name==version (no local tags, no paths)"
+        )
         name = canonicalize_name(match[1])
         assert name not in found, f"constraints.txt names {name} twice"
         found[name] = Version(match[2])
@@ -100,14 +106,18 @@ def test_environment_names_the_packages_of_the_card_as_pyproject_does() -> None:
 
 
 def test_environment_takes_torch_and_cupy_for_one_cuda() -> None:
-    """CuPy's CUDA libraries and those of torch are one package at two versions: a mix cannot be installed."""
+    """CuPy's CUDA libraries and those of torch are one package at two versions: a mix cannot be
+    installed.
+    """
     lines = pip_section()
     (index,) = [line for line in lines if line.startswith("--extra-index-url")]
     assert re.findall(r"/cu(\d\d)\d$", index) == re.findall(r"cupy-cuda(\d\d)x", " ".join(lines))
 
 
 def test_python_range_is_one() -> None:
-    (python,) = [d for d in environment()["dependencies"] if isinstance(d, str) and d.startswith("python")]
+    (python,) = [
+        d for d in environment()["dependencies"] if isinstance(d, str) and d.startswith("python")
+    ]
     lowest = project()["requires-python"]
     assert lowest in {str(bound) for bound in Requirement(python).specifier}
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
@@ -120,12 +130,16 @@ def test_every_declared_package_is_pinned_within_its_range() -> None:
     known = pins()
     for name, requirement in declared().items():
         assert name in known, f"{name} is not pinned in constraints.txt"
-        assert requirement.specifier.contains(known[name]), f"{requirement} excludes its pin {known[name]}"
+        assert requirement.specifier.contains(known[name]), (
+            f"{requirement} excludes its pin {known[name]}"
+        )
     assert known["torch"] == Version("2.13.0")
     assert known["torchvision"] == Version("0.28.0")
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "environment.yml", "Makefile", ".github/workflows/ci.yml"])
+@pytest.mark.parametrize(
+    "name", ["pyproject.toml", "environment.yml", "Makefile", ".github/workflows/ci.yml"]
+)
 def test_versions_are_pinned_nowhere_else(name: str) -> None:
     assert not re.search(r"[A-Za-z\]]\s*==\s*\d", (ROOT / name).read_text(encoding="utf-8"))
 
@@ -144,8 +158,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "eqprop_lab", source / "eqprop_lab", ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
+    shutil.copytree(
+        ROOT / "eqprop_lab", source / "eqprop_lab", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+        "--no-index",
+    ]
     options = ["--no-deps", "--no-build-isolation", "--no-compile", "--target", str(target)]
     done = subprocess.run([*pip, *options, str(source)], capture_output=True, text=True, cwd=source)
     assert done.returncode == 0, done.stderr
@@ -154,7 +178,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_every_file_of_the_package(installed: Path) -> None:
     def files(folder: Path) -> set[str]:
-        found = (f for f in (folder / "eqprop_lab").rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+        found = (
+            f
+            for f in (folder / "eqprop_lab").rglob("*")
+            if f.is_file() and "__pycache__" not in f.parts
+        )
         return {f.relative_to(folder).as_posix() for f in found}
 
     assert files(ROOT) == files(installed)
@@ -189,14 +217,20 @@ def test_wheel_works_outside_the_checkout(installed: Path, tmp_path: Path) -> No
 
 
 def test_every_tool_that_contributing_names_is_installed_by_the_default_extras() -> None:
-    """`make` installs lab and test; a first word in backticks that is a program must come with them."""
+    """`make` installs lab and test; a first word in backticks that is a program must come with
+    them.
+    """
     extras = project()["optional-dependencies"]
-    installed = {canonicalize_name(Requirement(line).name) for line in [*extras["lab"], *extras["test"]]}
+    installed = {
+        canonicalize_name(Requirement(line).name) for line in [*extras["lab"], *extras["test"]]
+    }
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     commands = re.findall(r"`((?:\.venv/bin/)?[a-z][a-z-]+) [^`]+`", text)
     programs = {Path(command).name for command in commands} - {"make", "git"}
     assert "pre-commit" in programs and programs <= installed | {"python"}
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][
+        0
+    ]["hooks"]
     modules = {match[1] for hook in hooks if (match := re.search(r"-m ([a-z]+)", hook["entry"]))}
     assert modules and modules <= installed
 
@@ -214,14 +248,26 @@ def test_pre_commit_hooks_run_without_a_network(tmp_path: Path) -> None:
     (tmp_path / "untidy.py").write_text('"""A module."""\nx=1\n', encoding="utf-8")
     closed = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
     environ = {**os.environ, **closed, "PRE_COMMIT_HOME": str(tmp_path / "home"), "SKIP": "mypy"}
-    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
+    identity = [
+        "-c",
+        "user.name=A",
+        "-c",
+        "user.email=a@example.org",
+        "-c",
+        "init.defaultBranch=main",
+    ]
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
 
     assert run("git", *identity, "init", "--quiet").returncode == 0
     assert run(sys.executable, "-m", "pre_commit", "install").returncode == 0
-    assert run("git", "add", "--", ".pre-commit-config.yaml", "pyproject.toml", "tools", "untidy.py").returncode == 0
+    assert (
+        run(
+            "git", "add", "--", ".pre-commit-config.yaml", "pyproject.toml", "tools", "untidy.py"
+        ).returncode
+        == 0
+    )
     refused = run("git", *identity, "commit", "-m", "Untidy")
     assert refused.returncode == 1 and "ruff format" in refused.stderr, refused.stderr
     assert (tmp_path / "untidy.py").read_text(encoding="utf-8") == '"""A module."""\n\nx = 1\n'

@@ -1,4 +1,6 @@
-"""Counts, norms, and a memory estimate held against what torch's profiler sees of a real training step."""
+"""Counts, norms, and a memory estimate held against what torch's profiler sees of a real training
+step.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ def test_count_parameters() -> None:
     model = LoopedMLP(784, 256, 10)
     assert count_parameters(model) == count_parameters(BackpropMLP(784, 256, 10)) == 269_322
     model.W_out.bias.requires_grad_(False)
-    assert count_parameters(model) == 269_312 and count_parameters(model, trainable_only=False) == 269_322
+    assert (
+        count_parameters(model) == 269_312
+        and count_parameters(model, trainable_only=False) == 269_322
+    )
 
 
 def test_compute_gradient_norm() -> None:
@@ -38,8 +43,12 @@ def test_compute_gradient_norm() -> None:
     assert compute_gradient_norm(model) == pytest.approx(13.0)
 
 
-def measured_peak(model: nn.Module, batch: int, gradient: str, optimizer: str, **options: Any) -> float:
-    """Allocation peak of two training steps as the profiler saw it, and what was there before, in MiB."""
+def measured_peak(
+    model: nn.Module, batch: int, gradient: str, optimizer: str, **options: Any
+) -> float:
+    """Allocation peak of two training steps as the profiler saw it, and what was there before, in
+    MiB.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     x, y = torch.rand(batch, 64), torch.arange(batch) % 10
@@ -76,12 +85,16 @@ def test_memory_estimate_is_within_a_fifth_of_the_measured_peak(
 ) -> None:
     model = (BackpropMLP if gradient == "autograd" else LoopedMLP)(64, hidden, 10, seed=0)
     estimate = estimate_memory_usage(model, (64,), batch, gradient, optimizer)
-    assert estimate["total_mb"] == pytest.approx(measured_peak(model, batch, gradient, optimizer), rel=0.2)
+    assert estimate["total_mb"] == pytest.approx(
+        measured_peak(model, batch, gradient, optimizer), rel=0.2
+    )
     parts = ("parameters_mb", "gradients_mb", "optimizer_mb", "states_mb")
     assert sum(estimate[part] for part in parts) == pytest.approx(estimate["total_mb"])
     trained = count_parameters(model) * 4 / MIB
     assert estimate["gradients_mb"] == pytest.approx(trained)
-    assert estimate["optimizer_mb"] == pytest.approx({"sgd": 1, "adam": 2, "adamw": 2}[optimizer] * trained, rel=0.01)
+    assert estimate["optimizer_mb"] == pytest.approx(
+        {"sgd": 1, "adam": 2, "adamw": 2}[optimizer] * trained, rel=0.01
+    )
 
 
 def test_memory_of_eqprop_is_flat_in_the_steps_and_of_bptt_is_not() -> None:
@@ -99,11 +112,14 @@ def test_memory_estimate_leaves_model_and_generators_alone() -> None:
     before, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     assert estimate_memory_usage(model, (1, 8, 8), 4) == estimate_memory_usage(model, (1, 8, 8), 4)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert all(p.grad is None for p in model.parameters()) and torch.equal(generator, torch.get_rng_state())
+    assert all(p.grad is None for p in model.parameters()) and torch.equal(
+        generator, torch.get_rng_state()
+    )
 
 
 def test_memory_estimate_is_the_same_for_every_start_of_the_weights() -> None:
-    # Sigma's vectors are followed in as many rounds as the weights ask for: two steps need not run the same operations.
+    # Sigma's vectors are followed in as many rounds as the weights ask for: two steps need not run
+    # the same operations.
     models = [LoopedMLP(784, 128, 10, seed=seed) for seed in range(12)]
     assert len({estimate_memory_usage(model, (784,), 64)["total_mb"] for model in models}) == 1
 

@@ -1,4 +1,6 @@
-"""YAML that would never end, or mean something else than it seems, is refused at once; errors name the file."""
+"""YAML that would never end, or mean something else than it seems, is refused at once; errors name
+the file.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,21 @@ from eqprop_lab.experiments.runs import Run, RunError
 from eqprop_lab.yaml_files import DEEPEST, MOST, YamlError, parse_yaml, read_yaml
 
 LAUGHS = "\n".join(
-    ["a0: &a0 [lol, lol, lol]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40))]
+    [
+        "a0: &a0 [lol, lol, lol]",
+        *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)),
+    ]
 )
 REFUSED = {
     "alias bomb": (LAUGHS, "values, aliases followed"),
-    "bomb of mappings": (LAUGHS.replace("[", "{k: [").replace("]", "]}"), "values, aliases followed"),
-    "merged bomb": ("a: &a {k: 1}\nb: {<<: [" + ", ".join(["*a"] * MOST) + "]}", "values, aliases followed"),
+    "bomb of mappings": (
+        LAUGHS.replace("[", "{k: [").replace("]", "]}"),
+        "values, aliases followed",
+    ),
+    "merged bomb": (
+        "a: &a {k: 1}\nb: {<<: [" + ", ".join(["*a"] * MOST) + "]}",
+        "values, aliases followed",
+    ),
     "long": ("[" + "1, " * (MOST + 1) + "]", "values, aliases followed"),
     "deep lists": ("[" * 100_000, "nested deeper"),
     "deep mappings": ("{a: " * 100_000, "nested deeper"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-# s. Only ends a test that would hang; far above what a machine with other work needs. What must not end by itself
-# while somebody waits has to last longer.
+# s. Only ends a test that would hang; far above what a machine with other work needs. What must not
+# end by itself while somebody waits has to last longer.
 PATIENCE = 300.0
 
 

@@ -1,8 +1,8 @@
 """Keep the package small enough to read: `python tools/lint_size.py [folder of the checkout]`.
 
-Prints the lines of the package and of its core; exits 1 when a file or the core is over its limit. A file is counted
-whole. The core is counted in lines of code, without docstrings, comments and blank lines: an estimator more costs what
-it does, not what it explains.
+Prints the lines of the package and of its core; exits 1 when a file or the core is over its limit.
+A file is counted whole. The core is counted in lines of code, without docstrings, comments and
+blank lines: an estimator more costs what it does, not what it explains.
 """
 
 from __future__ import annotations
@@ -17,27 +17,36 @@ CORE_LIMIT = 1800
 # What a reader needs to understand all of the physics and its training, relative to the package.
 CORE = ("equilibrium/", "models/looped_mlp.py", "training/trainer.py")
 # Instruments that look at the core from outside; nothing in it needs them.
-INSTRUMENTS = tuple(
-    f"equilibrium/{name}.py"
-    for name in ("block", "norms")
-)
+INSTRUMENTS = tuple(f"equilibrium/{name}.py" for name in ("block", "norms"))
 
 
 def count_lines(package: Path) -> dict[str, int]:
     """Lines of every Python file of the package, by path relative to it."""
     files = sorted(package.rglob("*.py"))
-    return {f.relative_to(package).as_posix(): len(f.read_text(encoding="utf-8").splitlines()) for f in files}
+    return {
+        f.relative_to(package).as_posix(): len(f.read_text(encoding="utf-8").splitlines())
+        for f in files
+    }
 
 
 def code_lines(source: str) -> int:
     """Lines that hold code: no blank line, no comment, no string that stands alone (a docstring)."""
-    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    silent = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
     found: set[int] = set()
     alone = True
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in silent and not (alone and token.type == tokenize.STRING):
             found.update(range(token.start[0], token.end[0] + 1))
-        alone = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT) or (alone and token.type in silent)
+        alone = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT) or (
+            alone and token.type in silent
+        )
     return len(found)
 
 

@@ -1,7 +1,9 @@
-"""The tables of the README, made from what the project holds: `python tools/readme_tables.py [--check]`.
+"""The tables of the README, made from what the project holds: `python tools/readme_tables.py
+[--check]`.
 
-The map comes from the title cells of the notebooks, the results from `data/results/*.json`. Each stands between two
-markers (<!-- map --> ... <!-- /map -->); a test runs `--check`, so the README cannot fall behind.
+The map comes from the title cells of the notebooks, the results from `data/results/*.json`. Each
+stands between two markers (<!-- map --> ... <!-- /map -->); a test runs `--check`, so the README
+cannot fall behind.
 """
 
 from __future__ import annotations
@@ -16,28 +18,43 @@ from typing import Any
 from eqprop_lab.notebook.series import series, series_table
 
 ROOT = Path(__file__).resolve().parent.parent
-# Keys of a result in the order of the rows, each with the way its network is trained. `response` solves the linear
-# equation that a vanishing nudge leaves: recurrent backprop, of which EqProp with its finite nudges is the finite form.
+# Keys of a result in the order of the rows, each with the way its network is trained. `response`
+# solves the linear equation that a vanishing nudge leaves: recurrent backprop, of which EqProp with
+# its finite nudges is the finite form.
 ROWS = {"eqprop": "EqProp", "response": "recurrent backprop", "backprop": "backprop"}
 # The notebook that tells about the results of an equilibrium network.
 NOTEBOOKS = {"LoopedMLP": "04_looped_mlp", "ConvEqProp": "05_conv_eqprop"}
 
 
 def results_table(folder: Path) -> str:
-    """One row a network of a result: value, spread over seeds, estimator, device, time, notebook; backprop comes last.
+    """One row a network of a result: value, spread over seeds, estimator, device, time, notebook;
+    backprop comes last.
 
     Raises ValueError naming the file for a network that no notebook tells about.
     """
-    lines = ["| Data | Network | Estimator | Test accuracy | Seeds | CPU time a seed | Device | Notebook |"]
+    lines = [
+        "| Data | Network | Estimator | Test accuracy | Seeds | CPU time a seed | Device | Notebook |"
+    ]
     lines.append("|:--|:--|:--|--:|--:|--:|:--|:--|")
-    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    results = {name: result for name, result in found.items() if "eqprop" in result and "networks" in result}
+    found = {
+        path.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*.json"))
+    }
+    results = {
+        name: result
+        for name, result in found.items()
+        if "eqprop" in result and "networks" in result
+    }
     for name, result in results.items():
         if result["networks"]["eqprop"] not in NOTEBOOKS:
             raise ValueError(f"{name}: no notebook is known for {result['networks']['eqprop']!r}")
         alike = [other for other in results.values() if _subject(other) == _subject(result)]
         # Two recipes for the same network and data are told apart by their length.
-        data = result["dataset"] if len(alike) == 1 else f"{result['dataset']}, {result['recipe']['epochs']} epochs"
+        data = (
+            result["dataset"]
+            if len(alike) == 1
+            else f"{result['dataset']}, {result['recipe']['epochs']} epochs"
+        )
         lines += [_row(result, key, data) for key in ROWS if key in result]
     return "\n".join(lines)
 
@@ -93,7 +110,10 @@ def main(arguments: list[str]) -> int:
     after = filled(before)
     if arguments == ["--check"]:
         if before != after:
-            print("README.md: the tables are out of date; run python tools/readme_tables.py", file=sys.stderr)
+            print(
+                "README.md: the tables are out of date; run python tools/readme_tables.py",
+                file=sys.stderr,
+            )
         return int(before != after)
     path.write_text(after, encoding="utf-8")
     return 0

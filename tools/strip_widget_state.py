@@ -1,7 +1,8 @@
 """Remove widget state from notebooks: `python tools/strip_widget_state.py notebooks/*.ipynb`.
 
-A saved widget state is large, differs after every run, and makes code hosts show "Error displaying widget"
-in place of the picture. Files that hold none stay as they are, byte for byte; exits 1 when one was rewritten.
+A saved widget state is large, differs after every run, and makes code hosts show "Error displaying
+widget" in place of the picture. Files that hold none stay as they are, byte for byte; exits 1 when
+one was rewritten.
 """
 
 from __future__ import annotations

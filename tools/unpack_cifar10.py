@@ -1,9 +1,11 @@
-"""CIFAR-10 as JPEG archives -> class folders: `python tools/unpack_cifar10.py SOURCE TARGET [--limit N]`.
+"""CIFAR-10 as JPEG archives -> class folders: `python tools/unpack_cifar10.py SOURCE TARGET
+[--limit N]`.
 
-SOURCE holds train.npz and test.npz with the arrays `jpeg` (uint8, all files in a row), `offsets`, `labels`, `classes`.
-Every file is written as it is, undecoded, to TARGET/{train,test}/CLASS/NUMBER.jpg: the layout that
-`build_dataset({"name": "image_folder", "root": TARGET})` and `python -m eqprop_lab gpu-check --data TARGET` read.
-JPEG has changed the pixels, so torchvision's checksums cannot hold and accuracies differ in the last tenths.
+SOURCE holds train.npz and test.npz with the arrays `jpeg` (uint8, all files in a row), `offsets`,
+`labels`, `classes`. Every file is written as it is, undecoded, to
+TARGET/{train,test}/CLASS/NUMBER.jpg: the layout that `build_dataset({"name": "image_folder",
+"root": TARGET})` and `python -m eqprop_lab gpu-check --data TARGET` read. JPEG has changed the
+pixels, so torchvision's checksums cannot hold and accuracies differ in the last tenths.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class ArchiveError(ValueError):
 
 @dataclass(frozen=True)
 class Archive:
-    """Encoded images in a row: image i is jpeg[offsets[i]:offsets[i + 1]], of the class classes[labels[i]]."""
+    """Encoded images in a row: image i is jpeg[offsets[i]:offsets[i + 1]], of the class
+    classes[labels[i]].
+    """
 
     jpeg: np.ndarray
     offsets: np.ndarray
@@ -46,9 +50,13 @@ class Archive:
 
 
 def read_archive(path: Path) -> Archive:
-    """Read and check one archive; nothing in it can run code. Raises FileNotFoundError, ArchiveError."""
+    """Read and check one archive; nothing in it can run code. Raises FileNotFoundError,
+    ArchiveError.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; SOURCE must hold {' and '.join(f'{p}.npz' for p in PARTS)}")
+        raise FileNotFoundError(
+            f"{path} is missing; SOURCE must hold {' and '.join(f'{p}.npz' for p in PARTS)}"
+        )
     try:
         # Opened here: np.load does not close a damaged file.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
@@ -59,9 +67,18 @@ def read_archive(path: Path) -> Archive:
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise ArchiveError(f"{path} is damaged, or it is no .npz archive ({error})") from error
     names = tuple(str(name) for name in classes)
-    if len(set(names)) != len(names) or any(not n or n != Path(n).name or n.startswith(".") for n in names):
-        raise ArchiveError(f"{path}: classes must be different names that can be folders, got {names}")
-    if jpeg.dtype != np.uint8 or len(offsets) != len(labels) + 1 or offsets[0] != 0 or offsets[-1] != len(jpeg):
+    if len(set(names)) != len(names) or any(
+        not n or n != Path(n).name or n.startswith(".") for n in names
+    ):
+        raise ArchiveError(
+            f"{path}: classes must be different names that can be folders, got {names}"
+        )
+    if (
+        jpeg.dtype != np.uint8
+        or len(offsets) != len(labels) + 1
+        or offsets[0] != 0
+        or offsets[-1] != len(jpeg)
+    ):
         raise ArchiveError(
             f"{path}: offsets must go from 0 to the length of jpeg (uint8), with one more entry than labels; got "
             f"{len(offsets)} offsets up to {offsets[-1]}, {len(jpeg)} bytes ({jpeg.dtype}), {len(labels)} labels"
@@ -71,17 +88,20 @@ def read_archive(path: Path) -> Archive:
     starts = np.asarray(offsets[:-1], dtype=np.int64)
     whole = np.diff(offsets) > len(BEGIN)
     if whole.all():
-        whole = np.logical_and.reduce([jpeg[starts + place] == byte for place, byte in enumerate(BEGIN)])
+        whole = np.logical_and.reduce(
+            [jpeg[starts + place] == byte for place, byte in enumerate(BEGIN)]
+        )
     if not whole.all():
         raise ArchiveError(f"{path}: image {int(np.argmin(whole))} is no JPEG file")
     return Archive(jpeg, offsets, labels, names)
 
 
 def unpack(source: Path, target: Path, limit: int | None = None) -> dict[str, int]:
-    """Write the folders and return the number of images of each part; `limit`: only the first n of each.
+    """Write the folders and return the number of images of each part; `limit`: only the first n of
+    each.
 
-    `target` appears when it is complete, or not at all. Raises FileExistsError if it is there already, and what
-    `read_archive` raises.
+    `target` appears when it is complete, or not at all. Raises FileExistsError if it is there
+    already, and what `read_archive` raises.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be an integer >= 1, got {limit}")
@@ -100,7 +120,9 @@ def unpack(source: Path, target: Path, limit: int | None = None) -> dict[str, in
             for folder in folders:
                 folder.mkdir(parents=True)
             for number in range(counts[part]):
-                (folders[archive.labels[number]] / f"{number:05d}.jpg").write_bytes(archive.file(number))
+                (folders[archive.labels[number]] / f"{number:05d}.jpg").write_bytes(
+                    archive.file(number)
+                )
         partial.chmod(0o755)
         partial.rename(target)
     except BaseException:
@@ -121,7 +143,10 @@ def main(argv: Sequence[str]) -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{options.target}: " + ", ".join(f"{count} {part} images" for part, count in counts.items()))
+    print(
+        f"{options.target}: "
+        + ", ".join(f"{count} {part} images" for part, count in counts.items())
+    )
     return 0
 
 

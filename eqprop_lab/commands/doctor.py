@@ -1,6 +1,8 @@
-"""`python -m eqprop_lab doctor`: is this environment fit for the notebooks, and if not, what is to be done?
+"""`python -m eqprop_lab doctor`: is this environment fit for the notebooks, and if not, what is to
+be done?
 
-`doctor_lines()` is the part notebook 00 shows: the same on every sound machine, without paths, plus every problem.
+`doctor_lines()` is the part notebook 00 shows: the same on every sound machine, without paths, plus
+every problem.
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ VISION_OFFSET = 15
 
 @dataclass(frozen=True)
 class Row:
-    """One finding: status "ok", "note" (something optional is absent) or "problem"; `advice` says what to do.
+    """One finding: status "ok", "note" (something optional is absent) or "problem"; `advice` says
+    what to do.
 
-    `local` rows differ from machine to machine (device, cores, folders) and stay out of committed notebooks.
+    `local` rows differ from machine to machine (device, cores, folders) and stay out of committed
+    notebooks.
     """
 
     name: str
@@ -49,14 +53,17 @@ def python_row(version: tuple[int, int]) -> Row:
     """The Python version against the oldest one that is supported."""
     needed = ".".join(map(str, PYTHON_NEEDED))
     if version < PYTHON_NEEDED:
-        return Row("python", platform.python_version(), "problem", f"install Python {needed} or newer")
+        return Row(
+            "python", platform.python_version(), "problem", f"install Python {needed} or newer"
+        )
     return Row("python", platform.python_version())
 
 
 def package_rows(requirements: Sequence[str]) -> Iterator[Row]:
     """Installed versions against requirement lines as a distribution's metadata states them.
 
-    A missing package is a problem for the core and the extra `lab`; for `test` it is a note; other extras are optional.
+    A missing package is a problem for the core and the extra `lab`; for `test` it is a note; other
+    extras are optional.
     """
     for line in requirements:
         requirement = Requirement(line)
@@ -72,7 +79,9 @@ def package_rows(requirements: Sequence[str]) -> Iterator[Row]:
             found = Version(metadata.version(requirement.name)).public
         except metadata.PackageNotFoundError:
             status = "note" if group == "test" else "problem"
-            yield Row(requirement.name, "not installed", status, f"{wanted} is in the extra '{group}'")
+            yield Row(
+                requirement.name, "not installed", status, f"{wanted} is in the extra '{group}'"
+            )
             continue
         if requirement.specifier.contains(found, prereleases=True):
             yield Row(requirement.name, found)
@@ -93,8 +102,14 @@ def vision_row(torch_version: str, vision_version: str, shim: bool) -> Row:
 def cuda_row() -> Row:
     """What torch finds; no GPU is a note, every notebook runs on a CPU."""
     if torch.cuda.is_available():
-        return Row("CUDA", f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}", local=True)
-    built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build of torch"
+        return Row(
+            "CUDA", f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}", local=True
+        )
+    built = (
+        f"torch is built for CUDA {torch.version.cuda}"
+        if torch.version.cuda
+        else "a CPU build of torch"
+    )
     return Row("CUDA", f"no device ({built})", "note", "the notebooks run on the CPU", local=True)
 
 
@@ -107,8 +122,12 @@ def load_cupy() -> ModuleType | None:
 
 
 def cupy_rows(cupy: ModuleType | None, torch_cuda: str | None) -> Iterator[Row]:
-    """Probe a device through CuPy (an import proves nothing) and compare the CUDA majors of CuPy and torch."""
-    packages = sorted({d.name for d in metadata.distributions() if d.name and d.name.startswith("cupy-cuda")})
+    """Probe a device through CuPy (an import proves nothing) and compare the CUDA majors of CuPy
+    and torch.
+    """
+    packages = sorted(
+        {d.name for d in metadata.distributions() if d.name and d.name.startswith("cupy-cuda")}
+    )
     if len(packages) > 1:
         advice = "uninstall all of them, then install one"
         yield Row("CuPy packages", ", ".join(packages), "problem", advice, local=True)
@@ -123,8 +142,15 @@ def cupy_rows(cupy: ModuleType | None, torch_cuda: str | None) -> Iterator[Row]:
         float(cupy.ones(2).sum())
         yield Row("CuPy", f"{cupy.__version__}, CUDA {major}, devices: {devices}", local=True)
     except Exception as error:
-        # CuPy raises classes of its own for a missing driver, device or compiler library; each is shown.
-        yield Row("CuPy", f"no device: {str(error).splitlines()[0]}", "note", "the kernel uses NumPy", local=True)
+        # CuPy raises classes of its own for a missing driver, device or compiler library; each is
+        # shown.
+        yield Row(
+            "CuPy",
+            f"no device: {str(error).splitlines()[0]}",
+            "note",
+            "the kernel uses NumPy",
+            local=True,
+        )
     if torch_cuda and int(torch_cuda.split(".")[0]) != major:
         found = f"CuPy {major}, torch {torch_cuda.split('.')[0]}"
         yield Row("CUDA majors", found, "problem", "choose the extra that fits torch", local=True)
@@ -147,16 +173,27 @@ def data_rows(folder: Path) -> Iterator[Row]:
 
 
 def kernel_row() -> Row:
-    """Does the kernel named python3 run this Python? An old kernel of the user may stand in front of it."""
+    """Does the kernel named python3 run this Python? An old kernel of the user may stand in front
+    of it.
+    """
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     except ImportError:
-        return Row("kernel python3", "jupyter_client is not installed", "problem", "install the extra 'lab'")
+        return Row(
+            "kernel python3",
+            "jupyter_client is not installed",
+            "problem",
+            "install the extra 'lab'",
+        )
     try:
         command = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
-        return Row("kernel python3", "not installed", "problem", "install the extra 'lab' (ipykernel)")
-    same = Path(command).name == command or Path(command).absolute() == Path(sys.executable).absolute()
+        return Row(
+            "kernel python3", "not installed", "problem", "install the extra 'lab' (ipykernel)"
+        )
+    same = (
+        Path(command).name == command or Path(command).absolute() == Path(sys.executable).absolute()
+    )
     if not same:
         advice = "remove that kernel: jupyter kernelspec remove python3"
         return Row("kernel python3", f"another Python: {command}", "problem", advice, local=True)
@@ -165,16 +202,30 @@ def kernel_row() -> Row:
 
 def browser_row() -> Row:
     """A Chromium for the browser tests; without one they are skipped."""
-    caches = [os.environ.get("PLAYWRIGHT_BROWSERS_PATH"), "~/.cache/ms-playwright", "~/Library/Caches/ms-playwright"]
+    caches = [
+        os.environ.get("PLAYWRIGHT_BROWSERS_PATH"),
+        "~/.cache/ms-playwright",
+        "~/Library/Caches/ms-playwright",
+    ]
     found = any(any(Path(cache).expanduser().glob("chromium*")) for cache in caches if cache)
-    installed = found or any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    installed = found or any(
+        shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")
+    )
     if installed:
         return Row("Chromium", "found", local=True)
-    return Row("Chromium", "not found", "note", "playwright install chromium; the browser tests skip", local=True)
+    return Row(
+        "Chromium",
+        "not found",
+        "note",
+        "playwright install chromium; the browser tests skip",
+        local=True,
+    )
 
 
 def folder_rows(folders: Sequence[Path]) -> Iterator[Row]:
-    """Can the folders be written? The nearest existing one is tried where a folder is not there yet."""
+    """Can the folders be written? The nearest existing one is tried where a folder is not there
+    yet.
+    """
     for folder in folders:
         place = next((p for p in (folder, *folder.absolute().parents) if p.is_dir()), folder)
         try:
@@ -182,7 +233,13 @@ def folder_rows(folders: Sequence[Path]) -> Iterator[Row]:
                 pass
         except OSError as error:
             reason = f"not writable: {error.strerror or error}"
-            yield Row(f"folder {folder.name}", reason, "problem", "give yourself the right to write", local=True)
+            yield Row(
+                f"folder {folder.name}",
+                reason,
+                "problem",
+                "give yourself the right to write",
+                local=True,
+            )
         else:
             yield Row(f"folder {folder.name}", "writable", local=True)
 
@@ -193,7 +250,10 @@ def environment_report() -> list[Row]:
         requirements = metadata.requires("eqprop_lab") or []
         own = [Row("eqprop_lab", metadata.version("eqprop_lab"))]
     except metadata.PackageNotFoundError:
-        requirements, own = [], [Row("eqprop_lab", "not installed", "problem", "pip install -e '.[lab]'")]
+        requirements, own = (
+            [],
+            [Row("eqprop_lab", "not installed", "problem", "pip install -e '.[lab]'")],
+        )
     vision = import_torchvision()
     here = Path.cwd()
     return [
@@ -212,12 +272,15 @@ def environment_report() -> list[Row]:
 
 
 def doctor_lines(rows: Sequence[Row] | None = None, machine: bool = False) -> list[str]:
-    """The report as lines. Without `machine`: only what is the same on every sound machine, and all problems."""
+    """The report as lines. Without `machine`: only what is the same on every sound machine, and all
+    problems.
+    """
     rows = environment_report() if rows is None else rows
     shown = [row for row in rows if machine or not row.local or row.status == "problem"]
     width = max((len(row.name) for row in shown), default=0)
     lines = [
-        f"{row.status:<7}  {row.name:<{width}}  {row.found}" + (f"  ({row.advice})" if row.advice else "")
+        f"{row.status:<7}  {row.name:<{width}}  {row.found}"
+        + (f"  ({row.advice})" if row.advice else "")
         for row in shown
     ]
     problems = sum(row.status == "problem" for row in rows)

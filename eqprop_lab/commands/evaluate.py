@@ -1,6 +1,7 @@
 """`python -m eqprop_lab evaluate CHECKPOINT --data NAME`: loss and accuracy of a stored model.
 
-The checkpoint carries its config, which says how to build the model; one saved outside `train` needs `--config`.
+The checkpoint carries its config, which says how to build the model; one saved outside `train`
+needs `--config`.
 """
 
 from __future__ import annotations
@@ -31,13 +32,17 @@ SPLITS = ("validation", "test", "train")
 def load(
     path: Path, config_path: str | None = None, device: str | None = None
 ) -> tuple[EqPropTrainer, ExperimentConfig]:
-    """The trainer a checkpoint describes, with the stored model in it. Raises CheckpointError, ValueError."""
+    """The trainer a checkpoint describes, with the stored model in it. Raises CheckpointError,
+    ValueError.
+    """
     if config_path is not None:
         config = load_config(config_path, device)
     else:
         stored = read(path)["config"]
         if stored is None:
-            raise CheckpointError(f"{path} carries no config: name the one it was trained with, --config FILE")
+            raise CheckpointError(
+                f"{path} carries no config: name the one it was trained with, --config FILE"
+            )
         config = parse_config(on_device(stored, device))
     trainer = make_trainer(config)
     trainer.load_checkpoint(path)
@@ -58,15 +63,23 @@ def main(argv: Sequence[str]) -> int:
     """Print the figures; 2 for a wrong call, a checkpoint or data set that cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m eqprop_lab evaluate", description=__doc__)
     parser.add_argument(
-        "checkpoint", type=lambda text: a_path("checkpoint", text), help="a checkpoint, or the folder of a run"
+        "checkpoint",
+        type=lambda text: a_path("checkpoint", text),
+        help="a checkpoint, or the folder of a run",
     )
     parser.add_argument("--data", metavar="NAME", help="data set (the one it was trained on)")
-    parser.add_argument("--split", choices=SPLITS, default="validation", help="%(default)s; look at test once")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="validation", help="%(default)s; look at test once"
+    )
     parser.add_argument("--root", metavar="FOLDER", help="where the files of the data set are")
-    parser.add_argument("--config", metavar="FILE", help="the config, for a checkpoint that carries none")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the config, for a checkpoint that carries none"
+    )
     parser.add_argument("--device", metavar="NAME", help="where to compute (where the config says)")
     options = parser.parse_args(argv)
-    path = options.checkpoint / "checkpoint.pt" if options.checkpoint.is_dir() else options.checkpoint
+    path = (
+        options.checkpoint / "checkpoint.pt" if options.checkpoint.is_dir() else options.checkpoint
+    )
     try:
         trainer, config = load(path, options.config, options.device)
         data = choose_data(config, options.data, options.root)

@@ -1,4 +1,6 @@
-"""`python -m eqprop_lab run`: the command line of the runner. Exit codes: 0 green, 1 red, 2 usage, 130 interrupted."""
+"""`python -m eqprop_lab run`: the command line of the runner. Exit codes: 0 green, 1 red, 2 usage,
+130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ USAGE_ERROR, RED, INTERRUPTED = 2, 1, 130
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of `run`."""
-    result = argparse.ArgumentParser(prog="python -m eqprop_lab run", description="Run notebooks as regression.")
+    result = argparse.ArgumentParser(
+        prog="python -m eqprop_lab run", description="Run notebooks as regression."
+    )
     add = result.add_argument
     add(
         "notebooks",
@@ -32,11 +36,28 @@ def parser() -> argparse.ArgumentParser:
         metavar="notebook",
         help="number (04), name or path; default: the whole series",
     )
-    add("--profile", choices=PROFILES, default="smoke", help="size of the experiments (default: smoke)")
-    add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="set a notebook parameter")
+    add(
+        "--profile",
+        choices=PROFILES,
+        default="smoke",
+        help="size of the experiments (default: smoke)",
+    )
+    add(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a notebook parameter",
+    )
     add("--parameters", type=Path, metavar="FILE", help="YAML file with parameters")
     add("--jobs", type=int, default=None, help="kernels at a time (default: 2)")
-    add("--output", type=Path, default=None, help="folder for everything a run writes (default: runs/)")
+    add(
+        "--output",
+        type=Path,
+        default=None,
+        help="folder for everything a run writes (default: runs/)",
+    )
     add(
         "--time-limit",
         type=float,
@@ -44,9 +65,17 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="per notebook, instead of its own limit",
     )
-    add("--update", action="store_true", help="rewrite the committed outputs and figures of green notebooks")
+    add(
+        "--update",
+        action="store_true",
+        help="rewrite the committed outputs and figures of green notebooks",
+    )
     add("--seeds", default="", metavar="0,1,2,3,4", help="run every notebook under these seeds")
-    add("--rebaseline", action="store_true", help="write value, sd and tolerance from --seeds to the baseline")
+    add(
+        "--rebaseline",
+        action="store_true",
+        help="write value, sd and tolerance from --seeds to the baseline",
+    )
     add("--baseline", type=Path, default=None, help="default: tests/regression/baseline.json")
     return result
 
@@ -77,7 +106,9 @@ def options_of(arguments: argparse.Namespace, root: Path) -> Options:
     if arguments.rebaseline and (arguments.profile != "smoke" or given):
         raise ParameterError("--rebaseline needs the smoke profile and the default parameters")
     if arguments.time_limit is not None and not 0 < arguments.time_limit <= LONGEST:
-        raise ParameterError(f"--time-limit must be above 0 seconds and at most a week, got {arguments.time_limit}")
+        raise ParameterError(
+            f"--time-limit must be above 0 seconds and at most a week, got {arguments.time_limit}"
+        )
     return Options(
         root=root,
         output=(arguments.output or root / "runs").resolve(),
@@ -94,7 +125,9 @@ def options_of(arguments: argparse.Namespace, root: Path) -> Options:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, being told to end (SIGTERM, a closed terminal) is an interruption: what has finished is reported."""
+    """Inside, being told to end (SIGTERM, a closed terminal) is an interruption: what has finished
+    is reported.
+    """
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

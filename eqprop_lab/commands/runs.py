@@ -1,6 +1,7 @@
 """`python -m eqprop_lab compare A B` and `rerun ID`: the run store from the command line.
 
-Exit status: 0 done (rerun: it reproduces), 1 it does not reproduce, 2 wrong call or a run that cannot be read.
+Exit status: 0 done (rerun: it reproduces), 1 it does not reproduce, 2 wrong call or a run that
+cannot be read.
 """
 
 from __future__ import annotations
@@ -20,16 +21,28 @@ COMMANDS = ("compare", "rerun")
 
 
 def main(argv: Sequence[str], train: Train = train_from_config) -> int:
-    """Run `compare A B [--figure FILE]` or `rerun ID`, both with `--runs FOLDER`; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m eqprop_lab", description="Compare and repeat stored runs.")
+    """Run `compare A B [--figure FILE]` or `rerun ID`, both with `--runs FOLDER`; returns the exit
+    status.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m eqprop_lab", description="Compare and repeat stored runs."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--runs", default="runs", metavar="FOLDER", help="the store (default: runs)")
-    one = commands.add_parser("compare", parents=[shared], help="differences of two runs and their curves overlaid")
+    shared.add_argument(
+        "--runs", default="runs", metavar="FOLDER", help="the store (default: runs)"
+    )
+    one = commands.add_parser(
+        "compare", parents=[shared], help="differences of two runs and their curves overlaid"
+    )
     one.add_argument("a", metavar="A", help="id of a run, or how it starts")
     one.add_argument("b", metavar="B", help="id of another")
-    one.add_argument("--figure", metavar="FILE", help="write the curves as a picture (.png, .svg, .pdf)")
-    two = commands.add_parser("rerun", parents=[shared], help="train again from the stored config and compare")
+    one.add_argument(
+        "--figure", metavar="FILE", help="write the curves as a picture (.png, .svg, .pdf)"
+    )
+    two = commands.add_parser(
+        "rerun", parents=[shared], help="train again from the stored config and compare"
+    )
     two.add_argument("--device", metavar="NAME", help="where to compute (where the config says)")
     two.add_argument("id", metavar="ID", help="id of a run, or how it starts")
     try:
@@ -50,7 +63,9 @@ def main(argv: Sequence[str], train: Train = train_from_config) -> int:
         # Imported here: the other command needs neither models nor data.
         from eqprop_lab.experiments.config import on_device
 
-        result = rerun(store.get(arguments.id), lambda config: train(on_device(config, arguments.device)))
+        result = rerun(
+            store.get(arguments.id), lambda config: train(on_device(config, arguments.device))
+        )
     except (BatchError, RunError, DataUnavailable, OSError, ValueError, TypeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
 """`python -m eqprop_lab verify`: six checks that fail when what they are named after is broken.
 
-Each check returns (ok, line). The predecessor's script had the same six names and passed while printing that its
-norm was above 1; here the norm, the gradient and the learning are what decides.
+Each check returns (ok, line). The predecessor's script had the same six names and passed while
+printing that its norm was above 1; here the norm, the gradient and the learning are what decides.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ from eqprop_lab.utils import count_parameters
 Result = tuple[bool, str]
 # Rooms that need nothing but the package's own dependencies.
 ROOMS = ("equilibrium", "models", "training")
-OPTIONAL = ("cupy", "onnx", "onnxruntime", "tensorboard", "wandb", "datasets", "ipywidgets", "papermill")
+OPTIONAL = (
+    "cupy",
+    "onnx",
+    "onnxruntime",
+    "tensorboard",
+    "wandb",
+    "datasets",
+    "ipywidgets",
+    "papermill",
+)
 PARAMETERS = 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10
 GRADIENT_ERROR = 5e-3
 
@@ -45,7 +54,10 @@ def check_imports() -> Result:
         except Exception as error:
             failed.append(f"{name} ({type(error).__name__}: {error})")
     if missing or failed:
-        return False, f"missing names: {', '.join(missing) or 'none'}; modules that fail: {', '.join(failed) or 'none'}"
+        return (
+            False,
+            f"missing names: {', '.join(missing) or 'none'}; modules that fail: {', '.join(failed) or 'none'}",
+        )
     return True, f"{len(eqprop_lab.__all__)} public names, {len(modules)} modules"
 
 
@@ -64,7 +76,10 @@ def check_models() -> Result:
         finite &= logits.shape == (3, 10) and bool(torch.isfinite(logits).all())
     line = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     ok = finite and all(count == PARAMETERS for count in counts.values())
-    return ok, f"{line} parameters (expected {PARAMETERS:,}), logits {'sound' if finite else 'NOT finite or misshapen'}"
+    return (
+        ok,
+        f"{line} parameters (expected {PARAMETERS:,}), logits {'sound' if finite else 'NOT finite or misshapen'}",
+    )
 
 
 def _batches() -> list[tuple[Tensor, Tensor]]:
@@ -83,12 +98,18 @@ def check_spectral_norm() -> Result:
     EqPropTrainer(model, lr=0.03, progress=False).fit(_batches(), epochs=2)
     after, certificate = _norm(model), model.contraction_bound()
     ok = before < model.rho and after < model.rho and abs(certificate - after) < 1e-4
-    return ok, f"||W_rec|| {before:.4f} -> {after:.4f}, cap {model.rho}, certificate {certificate:.4f}"
+    return (
+        ok,
+        f"||W_rec|| {before:.4f} -> {after:.4f}, cap {model.rho}, certificate {certificate:.4f}",
+    )
 
 
-def reference_gradients(model: LoopedMLP, x: Tensor, y: Tensor, steps: int = 200) -> dict[str, Tensor]:
-    """Autograd through `steps` plain steps h <- tanh(W_rec h + u), written out; the model's own parameters, mean
-    cross-entropy."""
+def reference_gradients(
+    model: LoopedMLP, x: Tensor, y: Tensor, steps: int = 200
+) -> dict[str, Tensor]:
+    """Autograd through `steps` plain steps h <- tanh(W_rec h + u), written out; the model's own
+    parameters, mean cross-entropy.
+    """
     weight = model.W_rec.weight
     drive = model.W_in(x.flatten(1)) + model.W_rec.bias
     h = torch.zeros_like(drive)
@@ -100,10 +121,14 @@ def reference_gradients(model: LoopedMLP, x: Tensor, y: Tensor, steps: int = 200
 
 
 def check_trainer() -> Result:
-    """The EqProp gradient against an independent reference in float64, then a loss that falls, on unseen digits too."""
+    """The EqProp gradient against an independent reference in float64, then a loss that falls, on
+    unseen digits too.
+    """
     model = LoopedMLP(64, 32, 10, seed=0).double()
     x, y = _batches()[0]
-    estimate = estimate_gradients(model, x.double(), y, "centered", beta=0.03, free_steps=200, nudged_steps=200)
+    estimate = estimate_gradients(
+        model, x.double(), y, "centered", beta=0.03, free_steps=200, nudged_steps=200
+    )
     reference = reference_gradients(model, x.double(), y)
     error = max(float((estimate[k] - g).norm() / g.norm()) for k, g in reference.items())
     trainer = EqPropTrainer(LoopedMLP(64, 64, 10, seed=0), lr=3e-3, progress=False)
@@ -119,11 +144,15 @@ def check_trainer() -> Result:
 
 
 def check_presets() -> Result:
-    """Every constructible preset has the size it names, overrides override, unknown ones are refused."""
+    """Every constructible preset has the size it names, overrides override, unknown ones are
+    refused.
+    """
     wrong, names = [], presets.list_presets(constructible=True)
     for name in names:
         model, wanted = presets.create_model_preset(name), presets.get_model_config(name)
-        wrong += [f"{name}.{key}" for key, value in wanted.items() if getattr(model, key, value) != value]
+        wrong += [
+            f"{name}.{key}" for key, value in wanted.items() if getattr(model, key, value) != value
+        ]
     wider = count_parameters(presets.create_model_preset("mnist_small", hidden_dim=96))
     if wider != count_parameters(LoopedMLP(784, 96, 10)):
         wrong.append("the override hidden_dim=96")
@@ -135,7 +164,10 @@ def check_presets() -> Result:
     later = [name for name in presets.list_presets() if name not in names]
     if wrong or len(names) < 4:
         return False, f"wrong: {', '.join(wrong) or 'presets are missing'} ({len(names)} construct)"
-    return True, f"{', '.join(names)} construct and override; with later models: {', '.join(later) or 'none'}"
+    return (
+        True,
+        f"{', '.join(names)} construct and override; with later models: {', '.join(later) or 'none'}",
+    )
 
 
 def check_optional() -> Result:
@@ -148,7 +180,9 @@ def check_optional() -> Result:
             importlib.import_module(name)
             present.append(name)
         except Exception as error:
-            broken.append(f"{name} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})")
+            broken.append(
+                f"{name} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+            )
     line = f"backend {get_optimal_backend()}; {check_cupy_available()[1]}; present: {', '.join(present) or 'none'}"
     return not broken, line + (f"; installed but broken: {', '.join(broken)}" if broken else "")
 
@@ -177,7 +211,9 @@ def run_checks() -> list[tuple[str, bool, str]]:
 
 def main(argv: Sequence[str]) -> int:
     """Print one line a check; 1 when one fails."""
-    argparse.ArgumentParser(prog="python -m eqprop_lab verify", description=__doc__).parse_args(argv)
+    argparse.ArgumentParser(prog="python -m eqprop_lab verify", description=__doc__).parse_args(
+        argv
+    )
     results = run_checks()
     for name, ok, line in results:
         print(f"{'ok' if ok else 'FAILED':<7}{name:<18} {line}")

@@ -22,13 +22,16 @@ from eqprop_lab.validation import integer, known_keys, switch
 class Augmentation:
     """What is done to each image of a batch, in this order; 0 and False leave a step out.
 
-    shift: moves of up to `shift` pixels each way, 0 where nothing was (black border: for drawn characters).
-    crop: `crop` pixels of mirror image around it, then a random window of the old size (for photographs).
+    shift: moves of up to `shift` pixels each way, 0 where nothing was (black border: for drawn
+        characters).
+    crop: `crop` pixels of mirror image around it, then a random window of the old size (for
+        photographs).
     flip: mirrored left to right with probability 1/2.
     cutout: a square of `cutout` pixels a side, wholly inside the image, set to 0.
 
-    Raises: TypeError, ValueError naming the argument. Sources: DeVries and Taylor 2017, arXiv:1708.04552 (cutout);
-    Krizhevsky et al. 2012, doi:10.1145/3065386 (crops and mirror images).
+    Raises: TypeError, ValueError naming the argument. Sources: DeVries and Taylor 2017,
+    arXiv:1708.04552 (cutout); Krizhevsky et al. 2012, doi:10.1145/3065386 (crops and mirror
+    images).
     """
 
     shift: int = 0
@@ -38,7 +41,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("shift", "crop", "cutout"):
-            value = integer(name, getattr(self, name), at_least=0, accepted="an integer >= 0 (pixels)")
+            value = integer(
+                name, getattr(self, name), at_least=0, accepted="an integer >= 0 (pixels)"
+            )
             object.__setattr__(self, name, value)  # Python's own number, also where it was NumPy's
         object.__setattr__(self, "flip", switch("flip", self.flip))
 
@@ -48,7 +53,9 @@ class Augmentation:
 
     @classmethod
     def from_config(cls, value: Mapping[str, Any]) -> Augmentation:
-        """From a mapping such as {"shift": 1, "flip": True}. Raises ValueError naming the nearest known key."""
+        """From a mapping such as {"shift": 1, "flip": True}. Raises ValueError naming the nearest
+        known key.
+        """
         known_keys("the augmentation", value, (field.name for field in fields(cls)))
         return cls(**value)
 
@@ -67,9 +74,11 @@ class Augmentation:
                 )
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """x (B, C, H, W) -> changed images of the same shape, type and device; x itself is left as it is.
+        """x (B, C, H, W) -> changed images of the same shape, type and device; x itself is left as
+        it is.
 
-        generator: one of the CPU, from which everything is drawn; the same on every device. Raises ValueError.
+        generator: one of the CPU, from which everything is drawn; the same on every device. Raises
+            ValueError.
         """
         if generator.device.type != "cpu":
             raise ValueError(f"generator must be one of the CPU, got one of {generator.device}")
@@ -79,7 +88,9 @@ class Augmentation:
         if self.crop:
             x = _windows(pad(x, [self.crop] * 4, mode="reflect"), self.crop, generator)
         if self.flip:
-            mirrored = torch.rand(len(x), 1, 1, 1, generator=generator, device="cpu").to(x.device) < 0.5
+            mirrored = (
+                torch.rand(len(x), 1, 1, 1, generator=generator, device="cpu").to(x.device) < 0.5
+            )
             x = torch.where(mirrored, x.flip(-1), x)
         if self.cutout:
             rows, columns = (_stretch(x, axis, self.cutout, generator) for axis in (2, 3))
@@ -88,7 +99,8 @@ class Augmentation:
 
 
 DRAWN, PHOTOGRAPHS = Augmentation(shift=1), Augmentation(crop=4, flip=True)
-# A mirrored digit or letter is another sign, or none: no flip for those, photographed house numbers included.
+# A mirrored digit or letter is another sign, or none: no flip for those, photographed house numbers
+# included.
 DEFAULTS = {
     "digits": DRAWN,
     "mnist": DRAWN,
@@ -102,18 +114,26 @@ DEFAULTS = {
 
 
 def _windows(padded: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """For each image of (B, C, H + 2n, W + 2n) a window (C, H, W), at a random place of the (2n + 1)^2."""
+    """For each image of (B, C, H + 2n, W + 2n) a window (C, H, W), at a random place of the (2n +
+    1)^2.
+    """
     batch, _, height, width = padded.shape
-    top, left = torch.randint(2 * n + 1, (2, batch), generator=generator, device="cpu").to(padded.device)
+    top, left = torch.randint(2 * n + 1, (2, batch), generator=generator, device="cpu").to(
+        padded.device
+    )
     # All windows as a view; only the chosen ones are copied.
     views = padded.unfold(2, height - 2 * n, 1).unfold(3, width - 2 * n, 1)
     return views[torch.arange(batch, device=padded.device), :, top, left]
 
 
 def _stretch(x: Tensor, axis: int, length: int, generator: torch.Generator) -> Tensor:
-    """For each image the mask of `length` neighbouring rows (axis 2) or columns (axis 3), broadcast against x."""
+    """For each image the mask of `length` neighbouring rows (axis 2) or columns (axis 3), broadcast
+    against x.
+    """
     size = x.shape[axis]
-    first = torch.randint(size - length + 1, (len(x), 1), generator=generator, device="cpu").to(x.device)
+    first = torch.randint(size - length + 1, (len(x), 1), generator=generator, device="cpu").to(
+        x.device
+    )
     place = torch.arange(size, device=x.device)
     mask = (place >= first) & (place < first + length)
     return mask[:, None, :, None] if axis == 2 else mask[:, None, None, :]

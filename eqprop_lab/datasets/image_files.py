@@ -1,4 +1,6 @@
-"""Image files as arrays: what a viewer shows, read by Pillow and brought to one size; errors name the file."""
+"""Image files as arrays: what a viewer shows, read by Pillow and brought to one size; errors name
+the file.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,16 @@ from eqprop_lab.validation import integer, one_of, repeated
 
 MODES = {1: "L", 3: "RGB"}
 GROUNDS = ("white", "black")
-# Nothing else is tried: Pillow would start other programs for some formats, and fetch what others point to.
+# Nothing else is tried: Pillow would start other programs for some formats, and fetch what others
+# point to.
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 Size = tuple[int, int]
 
 
 def parse_size(size: object) -> Size | None:
-    """(height, width) from None, pixels a side, or [height, width]. Raises TypeError, ValueError naming `size`."""
+    """(height, width) from None, pixels a side, or [height, width]. Raises TypeError, ValueError
+    naming `size`.
+    """
     if size is None:
         return None
     height, width = repeated("size", size, 2, "sides")
@@ -43,11 +48,12 @@ def parse_ground(ground: object) -> str:
 
 
 def read_image(file: Path, root: Path, mode: str, ground: str = "white") -> Image.Image:
-    """The image as a viewer shows it, in Pillow's `mode` ("L" or "RGB"): turned as its EXIF says, on a plain ground.
+    """The image as a viewer shows it, in Pillow's `mode` ("L" or "RGB"): turned as its EXIF says,
+    on a plain ground.
 
-    Colour profiles are not applied. Raises ValueError naming the file relative to `root`: damaged, too large
-    (Pillow's limit against decompression bombs), several pictures, more than 8 bits of grey, or a drawing in the
-    colour of the ground.
+    Colour profiles are not applied. Raises ValueError naming the file relative to `root`: damaged,
+    too large (Pillow's limit against decompression bombs), several pictures, more than 8 bits of
+    grey, or a drawing in the colour of the ground.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
@@ -57,7 +63,8 @@ def read_image(file: Path, root: Path, mode: str, ground: str = "white") -> Imag
     except MemoryError:
         raise
     except Exception as error:
-        # What a damaged image raises depends on its format: OSError, SyntaxError, ValueError, struct.error.
+        # What a damaged image raises depends on its format: OSError, SyntaxError, ValueError,
+        # struct.error.
         raise ValueError(f"{place_in(file, root)} cannot be read as an image: {error}") from error
 
 
@@ -72,28 +79,43 @@ def _check(image: Image.Image) -> None:
     # Cameras put previews behind the photograph (MPO): viewers show the first picture.
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
-        raise ValueError(f"{frames} pictures in one file (an animation, or pages): save the one that counts by itself")
+        raise ValueError(
+            f"{frames} pictures in one file (an animation, or pages): save the one that counts by itself"
+        )
 
 
 def _on_ground(image: Image.Image, ground: str) -> Image.Image:
-    """The image without transparency: what shines through is the ground, as the colours below are not to be seen."""
+    """The image without transparency: what shines through is the ground, as the colours below are
+    not to be seen.
+    """
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
     seen = Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")
     alpha = image.getchannel("A").getextrema()
-    if alpha[0] != alpha[1] and all(low == high for low, high in (band.getextrema() for band in seen.split())):
-        raise ValueError(f"a drawing in the colour of the ground, which is {ground}: give the other `ground`")
+    if alpha[0] != alpha[1] and all(
+        low == high for low, high in (band.getextrema() for band in seen.split())
+    ):
+        raise ValueError(
+            f"a drawing in the colour of the ground, which is {ground}: give the other `ground`"
+        )
     return seen
 
 
 def read_pixels(
-    files: list[Path], root: Path, size: Size, channels: int, pattern: Path | None = None, ground: str = "white"
+    files: list[Path],
+    root: Path,
+    size: Size,
+    channels: int,
+    pattern: Path | None = None,
+    ground: str = "white",
 ) -> tuple[Tensor, list[bytes]]:
-    """(N, channels, height, width) float32 in [0, 1] of the files, scaled to cover `size` and cut around the centre.
+    """(N, channels, height, width) float32 in [0, 1] of the files, scaled to cover `size` and cut
+    around the centre.
 
-    pattern: the file whose size this is; images of another size are then refused. With them come digests of the
-    images before they are scaled: equal for equal pictures, whatever their format. Raises ValueError naming the files.
+    pattern: the file whose size this is; images of another size are then refused. With them come
+    digests of the images before they are scaled: equal for equal pictures, whatever their format.
+    Raises ValueError naming the files.
     """
     height, width = size
     pixels = np.empty((len(files), height, width, channels), dtype=np.uint8)
@@ -105,7 +127,9 @@ def read_pixels(
                 f"images of different sizes: {place_in(pattern, root)} has {height}x{width} pixels, "
                 f"{place_in(file, root)} has {image.height}x{image.width}; give a `size` to bring them to one"
             )
-        digests.append(hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).digest())
+        digests.append(
+            hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).digest()
+        )
         fitted = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         row[...] = np.asarray(fitted).reshape(height, width, channels)
     return as_pixels(torch.from_numpy(pixels).permute(0, 3, 1, 2)), digests

@@ -1,6 +1,8 @@
-"""What lies in a folder of images: its parts, their classes, every file once; and what is left out, by name and count.
+"""What lies in a folder of images: its parts, their classes, every file once; and what is left out,
+by name and count.
 
-Hidden is what a file manager hides. Links are followed, each folder and file behind them is counted once.
+Hidden is what a file manager hides. Links are followed, each folder and file behind them is counted
+once.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ _AGAIN = "links to a folder that is read already"
 
 @dataclass
 class Report:
-    """What a user should know of a folder: kind -> paths that are not used ("pipes"), and sentences (`notes`)."""
+    """What a user should know of a folder: kind -> paths that are not used ("pipes"), and sentences
+    (`notes`).
+    """
 
     root: Path
     left: dict[str, list[str]] = field(default_factory=dict)
@@ -54,7 +58,9 @@ def examples(names: Sequence[str]) -> str:
 
 
 def place_in(path: Path, root: Path) -> str:
-    """The path relative to `root` as a message can print it, also where the name on the disk is no text."""
+    """The path relative to `root` as a message can print it, also where the name on the disk is no
+    text.
+    """
     place = path.relative_to(root) if path.is_relative_to(root) else path
     return place.as_posix().encode("utf-8", "backslashreplace").decode()
 
@@ -77,9 +83,13 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """What is visible in a folder, by name. Raises ValueError for a folder that may not be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not _hidden(entry)), key=lambda entry: entry.name)
+            return sorted(
+                (entry for entry in entries if not _hidden(entry)), key=lambda entry: entry.name
+            )
     except OSError as error:
-        raise ValueError(f"the folder {folder} cannot be read: {error.strerror or error}") from error
+        raise ValueError(
+            f"the folder {folder} cannot be read: {error.strerror or error}"
+        ) from error
 
 
 def _mode(entry: os.DirEntry[str]) -> int | None:
@@ -95,7 +105,9 @@ def _holds(real: str, place: str) -> bool:
 
 
 def visible_folders(place: Path, report: Report) -> list[Path]:
-    """The visible folders in `place`, by name; links back to `place`, or to what holds it, go to `report`."""
+    """The visible folders in `place`, by name; links back to `place`, or to what holds it, go to
+    `report`.
+    """
     found = []
     for entry in _entries(place):
         path, mode = Path(entry.path), _mode(entry)
@@ -111,9 +123,11 @@ def visible_folders(place: Path, report: Report) -> list[Path]:
 
 
 def find_files(place: Path, report: Report) -> list[tuple[Path, str]]:
-    """(file, real path) of every image under `place`, by folder and name; what is left out goes to `report`.
+    """(file, real path) of every image under `place`, by folder and name; what is left out goes to
+    `report`.
 
-    Folders of `place` itself come before links to others, so that a file keeps the name it has here.
+    Folders of `place` itself come before links to others, so that a file keeps the name it has
+    here.
     """
     found: dict[str, Path] = {}
     start, read = os.path.realpath(place), set[str]()
@@ -126,7 +140,9 @@ def find_files(place: Path, report: Report) -> list[tuple[Path, str]]:
         read.add(real)
         for entry in _entries(folder):
             path, mode = Path(entry.path), _mode(entry)
-            behind = os.path.realpath(path) if entry.is_symlink() else os.path.join(real, entry.name)
+            behind = (
+                os.path.realpath(path) if entry.is_symlink() else os.path.join(real, entry.name)
+            )
             if mode is not None and stat.S_ISDIR(mode):
                 (links if entry.is_symlink() else folders).append((path, behind))
             elif why := _unread(path, mode, behind in found):
@@ -153,7 +169,8 @@ def looks(name: str) -> str:
 
 
 def class_folders(place: Path, report: Report) -> dict[str, Path]:
-    """Class -> its folder, sorted by class; a class is the folder's name with composed letters (NFC).
+    """Class -> its folder, sorted by class; a class is the folder's name with composed letters
+    (NFC).
 
     Raises ValueError for two folders whose names look the same, and for names that are no text.
     """
@@ -163,15 +180,20 @@ def class_folders(place: Path, report: Report) -> dict[str, Path]:
         same = seen.setdefault(looks(folder.name), folder)
         if same != folder:
             names = f"{ascii(same.name)} and {ascii(folder.name)}"
-            raise ValueError(f"{place} has two class folders that look the same: {names}; rename or merge them")
+            raise ValueError(
+                f"{place} has two class folders that look the same: {names}; rename or merge them"
+            )
         if place_in(folder, place) != folder.name:
-            raise ValueError(f"{place}: the name of the class folder {place_in(folder, place)} is no text; rename it")
+            raise ValueError(
+                f"{place}: the name of the class folder {place_in(folder, place)} is no text; rename it"
+            )
         found[unicodedata.normalize("NFC", folder.name)] = folder
     return dict(sorted(found.items()))
 
 
 def part_folders(root: Path, report: Report) -> dict[str, Path]:
-    """role -> folder of the parts in `root` ("train", "validation", "test"), in any case; {} where there is none.
+    """role -> folder of the parts in `root` ("train", "validation", "test"), in any case; {} where
+    there is none.
 
     Raises ValueError where a name could be a part or a class, or two folders have one role.
     """
@@ -207,8 +229,13 @@ def part_folders(root: Path, report: Report) -> dict[str, Path]:
 
 
 def same_inside(classes: dict[str, Path]) -> str:
-    """A sentence where the folders taken for classes hold no images but the same folders, as parts would."""
-    inside = [{folder.name for folder in visible_folders(place, Report(place))} for place in classes.values()]
+    """A sentence where the folders taken for classes hold no images but the same folders, as parts
+    would.
+    """
+    inside = [
+        {folder.name for folder in visible_folders(place, Report(place))}
+        for place in classes.values()
+    ]
     direct = Report(Path())
     for place in classes.values():
         visible_folders(place, direct)

@@ -21,11 +21,13 @@ class DataUnavailable(RuntimeError):
 class Batches:
     """(x, y) batches of a split, iterable again and again.
 
-    The order and the augmentation are drawn anew each time, both from `generator` and from nothing else: whoever keeps
-    its state can go on exactly.
+    The order and the augmentation are drawn anew each time, both from `generator` and from nothing
+    else: whoever keeps its state can go on exactly.
     """
 
-    def __init__(self, split: Split, size: int, shuffle: bool, seed: int, augment: Augmentation | None = None) -> None:
+    def __init__(
+        self, split: Split, size: int, shuffle: bool, seed: int, augment: Augmentation | None = None
+    ) -> None:
         if augment is not None:
             augment.check(split.x.shape[1:])
         self.split, self.augment = split, augment
@@ -41,9 +43,13 @@ class Batches:
 
     def _plain(self) -> Iterator[tuple[Tensor, Tensor]]:
         if not self.shuffle:
-            yield from zip(self.split.x.split(self.size), self.split.y.split(self.size), strict=True)
+            yield from zip(
+                self.split.x.split(self.size), self.split.y.split(self.size), strict=True
+            )
             return
-        order = torch.randperm(len(self.split), generator=self.generator, device="cpu").to(self.split.x.device)
+        order = torch.randperm(len(self.split), generator=self.generator, device="cpu").to(
+            self.split.x.device
+        )
         for rows in order.split(self.size):
             yield self.split.x[rows], self.split.y[rows]
 
@@ -59,30 +65,39 @@ class Split:
         return len(self.y)
 
     def to(self, device: str | torch.device) -> Split:
-        """The whole set on `device`: batches are cut and augmented there, nothing is copied to it while training."""
+        """The whole set on `device`: batches are cut and augmented there, nothing is copied to it
+        while training.
+        """
         place = pick_device(device)
         return Split(self.x.to(place), self.y.to(place))
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Split, Split]:
-        """(the rest, a random `fraction` held out), each in its old order; the same for the same seed.
+        """(the rest, a random `fraction` held out), each in its old order; the same for the same
+        seed.
 
         Raises ValueError for a fraction outside (0, 1) or one that leaves either part empty.
         """
         held = round(len(self) * real("fraction", fraction, above=0.0, below=1.0))
         if not 0 < held < len(self):
-            raise ValueError(f"fraction must leave samples in both parts: {fraction} of {len(self)} is {held}")
+            raise ValueError(
+                f"fraction must leave samples in both parts: {fraction} of {len(self)} is {held}"
+            )
         generator = torch.Generator(device="cpu").manual_seed(a_seed("seed", seed))
         order = torch.randperm(len(self), generator=generator, device="cpu")
         rest, out = order[held:].sort().values, order[:held].sort().values
         return Split(self.x[rest], self.y[rest]), Split(self.x[out], self.y[out])
 
     def batches(
-        self, batch_size: int = 64, shuffle: bool = False, seed: int = 0, augment: Augmentation | None = None
+        self,
+        batch_size: int = 64,
+        shuffle: bool = False,
+        seed: int = 0,
+        augment: Augmentation | None = None,
     ) -> Batches:
         """A re-iterable of (x, y) batches, the last one may be smaller.
 
-        shuffle: a new order each time; augment: changes the images of every batch; both draw from `seed`.
-        Raises ValueError for a size below 1 or images that `augment` cannot change so.
+        shuffle: a new order each time; augment: changes the images of every batch; both draw from
+        `seed`. Raises ValueError for a size below 1 or images that `augment` cannot change so.
         """
         return Batches(self, positive_int("batch_size", batch_size), shuffle, seed, augment)
 

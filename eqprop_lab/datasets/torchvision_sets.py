@@ -1,4 +1,6 @@
-"""The torchvision sets: read from the data folder, downloaded there once, and every damage named by its file."""
+"""The torchvision sets: read from the data folder, downloaded there once, and every damage named by
+its file.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ _DIGITS = tuple("0123456789")
 
 @dataclass(frozen=True)
 class VisionSet:
-    """A torchvision set: its class, the file that shows it is there, its class names where torchvision has no plain
-    ones, and how its test part is asked for."""
+    """A torchvision set: its class, the file that shows it is there, its class names where
+    torchvision has no plain ones, and how its test part is asked for.
+    """
 
     cls: str
     file: str
@@ -41,12 +44,18 @@ VISION = {
 
 
 def data_dir() -> Path:
-    """Where downloaded sets live: $EQPROP_DATA_DIR, else `data/` of the checkout, else a cache folder of the user."""
+    """Where downloaded sets live: $EQPROP_DATA_DIR, else `data/` of the checkout, else a cache
+    folder of the user.
+    """
     chosen = os.environ.get("EQPROP_DATA_DIR")
     if chosen:
         return Path(chosen).expanduser()
     checkout = Path(__file__).resolve().parents[1]
-    return checkout / "data" if (checkout / "pyproject.toml").exists() else Path.home() / ".cache" / "eqprop_lab"
+    return (
+        checkout / "data"
+        if (checkout / "pyproject.toml").exists()
+        else Path.home() / ".cache" / "eqprop_lab"
+    )
 
 
 def read_vision_set(
@@ -54,7 +63,8 @@ def read_vision_set(
 ) -> DataSet:
     """A set of the table VISION; the last `validation` images of its training part are held out.
 
-    Raises: TypeError, ValueError naming the argument; DataUnavailable naming the missing or damaged file.
+    Raises: TypeError, ValueError naming the argument; DataUnavailable naming the missing or damaged
+    file.
     """
     held = positive_int("validation", validation)
     kept = None if limit is None else positive_int("limit", limit)
@@ -66,11 +76,15 @@ def read_vision_set(
     if last < 1:
         raise ValueError(f"validation must leave training images: {name} has {len(y)}, got {held}")
     end = last if kept is None else min(kept, last)
-    return DataSet(name, Split(x[:end], y[:end]), Split(x[last:], y[last:]), Split(test_x, test_y), classes)
+    return DataSet(
+        name, Split(x[:end], y[:end]), Split(x[last:], y[last:]), Split(test_x, test_y), classes
+    )
 
 
 def load(name: str, entry: VisionSet, folder: Path, train: bool) -> Any:
-    """The training or test part as torchvision reads it, downloaded if it is not there. Raises DataUnavailable."""
+    """The training or test part as torchvision reads it, downloaded if it is not there. Raises
+    DataUnavailable.
+    """
     import_torchvision()
     from torchvision import datasets
 
@@ -81,7 +95,8 @@ def load(name: str, entry: VisionSet, folder: Path, train: bool) -> Any:
     except (ImportError, MemoryError):
         raise  # a matter of the installation (SVHN needs scipy) or of the machine, not of the files
     except Exception as error:
-        # A damaged file shows as whatever its reader stumbles over: assertion, value, index and runtime errors.
+        # A damaged file shows as whatever its reader stumbles over: assertion, value, index and
+        # runtime errors.
         found, first = error, next(_faults(source, folder), None)
     if first is None or (first[1] == "damaged" and not _replaced(source)):
         file = f"{first[0]} is damaged" if first else "a file cannot be read"
@@ -101,12 +116,16 @@ def load(name: str, entry: VisionSet, folder: Path, train: bool) -> Any:
 
 
 def _replaced(source: Any) -> bool:
-    """Does torchvision's download replace damaged files (sets with checksums), or only missing ones (idx files)?"""
+    """Does torchvision's download replace damaged files (sets with checksums), or only missing ones
+    (idx files)?
+    """
     return not hasattr(source, "resources")
 
 
 def _faults(source: Any, folder: Path) -> Iterator[tuple[str, str]]:
-    """(path relative to the folder, "missing" or "damaged") of the files that torchvision cannot use."""
+    """(path relative to the folder, "missing" or "damaged") of the files that torchvision cannot
+    use.
+    """
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
     from torchvision.datasets.utils import check_integrity
 
@@ -122,9 +141,14 @@ def _faults(source: Any, folder: Path) -> Iterator[tuple[str, str]]:
                 yield name, "damaged"
         return
     if hasattr(source, "split_list"):
-        files = {source.split_list[part][1]: source.split_list[part][2] for part in ("train", "test")}
+        files = {
+            source.split_list[part][1]: source.split_list[part][2] for part in ("train", "test")
+        }
     else:
-        files = {f"{source.base_folder}/{name}": md5 for name, md5 in source.train_list + source.test_list}
+        files = {
+            f"{source.base_folder}/{name}": md5
+            for name, md5 in source.train_list + source.test_list
+        }
         files[f"{source.base_folder}/{source.meta['filename']}"] = source.meta["md5"]
     for name, md5 in files.items():
         if not check_integrity(folder / name, md5):
@@ -132,9 +156,13 @@ def _faults(source: Any, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(name: str, source: Any, classes: int) -> tuple[Tensor, Tensor]:
-    """torchvision's array attributes -> x (N, C, H, W) float32 in [0, 1], y (N,) int64. Raises DataUnavailable."""
+    """torchvision's array attributes -> x (N, C, H, W) float32 in [0, 1], y (N,) int64. Raises
+    DataUnavailable.
+    """
     images = torch.as_tensor(source.data, device="cpu")
-    labels = torch.as_tensor(source.targets if hasattr(source, "targets") else source.labels, device="cpu").long()
+    labels = torch.as_tensor(
+        source.targets if hasattr(source, "targets") else source.labels, device="cpu"
+    ).long()
     if len(images) != len(labels) or not len(labels) or labels.min() < 0 or labels.max() >= classes:
         raise DataUnavailable(
             f"data set {name!r}: its files are damaged: {len(images)} images, {len(labels)} labels, which must be "

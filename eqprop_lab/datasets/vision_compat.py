@@ -1,9 +1,9 @@
 """Import torchvision also where its compiled library cannot be loaded.
 
-The PyPI wheel of torchvision is linked against a CUDA torch; beside a CPU-only torch its library does not load and
-the import fails because the operators ``torchvision::nms`` and ``torchvision::qnms`` are unknown. Data sets,
-transforms and models never call them, so declaring them (without an implementation) is enough. Where the compiled
-library is there, nothing is touched.
+The PyPI wheel of torchvision is linked against a CUDA torch; beside a CPU-only torch its library
+does not load and the import fails because the operators ``torchvision::nms`` and
+``torchvision::qnms`` are unknown. Data sets, transforms and models never call them, so declaring
+them (without an implementation) is enough. Where the compiled library is there, nothing is touched.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from types import ModuleType
 
 import torch
 
-# Kept alive for the life of the process: torch drops the declarations together with the Library object.
+# Kept alive for the life of the process: torch drops the declarations together with the Library
+# object.
 _declared: list[torch.library.Library] = []
 
 
 def import_torchvision() -> ModuleType:
-    """The torchvision module, declared operators added only if its own import failed for want of them."""
+    """The torchvision module, declared operators added only if its own import failed for want of
+    them.
+    """
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:

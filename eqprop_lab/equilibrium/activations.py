@@ -8,11 +8,12 @@ from torch import Tensor
 
 
 def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
-    """tanh(a), elementwise. Same shape and dtype; written into `out` (which may be `values`) if given.
+    """tanh(a), elementwise. Same shape and dtype; written into `out` (which may be `values`) if
+    given.
 
-    Without gradients on a CPU, NumPy works on the tensor's own memory: its vectorised float32 tanh takes a tenth of
-    the time of torch's (largest difference 6e-8), and tanh is most of what a relaxation costs beside its matrix
-    products.
+    Without gradients on a CPU, NumPy works on the tensor's own memory: its vectorised float32 tanh
+    takes a tenth of the time of torch's (largest difference 6e-8), and tanh is most of what a
+    relaxation costs beside its matrix products.
     """
     if values.requires_grad or values.device.type != "cpu" or values.dtype != torch.float32:
         return torch.tanh(values, out=out)
@@ -26,7 +27,8 @@ def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def tanh_entropy(state: Tensor) -> Tensor:
-    """s artanh s + 1/2 log(1 - s^2), elementwise: the term of an energy whose slope is artanh. Same shape.
+    """s artanh s + 1/2 log(1 - s^2), elementwise: the term of an energy whose slope is artanh. Same
+    shape.
 
     Written as 1/2 [(1+s) log(1+s) + (1-s) log(1-s)], which has no pole at |s| = 1.
     """
@@ -34,14 +36,17 @@ def tanh_entropy(state: Tensor) -> Tensor:
 
 
 def tanh_pair(pair: Tensor) -> Tensor:
-    """[abar; alpha] along the batch -> [M; D] = ((p + r)/2, (p - r)/2) of p, r = tanh(abar +- alpha), in place.
+    """[abar; alpha] along the batch -> [M; D] = ((p + r)/2, (p - r)/2) of p, r = tanh(abar +-
+    alpha), in place.
 
     D = d (1 - m^2) / (1 - m^2 d^2),   M = m - D m d   with m, d = tanh(abar), tanh(alpha): no two close numbers are
     subtracted, however small alpha is. Same shape and dtype as the argument.
     """
     mean, half = tanh(pair, pair).chunk(2)
     product = mean * half
-    size = torch.addcmul(torch.ones((), dtype=pair.dtype, device=pair.device), product, product, value=-1)
+    size = torch.addcmul(
+        torch.ones((), dtype=pair.dtype, device=pair.device), product, product, value=-1
+    )
     half.addcmul_(product, mean, value=-1).div_(size)
     mean.addcmul_(half, product, value=-1)
     return pair

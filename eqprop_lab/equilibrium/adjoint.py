@@ -5,8 +5,8 @@
     bptt       autograd through the unrolled free phase
 
 g = dC/ds at the free state. Both linear relaxations contract as fast as the free phase does.
-Sources: Scellier and Bengio 2019, arXiv:1711.08416 (response and recurrent backpropagation); Bai et al. 2019,
-arXiv:1909.01377 (implicit differentiation).
+Sources: Scellier and Bengio 2019, arXiv:1711.08416 (response and recurrent backpropagation); Bai et
+al. 2019, arXiv:1909.01377 (implicit differentiation).
 """
 
 from __future__ import annotations
@@ -59,9 +59,13 @@ def _solve(
 ) -> tuple[State, float, float, str | None]:
     """v = N (g + J v) by iteration from N g, group by group. Raises DivergenceError.
 
-    (v, its last relative change, its expected relative error, what to say of a missed tolerance or None).
+    (v, its last relative change, its expected relative error, what to say of a missed tolerance or
+    None).
     """
-    slopes, product = model.activation_slope(free.state), activation_product(model, free.state, drive)
+    slopes, product = (
+        model.activation_slope(free.state),
+        activation_product(model, free.state, drive),
+    )
     v = source = product(g)
     residual, solver = math.inf, make_solver(settings.solver, radius=free.radius)
     pace: list[tuple[int, float]] = []
@@ -84,29 +88,43 @@ def _solve(
             residual = float(relative.max())
             pace.append((step, float(absolute.norm())))
             if not math.isfinite(residual):
-                raise DivergenceError(f"the linear relaxation diverged after {step} steps: the step is no contraction")
+                raise DivergenceError(
+                    f"the linear relaxation diverged after {step} steps: the step is no contraction"
+                )
         last = last or (settings.tol is not None and residual <= settings.tol)
         if last:
             break
         v = image if solver is None else solver.advance(v, image)
     size = block_norms(image)
-    change = relative_change(block_norms(tuple(a - b for a, b in zip(image, v, strict=True))), size, step)
+    change = relative_change(
+        block_norms(tuple(a - b for a, b in zip(image, v, strict=True))), size, step
+    )
     noise = NOISE * torch.finfo(model.products or v[0].dtype).eps * math.hypot(*size)
     missed = None
     if settings.tol is not None and residual > settings.tol:
-        missed = f"linear relaxation not converged: residual {residual:.1e} > tol {settings.tol:.1e}"
+        missed = (
+            f"linear relaxation not converged: residual {residual:.1e} > tol {settings.tol:.1e}"
+        )
     error = 1.0 if unreached(size, step) else expected_error(change, pace, noise)
     return image, change, error, missed
 
 
-def _cost_slope(model: EquilibriumModel, free: State, cost_grad: CostGradient) -> tuple[Tensor, State]:
+def _cost_slope(
+    model: EquilibriumModel, free: State, cost_grad: CostGradient
+) -> tuple[Tensor, State]:
     logits = model.readout(free)
     pulls = model.readout_vjp(free, cost_grad(logits))
-    return logits, tuple(torch.zeros_like(s) if p is None else p for p, s in zip(pulls, free, strict=True))
+    return logits, tuple(
+        torch.zeros_like(s) if p is None else p for p, s in zip(pulls, free, strict=True)
+    )
 
 
-def _forward(model: EquilibriumModel, state: State, drive: State) -> tuple[Callable[[Group, State], State], Groups]:
-    """(group, v) -> J v, right in the blocks of the group; the groups are the model's own where its force is affine."""
+def _forward(
+    model: EquilibriumModel, state: State, drive: State
+) -> tuple[Callable[[Group, State], State], Groups]:
+    """(group, v) -> J v, right in the blocks of the group; the groups are the model's own where its
+    force is affine.
+    """
     if model.affine_force and model.activation_slope(state) is not None:
         silent = tuple(torch.zeros_like(block) for block in drive)
         return lambda group, v: model.block_forces(group, v, silent), model.groups
@@ -114,10 +132,14 @@ def _forward(model: EquilibriumModel, state: State, drive: State) -> tuple[Calla
     return lambda group, v: forward(v), (tuple(range(len(state))),)
 
 
-def response(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
-    """v = N (J v - g/kappa), dL/dtheta = -sum_l kappa_l <v_l, d force_l/d theta>: EqProp in the limit of a weak nudge.
+def response(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
+    """v = N (J v - g/kappa), dL/dtheta = -sum_l kappa_l <v_l, d force_l/d theta>: EqProp in the
+    limit of a weak nudge.
 
-    No beta and no rounding floor, half the products of two phases. Exact where the force has a primitive function.
+    No beta and no rounding floor, half the products of two phases. Exact where the force has a
+    primitive function.
     """
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
@@ -133,23 +155,35 @@ def _told(*texts: str | None) -> tuple[str, ...]:
     return tuple(text for text in texts if text is not None)
 
 
-def implicit(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
-    """a = N (g + J^T a), dL/dtheta = sum_l <a_l, d force_l/d theta>: the adjoint, for directed models too."""
+def implicit(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
+    """a = N (g + J^T a), dL/dtheta = sum_l <a_l, d force_l/d theta>: the adjoint, for directed
+    models too.
+    """
     with torch.no_grad():
         drive, free = free_phase(model, x, settings)
         logits, g = _cost_slope(model, free.state, cost_grad)
         backward = force_vjp(model, free.state, drive)
         every = (tuple(range(len(g))),)
-        a, change, error, missed = _solve(model, free, drive, lambda group, v: backward(v), every, g, settings)
+        a, change, error, missed = _solve(
+            model, free, drive, lambda group, v: backward(v), every, g, settings
+        )
         minus = tuple(-block / k for block, k in zip(a, model.kappa, strict=True))
     gradients = contrast(model, x, minus, free.state, free.state, logits, cost_grad, 1.0)
     return Estimate(gradients, free, logits, change, error, missed=_told(free.missed, missed))
 
 
 def _unrolled(
-    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, end: Equilibrium, start: State | None = None
+    model: EquilibriumModel,
+    x: Tensor,
+    cost_grad: CostGradient,
+    end: Equilibrium,
+    start: State | None = None,
 ) -> Estimate:
-    """The estimate of a phase that was relaxed with a graph; start: the leaves it began with, if it was cut there."""
+    """The estimate of a phase that was relaxed with a graph; start: the leaves it began with, if it
+    was cut there.
+    """
     named = trained_parameters(model) | ({INPUT: x} if x.requires_grad else {})
     logits = model.readout(end.state)
     surrogate = torch.sum(cost_grad(logits.detach()) * logits) / x.shape[0]
@@ -158,28 +192,42 @@ def _unrolled(
     free = replace(end, state=tuple(s.detach() for s in end.state))
     change, error = math.nan, 0.0
     if start is not None:
-        # What is cut off: the adjoint that is left at the start, and all that would have come before it.
+        # What is cut off: the adjoint that is left at the start, and all that would have come
+        # before it.
         left, whole = (
             math.hypot(*(float(g.norm()) for g in part if g is not None))
-            for part in (grads[len(named) : len(named) + len(start)], grads[len(named) + len(start) :])
+            for part in (
+                grads[len(named) : len(named) + len(start)],
+                grads[len(named) + len(start) :],
+            )
         )
         change = left / whole if whole > 0 else 0.0
         rate = min(change ** (1 / end.steps), SLOWEST)
         error = change / (1 - rate)
-    found = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads, strict=False)}
+    found = {
+        n: torch.zeros_like(p) if g is None else g
+        for (n, p), g in zip(named.items(), grads, strict=False)
+    }
     return Estimate(found, free, logits.detach(), change, error, missed=_told(end.missed))
 
 
-def bptt(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
-    """Backpropagation through the unrolled free phase (drive hoisted). Memory grows with the steps; beta is unused."""
+def bptt(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
+    """Backpropagation through the unrolled free phase (drive hoisted). Memory grows with the steps;
+    beta is unused.
+    """
     with torch.enable_grad():
         return _unrolled(model, x, cost_grad, free_phase(model, x, settings)[1])
 
 
-def truncated_bptt(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
+def truncated_bptt(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
     """Backpropagation through `nudged_steps` more steps from the free state only.
 
-    What EqProp with as many nudged steps computes in the limit of a weak nudge (Ernoult et al. 2019, arXiv:1905.13633).
+    What EqProp with as many nudged steps computes in the limit of a weak nudge (Ernoult et al.
+    2019, arXiv:1905.13633).
     """
     with torch.no_grad():
         _, free = free_phase(model, x, settings)

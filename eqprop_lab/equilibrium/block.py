@@ -3,8 +3,8 @@
     forward   z = readout(s*(x))
     backward  v = dL/dz  ->  dL/dtheta, dL/dx by the chosen estimator, with v in the place of dC/dz
 
-Autograd runs outside the block, the estimator inside: no graph through the relaxation. dL/dx needs no phase of its own,
-it is read off the same displacement through the drive.
+Autograd runs outside the block, the estimator inside: no graph through the relaxation. dL/dx needs
+no phase of its own, it is read off the same displacement through the drive.
 Source: Nest and Ernoult 2024, arXiv:2409.03306 (energy-based blocks inside feed-forward networks).
 """
 
@@ -32,28 +32,42 @@ class _Relaxed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, block: EquilibriumBlock, x: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.block, ctx.tracked = block, in_tracked()  # a backward pass may run in a thread of its own
-        # The parameters too: autograd says so then, when somebody has moved them before the backward pass.
+        # a backward pass may run in a thread of its own
+        ctx.block, ctx.tracked = block, in_tracked()
+        # The parameters too: autograd says so then, when somebody has moved them before the
+        # backward pass.
         ctx.save_for_backward(x, *parameters)
         model, settings = block.model, block.settings
         drive = model.drive(x)
         start = model.initial_state(drive)
-        return model.readout(settle(model, start, drive, max_steps=settings.free_steps, tol=settings.tol).state)
+        return model.readout(
+            settle(model, start, drive, max_steps=settings.free_steps, tol=settings.tol).state
+        )
 
     @staticmethod
-    @once_differentiable  # an estimate has no graph: a penalty on it would train nothing, without a word
+    # an estimate has no graph: a penalty on it would train nothing, without a word
+    @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         (x, *_), (v,), block = ctx.saved_tensors, cotangents, ctx.block
         names = [name for name, p in block.model.named_parameters()]
         size = float(v.abs().max())
         if not math.isfinite(size):
-            raise ValueError(f"the cotangent of the block's output must be finite, its largest entry is {size}")
+            raise ValueError(
+                f"the cotangent of the block's output must be finite, its largest entry is {size}"
+            )
         if size == 0:
-            return None, torch.zeros_like(x), *(torch.zeros_like(p) for p in block.model.parameters())
-        # Linear in the cotangent only in the limit: the estimate is taken at size 1, where beta means what it says.
+            return (
+                None,
+                torch.zeros_like(x),
+                *(torch.zeros_like(p) for p in block.model.parameters()),
+            )
+        # Linear in the cotangent only in the limit: the estimate is taken at size 1, where beta
+        # means what it says.
         x = x.detach().requires_grad_(ctx.needs_input_grad[1])
         with tracked(ctx.tracked):
-            estimate = ESTIMATORS[block.estimator](block.model, x, lambda logits: v / size, block.settings)
+            estimate = ESTIMATORS[block.estimator](
+                block.model, x, lambda logits: v / size, block.settings
+            )
         for doubt in estimate.doubts:
             warnings.warn(doubt, stacklevel=2)
         scale = size * len(x)  # estimators give the mean over the batch, a cotangent wants the sum
@@ -64,14 +78,22 @@ class _Relaxed(torch.autograd.Function):
 class EquilibriumBlock(nn.Module):
     """x (B, ...) -> readout of the relaxed state (B, K), differentiable by an estimator of EqProp.
 
-    Args: model, any EquilibriumModel; estimator, a name in `ESTIMATORS`; beta, relative to the largest entry of the
-        cotangent; free_steps, nudged_steps, tol, solver as in `estimate_gradients`.
-    Raises: TypeError, ValueError naming the argument; in backward, what the estimator raises, ValueError for a
-        cotangent that is not finite, RuntimeError when x or a parameter was written to after the forward pass, or when
-        the gradient is differentiated again. Warns in backward as `estimate_gradients` does.
+    Args: model, any EquilibriumModel; estimator, a name in `ESTIMATORS`; beta, relative to the
+        largest entry of the cotangent; free_steps, nudged_steps, tol, solver as in
+        `estimate_gradients`.
+    Raises: TypeError, ValueError naming the argument; in backward, what the estimator raises,
+        ValueError for a cotangent that is not finite, RuntimeError when x or a parameter was
+        written to after the forward pass, or when the gradient is differentiated again. Warns in
+        backward as `estimate_gradients` does.
     """
 
-    def __init__(self, model: EquilibriumModel, estimator: str = "centered", beta: float = 0.03, **phases: Any) -> None:
+    def __init__(
+        self,
+        model: EquilibriumModel,
+        estimator: str = "centered",
+        beta: float = 0.03,
+        **phases: Any,
+    ) -> None:
         super().__init__()
         self.model = equilibrium_model(model)
         self.estimator = one_of("estimator", estimator, ESTIMATORS)

@@ -2,7 +2,8 @@
 
     s*  solves  s_l = activate(force_l(s, drive)),      readout(s*) = logits
 
-Everything else (relaxation, gradient estimators, training, probes) is written against this class and nothing more.
+Everything else (relaxation, gradient estimators, training, probes) is written against this class
+and nothing more.
 """
 
 from __future__ import annotations
@@ -20,21 +21,28 @@ from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.validation import positive_int
 
 State = tuple[Tensor, ...]
-Nudge = Callable[[State], tuple[Tensor | None, ...]]  # state -> what is subtracted from each block's force
+# state -> what is subtracted from each block's force
+Nudge = Callable[[State], tuple[Tensor | None, ...]]
 
 
 def nudged_force(force: State, state: State, nudge: Nudge) -> State:
-    """force_l - nudge_l(state). A nudge with a method `subtract(state, force)` does it itself, in place if it likes."""
+    """force_l - nudge_l(state). A nudge with a method `subtract(state, force)` does it itself, in
+    place if it likes.
+    """
     subtract = getattr(nudge, "subtract", None)
     if subtract is not None:
         return subtract(state, force)
-    return tuple(f if pull is None else f - pull for f, pull in zip(force, nudge(state), strict=True))
+    return tuple(
+        f if pull is None else f - pull for f, pull in zip(force, nudge(state), strict=True)
+    )
 
 
 class _Frozen(threading.local):
-    """What the relaxations of one thread hold: {id of a model: (its weights, how many bodies share them)}.
+    """What the relaxations of one thread hold: {id of a model: (its weights, how many bodies share
+    them)}.
 
-    Not on the module: threads share a model, and each of them relaxes with the weights it took itself.
+    Not on the module: threads share a model, and each of them relaxes with the weights it took
+    itself.
     """
 
     def __init__(self) -> None:
@@ -45,16 +53,17 @@ _FROZEN = _Frozen()
 
 
 class EquilibriumModel(nn.Module, ABC):
-    """Base of all equilibrium models. A subclass gives drive, initial_state, force, readout and, where it has one,
-    energy.
+    """Base of all equilibrium models. A subclass gives drive, initial_state, force, readout and,
+    where it has one, energy.
 
-    Shapes: a state is a tuple of tensors, batch first; `drive` a tuple of tensors, batch first, that depend on the
-    input only. Attributes: `output_dim`, the width of the logits; `max_steps`, the default length of a free phase;
-    `groups`, the update order of the blocks (one group is a Picard step, two are red-black); `kappa`, the weight of
-    each block in the energy; `contraction_metric`, the norm in which `contraction_bound` holds; `affine_force`, whether
-    force(s, u) = J s + u with a drive that only adds (force(v, 0) is then J v) and the readout is affine too;
-    `metric_condition`, the largest ||x||_2 over the norm of x in that metric times the largest inverse of it (1 for
-    l2); `readout_blocks`, the blocks the readout sees (None: any).
+    Shapes: a state is a tuple of tensors, batch first; `drive` a tuple of tensors, batch first,
+    that depend on the input only. Attributes: `output_dim`, the width of the logits; `max_steps`,
+    the default length of a free phase; `groups`, the update order of the blocks (one group is a
+    Picard step, two are red-black); `kappa`, the weight of each block in the energy;
+    `contraction_metric`, the norm in which `contraction_bound` holds; `affine_force`, whether
+    force(s, u) = J s + u with a drive that only adds (force(v, 0) is then J v) and the readout is
+    affine too; `metric_condition`, the largest ||x||_2 over the norm of x in that metric times the
+    largest inverse of it (1 for l2); `readout_blocks`, the blocks the readout sees (None: any).
     """
 
     groups: tuple[tuple[int, ...], ...] = ((0,),)
@@ -63,8 +72,10 @@ class EquilibriumModel(nn.Module, ABC):
     metric_condition: float = 1.0
     readout_blocks: tuple[int, ...] | None = None
     affine_force: bool = False
-    mean_difference: bool = False  # whether `centered` relaxes mean and half difference (affine forces only)
-    products: torch.dtype | None = None  # what a step's products are rounded to, where it is not the states' dtype
+    # whether `centered` relaxes mean and half difference (affine forces only)
+    mean_difference: bool = False
+    # what a step's products are rounded to, where it is not the states' dtype
+    products: torch.dtype | None = None
     output_dim: int
 
     def __init__(self, max_steps: int = 30) -> None:
@@ -73,7 +84,9 @@ class EquilibriumModel(nn.Module, ABC):
 
     @abstractmethod
     def drive(self, x: Tensor) -> State:
-        """Everything that depends on the input only, computed once per batch: x (B, ...) -> tuple of (B, ...)."""
+        """Everything that depends on the input only, computed once per batch: x (B, ...) -> tuple
+        of (B, ...).
+        """
 
     @abstractmethod
     def initial_state(self, drive: State) -> State:
@@ -81,7 +94,9 @@ class EquilibriumModel(nn.Module, ABC):
 
     @abstractmethod
     def force(self, state: State, drive: State) -> State:
-        """Pre-activation a_l of every block, the gradient of the primitive function Phi where there is one."""
+        """Pre-activation a_l of every block, the gradient of the primitive function Phi where there
+        is one.
+        """
 
     @abstractmethod
     def readout(self, state: State) -> Tensor:
@@ -96,7 +111,8 @@ class EquilibriumModel(nn.Module, ABC):
         return self.activate(a)
 
     def activate_pair(self, pair: Tensor) -> Tensor:
-        """[abar; alpha] along the batch -> mean and half difference [M; D] of activate(abar +- alpha).
+        """[abar; alpha] along the batch -> mean and half difference [M; D] of activate(abar +-
+        alpha).
 
         `pair` may be overwritten.
         """
@@ -105,15 +121,23 @@ class EquilibriumModel(nn.Module, ABC):
         return torch.cat([plus + minus, plus - minus]).mul_(0.5)
 
     def activation_slope(self, state: State) -> State | None:
-        """d activate/da of an elementwise activation, expressed by the fixed point `state`; None for any other kind."""
+        """d activate/da of an elementwise activation, expressed by the fixed point `state`; None
+        for any other kind.
+        """
         return None
 
     def energy(self, state: State, drive: State) -> Tensor:
-        """Energy per sample (B,), for probes and plots only. Models without an energy raise TypeError."""
-        raise TypeError(f"{type(self).__name__} has no energy: its force is not the gradient of a primitive function")
+        """Energy per sample (B,), for probes and plots only. Models without an energy raise
+        TypeError.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no energy: its force is not the gradient of a primitive function"
+        )
 
     def contraction_bound(self) -> float:
-        """Certified Lipschitz constant of one step in `contraction_metric`; inf where there is no certificate."""
+        """Certified Lipschitz constant of one step in `contraction_metric`; inf where there is no
+        certificate.
+        """
         return float("inf")
 
     def effective_weights(self) -> dict[str, Tensor]:
@@ -130,10 +154,11 @@ class EquilibriumModel(nn.Module, ABC):
     def frozen_weights(self) -> Iterator[None]:
         """Evaluate `effective_weights` once for the body, instead of at every step of a settle.
 
-        They belong to the thread that took them: others see the parameters as they are. Bodies of one thread share
-        them, and the last one to end lets go, in whatever order they end.
+        They belong to the thread that took them: others see the parameters as they are. Bodies of
+        one thread share them, and the last one to end lets go, in whatever order they end.
         """
-        held, key = _FROZEN.held, id(self)  # this thread's own, also when the body is closed by another
+        # this thread's own, also when the body is closed by another
+        held, key = _FROZEN.held, id(self)
         weights, users = held[key] if key in held else (self.effective_weights(), 0)
         held[key] = weights, users + 1
         try:
@@ -143,24 +168,35 @@ class EquilibriumModel(nn.Module, ABC):
             if users > 1:
                 held[key] = weights, users - 1
 
-    def step(self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None) -> State:
-        """s_l <- activate(force_l(s) - nudge_l(s)), group by group. The nudge acts inside the activation.
+    def step(
+        self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None
+    ) -> State:
+        """s_l <- activate(force_l(s) - nudge_l(s)), group by group. The nudge acts inside the
+        activation.
 
-        out: buffers, different from `state`, that a model may write its result into when no gradients are recorded.
+        out: buffers, different from `state`, that a model may write its result into when no
+            gradients are recorded.
         """
         for group in self.groups:
             state = self.update(group, state, drive, nudge)
         return state
 
-    def update(self, group: tuple[int, ...], state: State, drive: State, nudge: Nudge | None = None) -> State:
+    def update(
+        self, group: tuple[int, ...], state: State, drive: State, nudge: Nudge | None = None
+    ) -> State:
         """The state after one group of blocks has moved."""
         force = self.block_forces(group, state, drive)
         if nudge is not None and self._sees(group, nudge):
             force = nudged_force(force, state, nudge)
-        return tuple(self.activate_(f) if i in group else s for i, (f, s) in enumerate(zip(force, state, strict=True)))
+        return tuple(
+            self.activate_(f) if i in group else s
+            for i, (f, s) in enumerate(zip(force, state, strict=True))
+        )
 
     def block_forces(self, group: tuple[int, ...], state: State, drive: State) -> State:
-        """Forces in which only the blocks of `group` need be right; the others may hold anything of their shape."""
+        """Forces in which only the blocks of `group` need be right; the others may hold anything of
+        their shape.
+        """
         return self.force(state, drive)
 
     def _sees(self, group: tuple[int, ...], nudge: Nudge) -> bool:
@@ -170,12 +206,20 @@ class EquilibriumModel(nn.Module, ABC):
         return not set(group).isdisjoint(self.readout_blocks)
 
     def parameter_gradients(
-        self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
+        self,
+        x: Tensor,
+        cotangent: State,
+        state: State,
+        free: State,
+        error: Tensor,
+        driven: Sequence[bool] = (True,),
     ) -> dict[str, Tensor]:
-        """d/dtheta [ sum_l <cotangent_l, force_l(state)> + <error, readout(free)> ] by parameter name.
+        """d/dtheta [ sum_l <cotangent_l, force_l(state)> + <error, readout(free)> ] by parameter
+        name.
 
-        `cotangent` and `state` may hold several phases of the batch; `driven` says which of them see the drive of x.
-        One autograd call; a model with closed forms overrides it (one matrix product per weight).
+        `cotangent` and `state` may hold several phases of the batch; `driven` says which of them
+        see the drive of x. One autograd call; a model with closed forms overrides it (one matrix
+        product per weight).
         """
         named = {name: p for name, p in self.named_parameters() if p.requires_grad}
         if not named:
@@ -183,10 +227,17 @@ class EquilibriumModel(nn.Module, ABC):
         with torch.enable_grad():
             total = torch.sum(error * self.readout(free)) + self._work(x, cotangent, state, driven)
         grads = torch.autograd.grad(total, list(named.values()), allow_unused=True)
-        return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), grads, strict=True)}
+        return {
+            n: torch.zeros_like(p) if g is None else g
+            for (n, p), g in zip(named.items(), grads, strict=True)
+        }
 
-    def input_gradient(self, x: Tensor, cotangent: State, state: State, driven: Sequence[bool] = (True,)) -> Tensor:
-        """d/dx sum_l <cotangent_l, force_l(state)> over the phases that see the drive of x: same shape as x."""
+    def input_gradient(
+        self, x: Tensor, cotangent: State, state: State, driven: Sequence[bool] = (True,)
+    ) -> Tensor:
+        """d/dx sum_l <cotangent_l, force_l(state)> over the phases that see the drive of x: same
+        shape as x.
+        """
         with torch.enable_grad():
             inputs = x.detach().requires_grad_()
             work = self._work(inputs, cotangent, state, driven)
@@ -195,19 +246,26 @@ class EquilibriumModel(nn.Module, ABC):
     def _work(self, x: Tensor, cotangent: State, state: State, driven: Sequence[bool]) -> Tensor:
         """sum_l <cotangent_l, force_l(state)>, with a graph to x and the parameters."""
         drive = self.drive(x)
-        blocks = zip(*(drive if on else tuple(torch.zeros_like(d) for d in drive) for on in driven), strict=True)
+        blocks = zip(
+            *(drive if on else tuple(torch.zeros_like(d) for d in drive) for on in driven),
+            strict=True,
+        )
         force = self.force(state, tuple(torch.cat(block) for block in blocks))
         return torch.stack([torch.sum(c * f) for c, f in zip(cotangent, force, strict=True)]).sum()
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        """(d readout / d state_l)^T cotangent for every block; None for a block the readout does not see."""
+        """(d readout / d state_l)^T cotangent for every block; None for a block the readout does
+        not see.
+        """
         with torch.enable_grad():
             leaves = tuple(block.detach().requires_grad_() for block in state)
             logits = self.readout(leaves)
         return torch.autograd.grad(logits, leaves, cotangent, allow_unused=True)
 
     def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
-        """force_l - (1/kappa_l) (d readout / d state_l)^T cotangent: what a nudge does. `force` may be overwritten."""
+        """force_l - (1/kappa_l) (d readout / d state_l)^T cotangent: what a nudge does. `force` may
+        be overwritten.
+        """
         pulls = zip(force, self.readout_vjp(state, cotangent), self.kappa, strict=True)
         return tuple(f if p is None else f - p / k for f, p, k in pulls)
 
@@ -219,4 +277,6 @@ class EquilibriumModel(nn.Module, ABC):
         """Logits of the relaxed state: readout(s_T) after `max_steps` steps."""
         self.check_batch(x)
         drive = self.drive(x)
-        return self.readout(settle(self, self.initial_state(drive), drive, max_steps=self.max_steps).state)
+        return self.readout(
+            settle(self, self.initial_state(drive), drive, max_steps=self.max_steps).state
+        )

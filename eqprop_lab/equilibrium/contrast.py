@@ -3,13 +3,13 @@
     D = (s+ - s-)/2,   M = (s+ + s-)/2,
     dL/dtheta = -(1/(beta B)) d/dtheta sum_l kappa_l <D_l, force_l(M)>  +  (1/B) d/dtheta <dC/dz, readout(s*)>
 
-s+ and s- are the states nudged by +beta and -beta, s* the free one. For a quadratic primitive function Phi the first
-term is exactly -(1/(2 beta B)) (dPhi/dtheta(s+) - dPhi/dtheta(s-)). States are relaxed without a graph; the parameters
-see `model.parameter_gradients` once, at the end. L is the mean cost of the batch; the nudge is per sample and never
-divided by B.
+s+ and s- are the states nudged by +beta and -beta, s* the free one. For a quadratic primitive
+function Phi the first term is exactly -(1/(2 beta B)) (dPhi/dtheta(s+) - dPhi/dtheta(s-)). States
+are relaxed without a graph; the parameters see `model.parameter_gradients` once, at the end. L is
+the mean cost of the batch; the nudge is per sample and never divided by B.
 
-Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024 (the theorem); Laborieux et al. 2021,
-doi:10.3389/fnins.2021.633674 (the centered difference).
+Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024 (the theorem); Laborieux et al.
+2021, doi:10.3389/fnins.2021.633674 (the centered difference).
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ from eqprop_lab.equilibrium.relaxation import (
 from eqprop_lab.equilibrium.solvers import make_solver
 
 NUDGED_STEPS = 10
-UNSETTLED = 0.05  # expected relative error of a phase from which an estimate says that it has not settled
+# expected relative error of a phase from which an estimate says that it has not settled
+UNSETTLED = 0.05
 ROUNDED = 0.05  # the same for rounding
-PER_EPS = 0.4  # error of a gradient by rounding, in units of eps ||s|| / ||D||: measured 0.15 to 0.45, MLP and conv
+# error of a gradient by rounding, in units of eps ||s|| / ||D||: measured 0.15 to 0.45, MLP and
+# conv
+PER_EPS = 0.4
 INPUT = "<input>"  # the key of dL/dx, present when x requires gradients
 Gradients = dict[str, Tensor]
 
@@ -42,8 +45,10 @@ Gradients = dict[str, Tensor]
 class Settings:
     """How the phases are relaxed.
 
-    beta: nudging strength; free_steps, nudged_steps: at most this many steps; tol: relative residual to stop at;
-    solver: one of `solvers.SOLVERS`, for every phase; points: complex nudges of the holomorphic estimator;
+    beta: nudging strength; free_steps, nudged_steps: at most this many steps; tol: relative
+        residual to stop at;
+    solver: one of `solvers.SOLVERS`, for every phase; points: complex nudges of the holomorphic
+        estimator;
     relative: beta is meant relative to the largest |dC/ds| of the batch.
     """
 
@@ -58,13 +63,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Gradients by parameter name, the free equilibrium they belong to, its logits (B, K), and how far to trust them.
+    """Gradients by parameter name, the free equilibrium they belong to, its logits (B, K), and how
+    far to trust them.
 
-    nudged_residual: last movement of what is divided by beta, the difference of the phases (without a nudge: of the
-    linear response), relative to itself, whole batch, worst block; nan where there is no such phase (bptt).
-    nudged_error, rounding: how far off that difference is expected to be, because its phase was still moving and
-    because it was rounded. drift: the same because the free phase was still moving, where that does not cancel
-    (one_sided). missed: what to say of tolerances that were missed.
+    nudged_residual: last movement of what is divided by beta, the difference of the phases (without
+    a nudge: of the linear response), relative to itself, whole batch, worst block; nan where there
+    is no such phase (bptt).
+    nudged_error, rounding: how far off that difference is expected to be, because its phase was
+    still moving and because it was rounded. drift: the same because the free phase was still
+    moving, where that does not cancel (one_sided). missed: what to say of tolerances that were
+    missed.
     """
 
     gradients: Gradients
@@ -83,7 +91,9 @@ class Estimate:
 
     @property
     def doubts(self) -> list[UserWarning]:
-        """What a user has to be told: a phase that is off by more than 5 %, or as much rounding. Empty: nothing."""
+        """What a user has to be told: a phase that is off by more than 5 %, or as much rounding.
+        Empty: nothing.
+        """
         told: list[UserWarning] = [ConvergenceWarning(text) for text in self.missed]
         for name, residual, error in (
             ("free", self.free.residual, self.free_error),
@@ -154,11 +164,14 @@ def contrast(
 ) -> Gradients:
     """The formula above: (D, M, s*, logits of s*) -> {parameter name: dL/dparameter}.
 
-    D and M may hold several phases along the batch; `driven` says for each whether its force has the drive or none.
+    D and M may hold several phases along the batch; `driven` says for each whether its force has
+    the drive or none.
     """
     batch = x.shape[0]
     with torch.no_grad():
-        cotangent = tuple(d * (-k / (beta * batch)) for k, d in zip(model.kappa, difference, strict=True))
+        cotangent = tuple(
+            d * (-k / (beta * batch)) for k, d in zip(model.kappa, difference, strict=True)
+        )
         error = cost_grad(logits) / batch
     gradients = model.parameter_gradients(x, cotangent, mean, free, error, driven)
     if x.requires_grad:

@@ -1,7 +1,7 @@
 """Cost functions as what the estimators need: the derivative dC/dlogits of every sample.
 
-C is summed over samples; the mean over the batch is taken in the parameter gradient only, so beta never depends on
-the batch size.
+C is summed over samples; the mean over the batch is taken in the parameter gradient only, so beta
+never depends on the batch size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ CostGradient = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Cost:
-    """C(z) of a batch. `grad`: logits (..., B, K) -> dC/dz, broadcast over phases; `value`: logits (B, K) -> C (B,)."""
+    """C(z) of a batch. `grad`: logits (..., B, K) -> dC/dz, broadcast over phases; `value`: logits
+    (B, K) -> C (B,).
+    """
 
     name: str
     value: Callable[[Tensor], Tensor]
@@ -29,7 +31,9 @@ class Cost:
 def _float_targets(cost: str, logits_width: int, y: Tensor, like: Tensor) -> Tensor:
     """(B, K), finite; for cross-entropy >= 0 too: a class cannot be asked for less than never."""
     if y.ndim != 2 or y.shape[1] != logits_width:
-        raise ValueError(f"y with float targets must have shape (B, {logits_width}), got {tuple(y.shape)}")
+        raise ValueError(
+            f"y with float targets must have shape (B, {logits_width}), got {tuple(y.shape)}"
+        )
     t = y.to(like.dtype)
     wrong = ~torch.isfinite(t)
     accepted = "finite"
@@ -38,7 +42,9 @@ def _float_targets(cost: str, logits_width: int, y: Tensor, like: Tensor) -> Ten
     if bool(wrong.any()):
         row, column = wrong.nonzero()[0].tolist()
         value = float(y[row, column])
-        raise ValueError(f"y with float targets must be {accepted}, got {value:g} at [{row}, {column}] in {t.dtype}")
+        raise ValueError(
+            f"y with float targets must be {accepted}, got {value:g} at [{row}, {column}] in {t.dtype}"
+        )
     return t
 
 
@@ -46,14 +52,18 @@ def _one_hot(logits_width: int, y: Tensor, like: Tensor) -> Tensor:
     """Class indices (B,) -> (B, K)."""
     low, high = int(y.min()), int(y.max())
     if low < 0 or high >= logits_width:
-        raise ValueError(f"y must hold class indices 0..{logits_width - 1}, got values from {low} to {high}")
+        raise ValueError(
+            f"y must hold class indices 0..{logits_width - 1}, got values from {low} to {high}"
+        )
     return torch.nn.functional.one_hot(y.long(), logits_width).to(like.dtype)
 
 
 def softmax(z: Tensor) -> Tensor:
-    """exp(z_k) / sum_j exp(z_j) over the last axis, continued to complex logits (for holomorphic nudges).
+    """exp(z_k) / sum_j exp(z_j) over the last axis, continued to complex logits (for holomorphic
+    nudges).
 
-    Written out: for ten classes it takes half the time of torch's kernel, and it runs once a nudged step.
+    Written out: for ten classes it takes half the time of torch's kernel, and it runs once a nudged
+    step.
     """
     largest = (z.real if z.is_complex() else z).amax(-1, keepdim=True)
     powers = torch.sub(z, largest).exp_()
@@ -66,13 +76,16 @@ def make_cost(cost: str, y: Tensor, classes: int, like: Tensor) -> Cost:
         "cross_entropy":  C = -sum_k t_k log softmax(z)_k,   dC/dz = (sum_k t_k) softmax(z) - t
         "mse":            C = 1/2 ||z - t||^2,               dC/dz = z - t
 
-    Args: y class indices (B,) or float targets (B, classes), finite; for cross_entropy >= 0 too, but rows need not sum
-    to 1 (several classes at once; a row of zeros asks for nothing). like: a tensor with the model's dtype.
+    Args: y class indices (B,) or float targets (B, classes), finite; for cross_entropy >= 0 too,
+    but rows need not sum to 1 (several classes at once; a row of zeros asks for nothing). like: a
+    tensor with the model's dtype.
     Raises: TypeError or ValueError for targets that do not fit, ValueError for an unknown cost.
     """
     one_of("cost", cost, ("cross_entropy", "mse"))
     if not isinstance(y, Tensor):
-        raise TypeError(f"y must be a torch.Tensor of class indices or float targets, got {type(y).__name__}")
+        raise TypeError(
+            f"y must be a torch.Tensor of class indices or float targets, got {type(y).__name__}"
+        )
     if y.dtype == torch.bool or y.is_complex() or (not y.is_floating_point() and y.ndim != 1):
         raise ValueError(
             f"y must be class indices (B,) or float targets (B, {classes}), got {y.dtype} {tuple(y.shape)}"
@@ -85,5 +98,7 @@ def make_cost(cost: str, y: Tensor, classes: int, like: Tensor) -> Cost:
         return Cost(cost, lambda z: 0.5 * (z - t).square().sum(1), lambda z: z - t)
     if soft:
         total = t.sum(1, keepdim=True)
-        return Cost(cost, lambda z: -(t * z.log_softmax(1)).sum(1), lambda z: softmax(z).mul_(total).sub_(t))
+        return Cost(
+            cost, lambda z: -(t * z.log_softmax(1)).sum(1), lambda z: softmax(z).mul_(total).sub_(t)
+        )
     return Cost(cost, lambda z: -(t * z.log_softmax(1)).sum(1), lambda z: softmax(z).sub_(t))

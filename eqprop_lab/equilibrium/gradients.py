@@ -1,4 +1,5 @@
-"""Gradient estimators behind one switch: {name: dL/dparameter} of a batch, for any model that keeps the contract.
+"""Gradient estimators behind one switch: {name: dL/dparameter} of a batch, for any model that keeps
+the contract.
 
     estimator               what it uses                                        error in beta    module
     one_sided               states at +beta and 0                               beta^1           phases
@@ -36,8 +37,10 @@ from eqprop_lab.equilibrium.solvers import SOLVERS
 from eqprop_lab.validation import one_of, positive_int, real
 
 AUTO_BETA = 0.03
-SENSIBLE = 1e3  # times the rounding of the dtype: the beta for which rounding is about 1 % of a gradient
-NUDGED = ("one_sided", "centered", "holomorphic", "asymmetric")  # the estimators that divide by beta
+# times the rounding of the dtype: the beta for which rounding is about 1 % of a gradient
+SENSIBLE = 1e3
+# the estimators that divide by beta
+NUDGED = ("one_sided", "centered", "holomorphic", "asymmetric")
 Estimator = Callable[[EquilibriumModel, Tensor, CostGradient, Settings], Estimate]
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -55,8 +58,8 @@ ESTIMATORS: dict[str, Estimator] = {
 class EstimatedGradients(Gradients):
     """{parameter name: dL/dparameter}, and how far the phases they come from had settled.
 
-    free_residual: of the free phase, worst sample; nudged_residual, free_error, nudged_error, rounding: as in
-    `contrast.Estimate`; doubts: what was warned of.
+    free_residual: of the free phase, worst sample; nudged_residual, free_error, nudged_error,
+    rounding: as in `contrast.Estimate`; doubts: what was warned of.
     """
 
     def __init__(self, found: Estimate) -> None:
@@ -68,7 +71,8 @@ class EstimatedGradients(Gradients):
 
 
 def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> float:
-    """beta, if the model's dtype can resolve what it does; else ValueError with the smallest sensible one.
+    """beta, if the model's dtype can resolve what it does; else ValueError with the smallest
+    sensible one.
 
     two stacked phases                beta >= eps: a weaker nudge moves states of size 1 by less than they are rounded
     mean and half difference          beta >= max(kappa) tiny / eps: below it the difference itself underflows
@@ -100,14 +104,21 @@ def make_settings(
 ) -> Settings:
     """Validated Settings. Defaults: `model.max_steps` free and 10 nudged steps.
 
-    Raises TypeError, ValueError (beta = 0 too, and one below the rounding of the model's dtype: see `check_beta`).
+    Raises TypeError, ValueError (beta = 0 too, and one below the rounding of the model's dtype: see
+    `check_beta`).
     """
     model = equilibrium_model(model)
     return Settings(
-        beta=AUTO_BETA if beta == "auto" else check_beta(model, real("beta", beta, above=0.0), estimator),
+        beta=AUTO_BETA
+        if beta == "auto"
+        else check_beta(model, real("beta", beta, above=0.0), estimator),
         relative=beta == "auto",
-        free_steps=model.max_steps if free_steps is None else positive_int("free_steps", free_steps),
-        nudged_steps=NUDGED_STEPS if nudged_steps is None else positive_int("nudged_steps", nudged_steps),
+        free_steps=model.max_steps
+        if free_steps is None
+        else positive_int("free_steps", free_steps),
+        nudged_steps=NUDGED_STEPS
+        if nudged_steps is None
+        else positive_int("nudged_steps", nudged_steps),
         tol=None if tol is None else real("tol", tol, above=0.0),
         solver=one_of("solver", solver, SOLVERS),
         points=_points(points),
@@ -122,9 +133,16 @@ def _points(value: object) -> int:
 
 
 def estimate(
-    model: EquilibriumModel, x: Tensor, y: Tensor, estimator: str, settings: Settings, cost: str = "cross_entropy"
+    model: EquilibriumModel,
+    x: Tensor,
+    y: Tensor,
+    estimator: str,
+    settings: Settings,
+    cost: str = "cross_entropy",
 ) -> tuple[Estimate, Tensor]:
-    """One estimate and the cost per sample (B,) at the free state: what a training step needs. Touches no `.grad`."""
+    """One estimate and the cost per sample (B,) at the free state: what a training step needs.
+    Touches no `.grad`.
+    """
     compute = ESTIMATORS[one_of("estimator", estimator, ESTIMATORS)]
     model.check_batch(x)
     check_pair(x, y)
@@ -133,7 +151,9 @@ def estimate(
         function = make_cost(cost, y, model.output_dim, inputs)
         result = compute(model, inputs, function.grad, settings)
         if not result.gradients:
-            raise ValueError("model must have a parameter to train: every one of them has requires_grad=False")
+            raise ValueError(
+                "model must have a parameter to train: every one of them has requires_grad=False"
+            )
         return result, function.value(result.logits)
 
 
@@ -155,21 +175,28 @@ def estimate_gradients(
 
     Args:
         x (B, ...), y class indices (B,) or float targets (B, K). estimator: a name in `ESTIMATORS`.
-        beta > 0: nudging strength, absolute, never divided by the batch; "auto" takes 0.03 relative to the largest
-            |dC/ds| of the batch, for costs whose slope is far from 1 (and for cotangents of any size).
-        free_steps, nudged_steps: at most this many relaxation steps; tol: relative residual at which a phase stops.
-        cost: "cross_entropy" or "mse". solver: "picard", "damped", "chebyshev", "over_relaxed" (see `solvers`).
+        beta > 0: nudging strength, absolute, never divided by the batch; "auto" takes 0.03 relative
+            to the largest |dC/ds| of the batch, for costs whose slope is far from 1 (and for
+            cotangents of any size).
+        free_steps, nudged_steps: at most this many relaxation steps; tol: relative residual at
+            which a phase stops.
+        cost: "cross_entropy" or "mse". solver: "picard", "damped", "chebyshev", "over_relaxed" (see
+            `solvers`).
         points: nudges of the holomorphic estimator, an even number.
-    Returns: gradients with respect to the parameters an optimiser sees (the originals of a parametrisation), a dict
-        that also has `free_residual` and `nudged_residual` of its phases (see `EstimatedGradients`).
+    Returns: gradients with respect to the parameters an optimiser sees (the originals of a
+        parametrisation), a dict that also has `free_residual` and `nudged_residual` of its phases
+        (see `EstimatedGradients`).
     Raises: TypeError, ValueError naming the argument; DivergenceError.
-    Warns: ConvergenceWarning when tol is missed, and whenever a phase still moves so much that it is expected to be 5 %
-        off; RoundingWarning when as much of the difference of the phases is rounding.
+    Warns: ConvergenceWarning when tol is missed, and whenever a phase still moves so much that it
+        is expected to be 5 % off; RoundingWarning when as much of the difference of the phases is
+        rounding.
     """
     network = equilibrium_model(model)
     check_trainable(network)
     one_of("estimator", estimator, ESTIMATORS)
-    settings = make_settings(network, beta, free_steps, nudged_steps, tol, solver, points, estimator)
+    settings = make_settings(
+        network, beta, free_steps, nudged_steps, tol, solver, points, estimator
+    )
     found = estimate(network, x, y, estimator, settings, cost)[0]
     for doubt in found.doubts:
         warnings.warn(doubt, stacklevel=2)

@@ -1,8 +1,10 @@
-"""The linearised step at a fixed point: products with the Jacobian of the force and of the activation.
+"""The linearised step at a fixed point: products with the Jacobian of the force and of the
+activation.
 
     s = activate(a), a = force(s):   N = d activate/da,   J = d force/ds     (at the fixed point, never formed)
 
-What the response, the adjoint and the asymmetric estimator need, for any model that keeps the contract.
+What the response, the adjoint and the asymmetric estimator need, for any model that keeps the
+contract.
 """
 
 from __future__ import annotations
@@ -32,33 +34,42 @@ def force_vjp(model: EquilibriumModel, state: State, drive: State) -> Product:
         forces = model.force(leaves, drive)
 
     def product(v: State) -> State:
-        return _filled(torch.autograd.grad(forces, leaves, v, retain_graph=True, allow_unused=True), state)
+        return _filled(
+            torch.autograd.grad(forces, leaves, v, retain_graph=True, allow_unused=True), state
+        )
 
     return product
 
 
 def force_jvp(model: EquilibriumModel, state: State, drive: State) -> Product:
-    """v -> J v at `state`. Where the force is affine in the state, J v is the force of v under a drive of zero."""
+    """v -> J v at `state`. Where the force is affine in the state, J v is the force of v under a
+    drive of zero.
+    """
     if model.affine_force:
         silent = tuple(torch.zeros_like(block) for block in drive)
         return lambda v: model.force(v, silent)
     with torch.enable_grad():
         leaves = _leaves(state)
         forces = model.force(leaves, drive)
-        # J v is the derivative of w -> J^T w along v: one graph of the transposed product serves every v.
+        # J v is the derivative of w -> J^T w along v: one graph of the transposed product serves
+        # every v.
         probes = tuple(torch.zeros_like(f).requires_grad_() for f in forces)
         pulled = torch.autograd.grad(forces, leaves, probes, create_graph=True, allow_unused=True)
     used = [i for i, p in enumerate(pulled) if p is not None]
 
     def product(v: State) -> State:
         rows, given = [pulled[i] for i in used], [v[i] for i in used]
-        return _filled(torch.autograd.grad(rows, probes, given, retain_graph=True, allow_unused=True), state)
+        return _filled(
+            torch.autograd.grad(rows, probes, given, retain_graph=True, allow_unused=True), state
+        )
 
     return product
 
 
 def activation_product(model: EquilibriumModel, state: State, drive: State) -> Product:
-    """v -> N v at the fixed point `state`. N is symmetric: a monotone activation is the gradient of a potential."""
+    """v -> N v at the fixed point `state`. N is symmetric: a monotone activation is the gradient of
+    a potential.
+    """
     slopes = model.activation_slope(state)
     if slopes is not None:
         return lambda v: tuple(slope * block for slope, block in zip(slopes, v, strict=True))

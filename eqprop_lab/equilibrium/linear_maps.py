@@ -1,8 +1,10 @@
-"""The linear maps between the layers of a network: up, down (the transpose), weight gradient, certified norm.
+"""The linear maps between the layers of a network: up, down (the transpose), weight gradient,
+certified norm.
 
     <up(x), y> = <x, down(y)>,    weight_gradient(x, y) = d<up(x), y>/dW
 
-A map knows shapes only; the weight is handed in, so that a parametrised one can be evaluated once and used often.
+A map knows shapes only; the weight is handed in, so that a parametrised one can be evaluated once
+and used often.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ FREQUENCIES = 16
 
 
 class LinearMap(Protocol):
-    """in_shape, out_shape: of one sample; weight_shape, bias_shape (without the batch): of the parameters."""
+    """in_shape, out_shape: of one sample; weight_shape, bias_shape (without the batch): of the
+    parameters.
+    """
 
     @property
     def in_shape(self) -> Shape:
@@ -125,7 +129,8 @@ class DenseMap:
 
 
 def _last(images: Tensor) -> Tensor:
-    # Not `contiguous`: that leaves the strides of a single channel as they are, and the quick kernel is not found.
+    # Not `contiguous`: that leaves the strides of a single channel as they are, and the quick
+    # kernel is not found.
     return images.to(memory_format=torch.channels_last)
 
 
@@ -133,9 +138,10 @@ def _last(images: Tensor) -> Tensor:
 class ConvMap:
     """Square convolution with zero padding: (B, in, H, W) -> (B, out, H / stride, W / stride).
 
-    `kernel` is odd, or even with a stride of 2 or more, and `stride` divides `size` = (H, W) of the input: then `down`
-    gives back exactly H x W. A kernel of 4 with stride 2 holds every 3x3 convolution followed by 2x2 average pooling.
-    Images keep their channels last in memory: the transposed convolution takes a third of the time then.
+    `kernel` is odd, or even with a stride of 2 or more, and `stride` divides `size` = (H, W) of the
+    input: then `down` gives back exactly H x W. A kernel of 4 with stride 2 holds every 3x3
+    convolution followed by 2x2 average pooling. Images keep their channels last in memory: the
+    transposed convolution takes a third of the time then.
     """
 
     channels: tuple[int, int]
@@ -170,17 +176,21 @@ class ConvMap:
 
     def up(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """conv(x, W) + bias."""
-        return F.conv2d(_last(x), weight, None if bias is None else bias.flatten(), self.stride, self.padding)
+        return F.conv2d(
+            _last(x), weight, None if bias is None else bias.flatten(), self.stride, self.padding
+        )
 
     def down(self, y: Tensor, weight: Tensor) -> Tensor:
         """conv_transpose(y, W), the exact adjoint of `up`."""
-        extra = self.stride + 2 * self.padding - self.kernel  # rows at the far edge that no output begins at
+        # rows at the far edge that no output begins at
+        extra = self.stride + 2 * self.padding - self.kernel
         return F.conv_transpose2d(_last(y), weight, None, self.stride, self.padding, extra)
 
     def weight_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Correlation of x and y at the offsets of the kernel."""
         found = conv2d_weight(_last(x), self.weight_shape, _last(y), self.stride, self.padding)
-        # Laid out in memory as the weight is: fused optimisers pair the numbers of the two by place, not by index.
+        # Laid out in memory as the weight is: fused optimisers pair the numbers of the two by
+        # place, not by index.
         return found.contiguous()
 
     def vec(self, y: Tensor) -> Tensor:
@@ -194,10 +204,11 @@ class ConvMap:
 
     @torch.no_grad()
     def norm_bound(self, weight: Tensor) -> float:
-        """||W||_2 at this image size, exact for small layers, else the Fourier bound that holds for every size.
+        """||W||_2 at this image size, exact for small layers, else the Fourier bound that holds for
+        every size.
 
-        On small images the Fourier bound may lie 20 % above the norm (most of it is border), so there the matrix is
-        formed from unit vectors.
+        On small images the Fourier bound may lie 20 % above the norm (most of it is border), so
+        there the matrix is formed from unit vectors.
         """
         sides = {shape: math.prod(shape) for shape in (self.in_shape, self.out_shape)}
         shape = min(sides, key=lambda s: sides[s])
@@ -205,6 +216,8 @@ class ConvMap:
             return conv_bound(weight, self.stride, frequencies=FREQUENCIES)
         kernel = weight.detach().cpu().double()
         units = torch.eye(sides[shape], dtype=torch.float64, device="cpu").unflatten(1, shape)
-        rows = (self.down(units, kernel) if shape == self.out_shape else self.up(units, kernel)).flatten(1)
+        rows = (
+            self.down(units, kernel) if shape == self.out_shape else self.up(units, kernel)
+        ).flatten(1)
         largest = float(torch.linalg.eigvalsh(rows @ rows.T)[-1].clamp_min(0))
         return outward(math.sqrt(largest), sum(rows.shape))

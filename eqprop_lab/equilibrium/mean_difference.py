@@ -1,11 +1,13 @@
-"""The two nudged phases of an affine force as their mean and half difference, s+- = M +- D, a+- = abar +- alpha.
+"""The two nudged phases of an affine force as their mean and half difference, s+- = M +- D, a+- =
+abar +- alpha.
 
     abar = J M + u - beta (g+ - g-)/2,    alpha = J D - beta (g+ + g-)/2        g+- = dC/ds(M +- D) / kappa
     p, r = tanh(abar +- alpha),           M = (p + r)/2,    D = (p - r)/2   (see `activations.tanh_pair`)
 
-The same states as relaxing +beta and -beta, with as many products, but D never comes from subtracting two nearly equal
-numbers: where a layer hardly moves (far below the readout, with a small feedback gain) float32 would keep only rounding
-of it.
+The same states as relaxing +beta and -beta, with as many products, but D never comes from
+subtracting two nearly equal
+numbers: where a layer hardly moves (far below the readout, with a small feedback gain) float32
+would keep only rounding of it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from eqprop_lab.equilibrium.view import ModelView
 
 
 class _Pair(ModelView):
-    """A model with affine force, stepped on the mean and half difference of two states, [M; D] along the batch."""
+    """A model with affine force, stepped on the mean and half difference of two states, [M; D]
+    along the batch.
+    """
 
     def block_forces(self, group: tuple[int, ...], state: State, drive: State) -> State:
         return self.model.block_forces(group, state, drive)
@@ -33,9 +37,13 @@ class _Pair(ModelView):
 
 
 class _PairNudge(ReadoutNudge):
-    """The nudges +beta and -beta, as what they do to the mean and to the half difference of the forces."""
+    """The nudges +beta and -beta, as what they do to the mean and to the half difference of the
+    forces.
+    """
 
-    def __init__(self, model: EquilibriumModel, cost_grad: CostGradient, beta: float, free: State) -> None:
+    def __init__(
+        self, model: EquilibriumModel, cost_grad: CostGradient, beta: float, free: State
+    ) -> None:
         self.model, self.cost_grad, self.beta = model, cost_grad, beta
         self.origin = model.readout(tuple(torch.zeros_like(block[:1]) for block in free))
 
@@ -48,11 +56,17 @@ class _PairNudge(ReadoutNudge):
 
 
 def relax_pair(
-    model: EquilibriumModel, free: State, drive: State, cost_grad: CostGradient, beta: float, settings: Settings
+    model: EquilibriumModel,
+    free: State,
+    drive: State,
+    cost_grad: CostGradient,
+    beta: float,
+    settings: Settings,
 ) -> tuple[State, State, Equilibrium]:
     """(D, M, what the relaxation says) of the phases at +beta and -beta, from the free state.
 
-    The residual is the worst of those of M and of D, each relative to itself; `change` and `error` are about D.
+    The residual is the worst of those of M and of D, each relative to itself; `change` and `error`
+    are about D.
     """
     silent = tuple(torch.zeros_like(block) for block in drive)
     start = stacked([free, tuple(torch.zeros_like(block) for block in free)])

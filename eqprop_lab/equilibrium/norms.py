@@ -1,4 +1,5 @@
-"""Norms to check by: a convolution's operator norm, a certified bound of it, and what a flattened kernel hides.
+"""Norms to check by: a convolution's operator norm, a certified bound of it, and what a flattened
+kernel hides.
 
 ||K||        largest singular value of x -> conv(x, K) at one image size: from below, converged
 bound(K)   = max_w sigma_max(A(w)) / slack: from above, for every image size with zero padding
@@ -38,7 +39,10 @@ def _frame(kernel: Tensor, padding: Padding, dilation: tuple[int, int]) -> list[
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
             raise ValueError(f"padding must be 'same', 'valid' or integers >= 0, got {padding!r}")
-        total = [d * (k - 1) * (padding == "same") for d, k in zip(dilation, kernel.shape[-2:], strict=True)]
+        total = [
+            d * (k - 1) * (padding == "same")
+            for d, k in zip(dilation, kernel.shape[-2:], strict=True)
+        ]
         return [total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2]
     rows, columns = (padding, padding) if isinstance(padding, int) else padding
     if min(rows, columns) < 0:
@@ -49,7 +53,9 @@ def _frame(kernel: Tensor, padding: Padding, dilation: tuple[int, int]) -> list[
 def _four(kernel: Tensor, groups: int) -> Tensor:
     """The kernel in float64 on the CPU, checked."""
     if kernel.ndim != 4:
-        raise ValueError(f"kernel must have shape (out, in / groups, height, width), got {tuple(kernel.shape)}")
+        raise ValueError(
+            f"kernel must have shape (out, in / groups, height, width), got {tuple(kernel.shape)}"
+        )
     if kernel.shape[0] % positive_int("groups", groups):
         raise ValueError(f"groups must divide the {kernel.shape[0]} output channels, got {groups}")
     if not bool(torch.isfinite(kernel).all()):
@@ -59,14 +65,19 @@ def _four(kernel: Tensor, groups: int) -> Tensor:
 
 @torch.no_grad()
 def operator_norm(
-    square: Callable[[Tensor], Tensor], size: int, tol: float = 1e-6, max_iterations: int = 2000, seed: int = 0
+    square: Callable[[Tensor], Tensor],
+    size: int,
+    tol: float = 1e-6,
+    max_iterations: int = 2000,
+    seed: int = 0,
 ) -> float:
     """||A||_2 of a linear map given by ``square(v) = A^T A v`` on rows v (count, size), float64.
 
-    A block power iteration that keeps its last direction: Rayleigh-Ritz on span{V, A^T A V, previous V}, until
-    ``||A^T A v - lambda v|| <= tol lambda``. The norm is approached from below, with an error of order tol^2: a value
-    to show, no bound to rely on. The start is drawn from `seed`, so the result is reproducible; a map that was made to
-    be orthogonal to it is under-estimated, so draw the seed from the map where it is known (`conv_norm` does).
+    A block power iteration that keeps its last direction: Rayleigh-Ritz on span{V, A^T A V,
+    previous V}, until ``||A^T A v - lambda v|| <= tol lambda``. The norm is approached from below,
+    with an error of order tol^2: a value to show, no bound to rely on. The start is drawn from
+    `seed`, so the result is reproducible; a map that was made to be orthogonal to it is
+    under-estimated, so draw the seed from the map where it is known (`conv_norm` does).
 
     Raises: RuntimeError without convergence. Source: Knyazev 2001, doi:10.1137/S1064827500366124.
     """
@@ -86,7 +97,9 @@ def operator_norm(
         if residual <= real("tol", tol, above=0.0) * largest or largest == 0.0:
             return math.sqrt(largest)
         trial = torch.cat([vectors, residuals / residual, previous])
-    raise RuntimeError(f"the norm did not converge in {max_iterations} iterations: residual {residual / largest:.1e}")
+    raise RuntimeError(
+        f"the norm did not converge in {max_iterations} iterations: residual {residual / largest:.1e}"
+    )
 
 
 def conv_norm(
@@ -98,9 +111,11 @@ def conv_norm(
     groups: int = 1,
     tol: float = 1e-6,
 ) -> float:
-    """||K||_2 of x -> conv2d(x, kernel) on zero-padded images of one size: the true operator norm, converged.
+    """||K||_2 of x -> conv2d(x, kernel) on zero-padded images of one size: the true operator norm,
+    converged.
 
-    Args: kernel (out, in / groups, height, width); image_size, of the input; the rest as in torch's conv2d.
+    Args: kernel (out, in / groups, height, width); image_size, of the input; the rest as in torch's
+    conv2d.
     Raises: ValueError naming the argument; RuntimeError without convergence.
     """
     weight = _four(kernel, groups)
@@ -117,15 +132,19 @@ def exact_conv_norm(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> float | None:
-    """The norm that `conv_norm` approaches from below, from the whole matrix and rounded up: a verdict may rest on it.
+    """The norm that `conv_norm` approaches from below, from the whole matrix and rounded up: a
+    verdict may rest on it.
 
-    None where the smaller side of the matrix has more than `DENSE_UP_TO` units. Arguments and errors as there.
+    None where the smaller side of the matrix has more than `DENSE_UP_TO` units. Arguments and
+    errors as there.
     """
     weight = _four(kernel, groups)
     up, down, inputs, outputs = _conv(weight, image_size, stride, padding, dilation, groups)
     if min(inputs, outputs) > DENSE_UP_TO:
         return None
-    rows = (up if inputs <= outputs else down)(torch.eye(min(inputs, outputs), dtype=torch.float64, device="cpu"))
+    rows = (up if inputs <= outputs else down)(
+        torch.eye(min(inputs, outputs), dtype=torch.float64, device="cpu")
+    )
     largest = float(torch.linalg.eigvalsh(rows @ rows.T)[-1].clamp_min(0))
     return outward(math.sqrt(largest), sum(rows.shape))
 
@@ -138,7 +157,9 @@ def _conv(
     dilation: int | Sequence[int],
     groups: int,
 ) -> tuple[Rows, Rows, int, int]:
-    """(rows x -> K x, rows y -> K^T y, numbers of the input, of the output) of a convolution of one image size."""
+    """(rows x -> K x, rows y -> K^T y, numbers of the input, of the output) of a convolution of one
+    image size.
+    """
     (height, width), steps, holes = (
         _pair("image_size", image_size),
         _pair("stride", stride),
@@ -170,29 +191,43 @@ def conv_bound(
     groups: int = 1,
     frequencies: int = 32,
 ) -> float:
-    """Certified upper bound of the norm of a zero-padded convolution, for every image size and padding.
+    """Certified upper bound of the norm of a zero-padded convolution, for every image size and
+    padding.
 
         A(w) = [K^(w + N j)]_j / s   (out, in s^2),   bound = max_w sigma_max(A(w)) / slack
 
-    over the N x N grid of output frequencies w and the s^2 aliases j of each (s the stride). Between the grid points
-    |p| of a trigonometric polynomial with t = ceil(k / s) taps is at most its largest value on the grid over
-    cos(pi (t-1) / 2N) per axis for odd t, over sqrt(cos(pi (t-1) / N)) for even t (Pfister and Bresler 2018,
-    arXiv:1802.09588). Zero padding is a compression of the infinite lattice, so the bound holds at any size.
+    over the N x N grid of output frequencies w and the s^2 aliases j of each (s the stride).
+    Between the grid points |p| of a trigonometric polynomial with t = ceil(k / s) taps is at most
+    its largest value on the grid over cos(pi (t-1) / 2N) per axis for odd t, over sqrt(cos(pi (t-1)
+    / N)) for even t (Pfister and Bresler 2018, arXiv:1802.09588). Zero padding is a compression of
+    the infinite lattice, so the bound holds at any size.
 
     Raises: ValueError naming the argument, also when `frequencies` is too small for the kernel.
     """
-    weight, steps, holes = _four(kernel, groups), _pair("stride", stride), _pair("dilation", dilation)
+    weight, steps, holes = (
+        _four(kernel, groups),
+        _pair("stride", stride),
+        _pair("dilation", dilation),
+    )
     weight = weight.to(kernel.device) if kernel.is_cuda else weight
     n = positive_int("frequencies", frequencies)
     slack, taps = 1.0, [d * (k - 1) + 1 for d, k in zip(holes, weight.shape[-2:], strict=True)]
     for reach, s in zip(taps, steps, strict=True):
         t = math.ceil(reach / s)
         if n <= 2 * (t - 1):
-            raise ValueError(f"frequencies must be > {2 * (t - 1)} for {t} taps per output, got {n}")
-        slack *= math.cos(math.pi * (t - 1) / (2 * n)) if t % 2 else math.sqrt(math.cos(math.pi * (t - 1) / n))
+            raise ValueError(
+                f"frequencies must be > {2 * (t - 1)} for {t} taps per output, got {n}"
+            )
+        slack *= (
+            math.cos(math.pi * (t - 1) / (2 * n))
+            if t % 2
+            else math.sqrt(math.cos(math.pi * (t - 1) / n))
+        )
     spread = torch.zeros(*weight.shape[:2], *taps, dtype=weight.dtype, device=weight.device)
     spread[..., :: holes[0], :: holes[1]] = weight
-    columns = torch.fft.fft(spread.unflatten(0, (groups, -1)), steps[1] * n).unflatten(-1, (steps[1], n))
+    columns = torch.fft.fft(spread.unflatten(0, (groups, -1)), steps[1] * n).unflatten(
+        -1, (steps[1], n)
+    )
     largest = 0.0
     for row in range(n // 2 + 1):  # a real kernel: the other half holds the complex conjugates
         turns = (
@@ -200,26 +235,31 @@ def conv_bound(
             * torch.arange(taps[0], device="cpu")
             / (steps[0] * n)
         )
-        phases = torch.polar(torch.ones_like(turns, dtype=torch.float64), -2 * math.pi * turns.double()).to(
-            weight.device
-        )
+        phases = torch.polar(
+            torch.ones_like(turns, dtype=torch.float64), -2 * math.pi * turns.double()
+        ).to(weight.device)
         symbol = torch.einsum("goikjw,ak->gwoiaj", columns, phases).flatten(-3)
         # The eigenvalues of the smaller Gram matrix take half the time of singular values.
         gram = symbol @ symbol.mH if symbol.shape[-2] <= symbol.shape[-1] else symbol.mH @ symbol
-        largest = max(largest, math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[..., -1].max()))))
+        largest = max(
+            largest, math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[..., -1].max())))
+        )
     return largest / math.sqrt(steps[0] * steps[1]) / slack * (1 + _ROUNDING)
 
 
 def flattened_norm(kernel: Tensor) -> float:
-    """||K.reshape(out, -1)||_2: the norm of the kernel as a matrix, not of the convolution it performs."""
+    """||K.reshape(out, -1)||_2: the norm of the kernel as a matrix, not of the convolution it
+    performs.
+    """
     return exact_norm(kernel.flatten(1))
 
 
 def torch_spectral_norm(weight: Tensor, power_iterations: int = 1, seed: int = 0) -> Tensor:
-    """`weight` (out, in) or (out, in, height, width) as torch's own `parametrizations.spectral_norm` leaves it.
+    """`weight` (out, in) or (out, in, height, width) as torch's own
+    `parametrizations.spectral_norm` leaves it.
 
-    It divides by an estimate u.Wv <= ||W|| of the flattened weight, so the norm of the result is >= 1, never < 1.
-    `seed` draws u and v without touching the global generator.
+    It divides by an estimate u.Wv <= ||W|| of the flattened weight, so the norm of the result is >=
+    1, never < 1. `seed` draws u and v without touching the global generator.
     """
     with seeded(seed):
         layer = nn.Linear(1, 1, bias=False)

@@ -1,4 +1,6 @@
-"""Nudges that act through the readout: from a cotangent of the logits to what is subtracted from each force."""
+"""Nudges that act through the readout: from a cotangent of the logits to what is subtracted from
+each force.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class ReadoutNudge(ABC):
     def __call__(self, state: State) -> tuple[Tensor | None, ...]:
         """What is subtracted from each block's force."""
         pulls = self.model.readout_vjp(state, self.cotangent(state))
-        return tuple(None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True))
+        return tuple(
+            None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True)
+        )
 
     def subtract(self, state: State, force: State) -> State:
         """The force with the nudge subtracted, by the model's own quickest way."""
@@ -33,16 +37,22 @@ class ReadoutNudge(ABC):
 
 
 class CostNudge(ReadoutNudge):
-    """(beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta each.
+    """(beta / kappa_l) dC/ds_l at the current state, for phases stacked along the batch, one beta
+    each.
 
     cost_grad: logits (phases, B, K) -> dC/dz, broadcast over the phases.
     """
 
-    def __init__(self, model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[complex]) -> None:
+    def __init__(
+        self, model: EquilibriumModel, cost_grad: CostGradient, betas: Sequence[complex]
+    ) -> None:
         self.model, self.cost_grad = model, cost_grad
-        wide = torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
+        wide = (
+            torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
+        )
         self.betas = torch.tensor(betas, dtype=wide, device="cpu")
-        self.scale = self.betas  # beta of every phase, shaped and typed as the first logits that come
+        # beta of every phase, shaped and typed as the first logits that come
+        self.scale = self.betas
 
     def cotangent(self, state: State) -> Tensor:
         """beta dC/dz of every phase."""

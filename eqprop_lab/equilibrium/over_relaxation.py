@@ -1,11 +1,14 @@
-"""Over-relaxation of red-black sweeps: every group of blocks goes a little further than its minimum of the energy.
+"""Over-relaxation of red-black sweeps: every group of blocks goes a little further than its minimum
+of the energy.
 
     s_g <- s_g + omega (F_g(s) - s_g),    omega = 2 / (1 + sqrt(1 - r)),    r the rate of plain sweeps
 
-With r = 0.4, usual after training, omega = 1.13 and the rate falls to omega - 1 = 0.13. A plain sweep minimises the
-energy exactly in each group and so can only lower it; one with omega > 1 has no such guarantee away from the fixed
-point: as soon as a movement grows, omega is 1 for the rest of that relaxation. r follows from the movements seen at the
-present omega, lambda = their ratio: r = (lambda + omega - 1)^2 / (lambda omega^2).
+With r = 0.4, usual after training, omega = 1.13 and the rate falls to omega - 1 = 0.13. A plain
+sweep minimises the energy exactly in each group and so can only lower it; one with omega > 1 has no
+such guarantee away from the fixed
+point: as soon as a movement grows, omega is 1 for the rest of that relaxation. r follows from the
+movements seen at the present omega, lambda = their ratio: r = (lambda + omega - 1)^2 / (lambda
+omega^2).
 
 Source: Young 1954, doi:10.1090/S0002-9947-1954-0059635-7 (successive over-relaxation).
 """
@@ -26,13 +29,17 @@ FIRST, LARGEST = 1.1, 1.2
 
 
 class OverRelaxed:
-    """One relaxation's omega. It starts at 1.1 and is corrected where movements are measured (with a tolerance)."""
+    """One relaxation's omega. It starts at 1.1 and is corrected where movements are measured (with
+    a tolerance).
+    """
 
     def __init__(self) -> None:
         self.omega = FIRST
         self.movements: list[float] = []
 
-    def sweep(self, model: EquilibriumModel, state: State, drive: State, nudge: Nudge | None) -> State:
+    def sweep(
+        self, model: EquilibriumModel, state: State, drive: State, nudge: Nudge | None
+    ) -> State:
         """One over-relaxed sweep. Raises ValueError for a model whose blocks all move at once."""
         if len(model.groups) == 1:
             raise ValueError(

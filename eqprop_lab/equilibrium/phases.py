@@ -5,12 +5,14 @@
     holomorphic  N complex nudges beta exp(2 pi i k/N), first Fourier coefficient                error beta^N
     asymmetric   centered, nudged step with force(s) + (J^T - J)(s - s*): directed models too    error beta^2
 
-The first two compare settled states, which a physical system can hold and read; `holomorphic` needs complex states,
-`asymmetric` the transpose. For a model with `mean_difference`, `centered` is a simulation only: it relaxes M and D
-themselves. No device reads D: it would subtract two states that it measured, noise and all.
+The first two compare settled states, which a physical system can hold and read; `holomorphic` needs
+complex states, `asymmetric` the transpose. For a model with `mean_difference`, `centered` is a
+simulation only: it relaxes M and D themselves. No device reads D: it would subtract two states that
+it measured, noise and all.
 
-Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024; Laborieux et al. 2021, doi:10.3389/fnins.2021.633674;
-Laborieux and Zenke 2022, arXiv:2209.00530 (holomorphic); Scurria et al. 2026, arXiv:2602.03670 (asymmetric).
+Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024; Laborieux et al. 2021,
+doi:10.3389/fnins.2021.633674; Laborieux and Zenke 2022, arXiv:2209.00530 (holomorphic); Scurria et
+al. 2026, arXiv:2602.03670 (asymmetric).
 """
 
 from __future__ import annotations
@@ -76,20 +78,25 @@ def _estimate(
     apart: float = 2.0,
     drift: float = 0.0,
 ) -> Estimate:
-    """The estimate of two settled phases that are `apart` betas from each other (inf: nothing was subtracted)."""
+    """The estimate of two settled phases that are `apart` betas from each other (inf: nothing was
+    subtracted).
+    """
     rounding = 2 / apart * PER_EPS * torch.finfo(logits.dtype).eps * nudged.coarse
     missed = tuple(phase.missed for phase in (free, nudged) if phase.missed is not None)
     return Estimate(gradients, free, logits, nudged.change, nudged.error, rounding, drift, missed)
 
 
-def strength(model: EquilibriumModel, free: State, cost_grad: CostGradient, settings: Settings) -> float:
+def strength(
+    model: EquilibriumModel, free: State, cost_grad: CostGradient, settings: Settings
+) -> float:
     """beta, or beta / max |dC/ds| over the batch where the settings ask for a relative one."""
     if not settings.relative:
         return settings.beta
     with torch.no_grad():
         pulls = model.readout_vjp(free, cost_grad(model.readout(free)))
         largest = max(float(rows((p,)).max()) for p in pulls if p is not None)
-    # Below the smallest normal number there is nothing to resolve, and beta would leave the dtype's range.
+    # Below the smallest normal number there is nothing to resolve, and beta would leave the dtype's
+    # range.
     return settings.beta / largest if largest > torch.finfo(free[0].dtype).tiny else settings.beta
 
 
@@ -105,7 +112,9 @@ def _halves(state: State) -> tuple[State, State]:
     return difference, tuple((p + m) / 2 for p, m in zip(plus, minus, strict=True))
 
 
-def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
+def one_sided(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
     """States at +beta and 0: D = s+ - s*, M = (s+ + s*)/2. Error beta^1."""
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
@@ -114,25 +123,34 @@ def one_sided(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, setti
         def away(state: State) -> State:
             return tuple(p - f for p, f in zip(state, free.state, strict=True))
 
-        nudged = _nudged(model, free.state, drive, CostNudge(model, cost_grad, (beta,)), settings, free, away)
+        nudged = _nudged(
+            model, free.state, drive, CostNudge(model, cost_grad, (beta,)), settings, free, away
+        )
         difference = away(nudged.state)
         mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
         logits = model.readout(free.state)
     gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta)
-    # What the free state still had before it is in the difference too: with two nudged phases it cancels.
+    # What the free state still had before it is in the difference too: with two nudged phases it
+    # cancels.
     return _estimate(gradients, free, logits, nudged, apart=1.0, drift=free.error * nudged.coarse)
 
 
-def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
-    """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error beta^2.
+def centered(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
+    """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error
+    beta^2.
 
-    Models that ask for it hold their mean and half difference in that batch instead (see `mean_difference`).
+    Models that ask for it hold their mean and half difference in that batch instead (see
+    `mean_difference`).
     """
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         beta = strength(model, free.state, cost_grad, settings)
         if model.mean_difference:
-            difference, mean, nudged = relax_pair(model, free.state, drive, cost_grad, beta, settings)
+            difference, mean, nudged = relax_pair(
+                model, free.state, drive, cost_grad, beta, settings
+            )
         else:
             nudge = CostNudge(model, cost_grad, (beta, -beta))
             start, twice = stacked([free.state] * 2), stacked([drive] * 2)
@@ -140,14 +158,20 @@ def centered(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settin
             difference, mean = _halves(nudged.state)
         logits = model.readout(free.state)
     gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta)
-    return _estimate(gradients, free, logits, nudged, apart=math.inf if model.mean_difference else 2.0)
+    return _estimate(
+        gradients, free, logits, nudged, apart=math.inf if model.mean_difference else 2.0
+    )
 
 
-def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
-    """Nudged step activate(force(s) + (J^T - J)(s - s*) - beta dC/ds), J the Jacobian of the force at s*. Error beta^2.
+def asymmetric(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
+    """Nudged step activate(force(s) + (J^T - J)(s - s*) - beta dC/ds), J the Jacobian of the force
+    at s*. Error beta^2.
 
-    Its displacement solves a = N (g + J^T a), the exact adjoint, for any J; where J is symmetric it is `centered`. One
-    product with J and one with J^T a step, so not purely local. Gradient: <D, d force/d theta> at s*.
+    Its displacement solves a = N (g + J^T a), the exact adjoint, for any J; where J is symmetric it
+    is `centered`. One product with J and one with J^T a step, so not purely local. Gradient: <D, d
+    force/d theta> at s*.
     """
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
@@ -162,7 +186,8 @@ def asymmetric(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, sett
             return tuple(j - jt if p is None else k * p + j - jt for p, j, jt, k in terms)
 
         nudged = _nudged(model, start, twice, nudge, settings, free, _half)
-        # The adjoint is the displacement itself; `contrast` weights with kappa, as it has to for a primitive function.
+        # The adjoint is the displacement itself; `contrast` weights with kappa, as it has to for a
+        # primitive function.
         difference = tuple(d / k for d, k in zip(_half(nudged.state), model.kappa, strict=True))
         logits = model.readout(free.state)
     gradients = contrast(model, x, difference, free.state, free.state, logits, cost_grad, beta)
@@ -174,11 +199,16 @@ class _Complexified(ModelView):
 
     def force(self, state: State, drive: State) -> State:
         parts = stacked([tuple(s.real for s in state), tuple(s.imag for s in state)])
-        forces = self.model.force(parts, stacked([drive, tuple(torch.zeros_like(d) for d in drive)]))
+        forces = self.model.force(
+            parts, stacked([drive, tuple(torch.zeros_like(d) for d in drive)])
+        )
         return tuple(torch.complex(*f.chunk(2)) for f in forces)
 
     def readout(self, state: State) -> Tensor:
-        real, imaginary = tuple(s.real.contiguous() for s in state), tuple(s.imag.contiguous() for s in state)
+        real, imaginary = (
+            tuple(s.real.contiguous() for s in state),
+            tuple(s.imag.contiguous() for s in state),
+        )
         origin = self.model.readout(tuple(torch.zeros_like(s[:1]) for s in real))
         return torch.complex(self.model.readout(real), self.model.readout(imaginary) - origin)
 
@@ -187,22 +217,34 @@ class _Complexified(ModelView):
             self.model.readout_vjp(tuple(getattr(s, part) for s in state), getattr(cotangent, part))
             for part in ("real", "imag")
         ]
-        return tuple(None if a is None or b is None else torch.complex(a, b) for a, b in zip(*parts, strict=True))
+        return tuple(
+            None if a is None or b is None else torch.complex(a, b)
+            for a, b in zip(*parts, strict=True)
+        )
 
 
-def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings) -> Estimate:
-    """-(1/(N beta)) sum_k exp(-2 pi i k/N) dPhi/dtheta(s_k), s_k nudged by beta exp(2 pi i k/N). Error beta^N.
+def holomorphic(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
+    """-(1/(N beta)) sum_k exp(-2 pi i k/N) dPhi/dtheta(s_k), s_k nudged by beta exp(2 pi i k/N).
+    Error beta^N.
 
-    Needs an affine force, an affine readout and an activation that extends to complex numbers (tanh does). States at
-    conjugate nudges are conjugate, so only half of the circle is relaxed. Raises TypeError for other models.
+    Needs an affine force, an affine readout and an activation that extends to complex numbers (tanh
+    does). States at conjugate nudges are conjugate, so only half of the circle is relaxed. Raises
+    TypeError for other models.
     """
     if not model.affine_force:
-        raise TypeError(f"estimator='holomorphic' needs a model whose force is affine, {type(model).__name__}'s is not")
+        raise TypeError(
+            f"estimator='holomorphic' needs a model whose force is affine, {type(model).__name__}'s is not"
+        )
     points = settings.points
     half = range(points // 2 + 1)
     phases = [cmath.exp(2j * cmath.pi * k / points) for k in half]
     # Interior points of the half circle stand for their conjugates too.
-    weights = [(1 if k in (0, points / 2) else 2) * p.conjugate() / points for k, p in zip(half, phases, strict=True)]
+    weights = [
+        (1 if k in (0, points / 2) else 2) * p.conjugate() / points
+        for k, p in zip(half, phases, strict=True)
+    ]
     with torch.no_grad(), model.frozen_weights():
         drive, free = free_phase(model, x, settings)
         beta = strength(model, free.state, cost_grad, settings)
@@ -215,19 +257,27 @@ def holomorphic(model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, set
             """The first Fourier coefficient over the circle; the free state has none."""
             parts = (block.chunk(many) for block in state)
             return tuple(
-                torch.stack([(w * s).real for w, s in zip(weights, part, strict=True)]).sum(0) for part in parts
+                torch.stack([(w * s).real for w, s in zip(weights, part, strict=True)]).sum(0)
+                for part in parts
             )
 
         nudged = _nudged(view, start, stacked([drive] * many), nudge, settings, free, first)
         moves, middles = [], []
-        for weight, state in zip(weights, zip(*(s.chunk(many) for s in nudged.state), strict=True), strict=True):
+        for weight, state in zip(
+            weights, zip(*(s.chunk(many) for s in nudged.state), strict=True), strict=True
+        ):
             moves.append(tuple(weight * (s - f) for s, f in zip(state, free.state, strict=True)))
             middles.append(tuple((s + f) / 2 for s, f in zip(state, free.state, strict=True)))
-        # Re <p + iq, force(m) + i J n> = <p, force(m)> - <q, J n>: the imaginary parts see no drive.
+        # Re <p + iq, force(m) + i J n> = <p, force(m)> - <q, J n>: the imaginary parts see no
+        # drive.
         difference = stacked(
-            [tuple(m.real for m in move) for move in moves] + [tuple(-m.imag for m in v) for v in moves]
+            [tuple(m.real for m in move) for move in moves]
+            + [tuple(-m.imag for m in v) for v in moves]
         )
-        mean = stacked([tuple(m.real for m in mid) for mid in middles] + [tuple(m.imag for m in v) for v in middles])
+        mean = stacked(
+            [tuple(m.real for m in mid) for mid in middles]
+            + [tuple(m.imag for m in v) for v in middles]
+        )
         logits = model.readout(free.state)
     driven = [True] * many + [False] * many
     gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta, driven)

@@ -1,12 +1,16 @@
-"""Relaxation: iterate the step of a model until its state stops moving, and say honestly whether it did.
+"""Relaxation: iterate the step of a model until its state stops moving, and say honestly whether it
+did.
 
 s <- F(s), or what a solver of `solvers` makes of it
 residual = max over samples of ||F(s) - s|| / ||F(s)||          (relative, the worst sample of the batch)
 error bound:  ||s - s*|| <= c (L ||F(s) - s|| + d)/(1-L)  (L the certified contraction bound of the free phase, c the
-                                                         condition of the metric it holds in, 1 for l2)
-d = 8 eps (||s|| + ||u||) is allowed for the rounding of a step and of its drive u, in the dtype of the states
+                                                         condition of the metric it holds in, 1 for
+                                                         l2)
+d = 8 eps (||s|| + ||u||) is allowed for the rounding of a step and of its drive u, in the dtype of
+the states
 expected error of what is read off the state, r(s):  q/(1-q) ||r(F(s)) - r(s)|| / ||r(F(s))||      (whole batch, worst
-                                                         block; q the rate at which the last movements shrank)
+                                                         block; q the rate at which the last
+                                                         movements shrank)
 """
 
 from __future__ import annotations
@@ -29,7 +33,8 @@ if TYPE_CHECKING:
 
 SLOWEST = 0.999  # rate beyond which a phase is not said to get anywhere
 NOISE = 8.0  # movements below this many roundings of the state are taken for rounding
-SETTLED = 1e-4  # relative residual below which a relaxation without a tolerance of its own is called settled
+# relative residual below which a relaxation without a tolerance of its own is called settled
+SETTLED = 1e-4
 ROUNDING = 8  # units of the last place, relative to states and drive, that a step may be off by
 
 
@@ -49,12 +54,14 @@ class DivergenceError(RuntimeError):
 class Equilibrium:
     """Where a relaxation ended.
 
-    state: tuple of tensors, batch first. steps: steps taken. residual: relative, worst sample. converged: residual
-    <= tol (<= 1e-4 without one). error_bound: certified l2 distance to the fixed point of the worst sample, inf
-    where there is no certificate. If asked for: trajectory, every state from the start on; sample_steps, (B,) int64,
-    after how many steps each sample reached tol. radius: (B,), of the step's Jacobian, where the solver measured it.
-    change, error: last relative movement of what is read off the state, and how far from its end it is expected to be
-    (both of the whole batch, worst block; see the module). coarse: size of the state over what is read off it.
+    state: tuple of tensors, batch first. steps: steps taken. residual: relative, worst sample.
+    converged: residual <= tol (<= 1e-4 without one). error_bound: certified l2 distance to the
+    fixed point of the worst sample, inf where there is no certificate. If asked for: trajectory,
+    every state from the start on; sample_steps, (B,) int64, after how many steps each sample
+    reached tol. radius: (B,), of the step's Jacobian, where the solver measured it.
+    change, error: last relative movement of what is read off the state, and how far from its end it
+    is expected to be (both of the whole batch, worst block; see the module). coarse: size of the
+    state over what is read off it.
     missed: says that tol was missed, None where it was not.
     """
 
@@ -73,25 +80,33 @@ class Equilibrium:
 
 
 def movement(new: State, old: State) -> tuple[Tensor, Tensor]:
-    """(relative residual ||new - old|| / ||new||, absolute movement ||new - old||), per sample: two tensors (B,)."""
+    """(relative residual ||new - old|| / ||new||, absolute movement ||new - old||), per sample: two
+    tensors (B,).
+    """
     moved = rows(tuple(a - b for a, b in zip(new, old, strict=True)))
     return moved / rows(new).clamp_min(torch.finfo(moved.dtype).tiny), moved
 
 
 def block_norms(*states: State) -> Any:
     """The norm of each block over the whole batch: one list of floats, or one for each state."""
-    found = torch.stack([torch.stack([torch.linalg.vector_norm(block) for block in s]) for s in states]).tolist()
+    found = torch.stack(
+        [torch.stack([torch.linalg.vector_norm(block) for block in s]) for s in states]
+    ).tolist()
     return found if len(states) > 1 else found[0]
 
 
 def relative_change(moved: Sequence[float], size: Sequence[float], steps: int) -> float:
-    """Movement over size, the worst block. A block that is zero counts as 1 where nothing can have reached it."""
+    """Movement over size, the worst block. A block that is zero counts as 1 where nothing can have
+    reached it.
+    """
     lost = unreached(size, steps)
     return max(m / s if s > 0 else float(m > 0 or lost) for m, s in zip(moved, size, strict=True))
 
 
 def unreached(size: Sequence[float], steps: int) -> bool:
-    """Whether a block is zero only for want of steps: each carries every change one block further at least."""
+    """Whether a block is zero only for want of steps: each carries every change one block further
+    at least.
+    """
     return 0.0 in size and steps < len(size)
 
 
@@ -119,10 +134,12 @@ def _reading(
 def expected_error(
     change: float, pace: Sequence[tuple[int, float]], noise: float, solver: Solver | None = None
 ) -> float:
-    """change q/(1-q): what plain steps, which shrink by q each, still have before them; q = 1/2 for the first step.
+    """change q/(1-q): what plain steps, which shrink by q each, still have before them; q = 1/2 for
+    the first step.
 
-    pace: (step, movement), the last one at the end; below `noise` a movement is rounding, and nothing is left to come.
-    A damped step shrinks by 1 - weight (1 - q). The movements of a Chebyshev relaxation may rise: q <= its radius.
+    pace: (step, movement), the last one at the end; below `noise` a movement is rounding, and
+    nothing is left to come. A damped step shrinks by 1 - weight (1 - q). The movements of a
+    Chebyshev relaxation may rise: q <= its radius.
     """
     step, last = pace[-1]
     earlier = [point for point in pace if point[0] <= step - 2] or list(pace[:-1])
@@ -133,7 +150,11 @@ def expected_error(
     begin, before = earlier[-1]
     seen = (last / before) ** (1 / (step - begin)) if before > 0 else 1.0
     weight = solver.weight if isinstance(solver, Damped) else 1.0
-    slowest = float(solver.radius.max()) if isinstance(solver, Chebyshev) and solver.radius.numel() else SLOWEST
+    slowest = (
+        float(solver.radius.max())
+        if isinstance(solver, Chebyshev) and solver.radius.numel()
+        else SLOWEST
+    )
     rate = min(max(1 - (1 - seen) / weight, 0.0), slowest, SLOWEST)
     return change * rate / (1 - rate)
 
@@ -153,17 +174,24 @@ def settle(
     read: Callable[[State], State] | None = None,
     warn: bool = True,
 ) -> Equilibrium:
-    """Relax `state` under a given drive: the loop behind `relax` and all estimators. Gradients flow if enabled.
+    """Relax `state` under a given drive: the loop behind `relax` and all estimators. Gradients flow
+    if enabled.
 
-    Without `tol` exactly `max_steps` steps are taken and only the last one is measured (and one two steps before it,
-    for the rate). The state returned is always an image F(s), whatever the solver, so that its residual and error bound
-    mean the same. read: what `change` and `error` are about, of a state (None: the state). warn: False leaves a missed
-    tolerance to the caller, in `missed`. Raises DivergenceError.
+    Without `tol` exactly `max_steps` steps are taken and only the last one is measured (and one two
+    steps before it, for the rate). The state returned is always an image F(s), whatever the solver,
+    so that its residual and error bound mean the same. read: what `change` and `error` are about,
+    of a state (None: the state). warn: False leaves a missed tolerance to the caller, in `missed`.
+    Raises DivergenceError.
     """
     path = [state] if trajectory else None
-    # Three sets of buffers, used in turn: the state, the one before it (solvers look back) and the one being written.
+    # Three sets of buffers, used in turn: the state, the one before it (solvers look back) and the
+    # one being written.
     lean = path is None and not torch.is_grad_enabled()
-    spare = [tuple(torch.empty_like(block) for block in state) for _ in range(3)] if lean else [None] * 3
+    spare = (
+        [tuple(torch.empty_like(block) for block in state) for _ in range(3)]
+        if lean
+        else [None] * 3
+    )
     residual, moved, steps, reached = math.inf, math.inf, 0, False
     pace: list[tuple[int, float]] = []
     change = error = math.nan
@@ -171,7 +199,11 @@ def settle(
     sample_steps = torch.full((len(state[0]),), max_steps, device="cpu") if per_sample else None
     with model.frozen_weights():
         while steps < max_steps and not reached:
-            relaxed = solver if isinstance(solver, OverRelaxed) and solver.omega > 1 and steps + 1 < max_steps else None
+            relaxed = (
+                solver
+                if isinstance(solver, OverRelaxed) and solver.omega > 1 and steps + 1 < max_steps
+                else None
+            )
             if relaxed is None:
                 image = model.step(state, drive, nudge, spare[steps % 3])
             else:
@@ -180,7 +212,9 @@ def settle(
             if tol is not None or steps == max_steps:
                 with torch.no_grad():
                     relative, absolute = movement(image, state)
-                    residual, moved, total = torch.stack([relative.max(), absolute.max(), absolute.norm()]).tolist()
+                    residual, moved, total = torch.stack(
+                        [relative.max(), absolute.max(), absolute.norm()]
+                    ).tolist()
                 pace.append((steps, total))
                 if not math.isfinite(residual):
                     raise DivergenceError(_diverged(steps, nudge is not None))
@@ -195,13 +229,21 @@ def settle(
                 with torch.no_grad():
                     pace.append((steps, float(movement(image, state)[1].norm())))
             if reached or steps == max_steps:
-                change, error, coarse = _reading(image, state, read, pace, model.products or image[0].dtype, solver)
-            state = image if solver is None or reached or steps == max_steps else solver.advance(state, image)
+                change, error, coarse = _reading(
+                    image, state, read, pace, model.products or image[0].dtype, solver
+                )
+            state = (
+                image
+                if solver is None or reached or steps == max_steps
+                else solver.advance(state, image)
+            )
             if path is not None:
                 path.append(state)
     missed = None
     if tol is not None and not reached:
-        missed = f"relaxation not converged: residual {residual:.1e} > tol {tol:.1e} after {steps} steps"
+        missed = (
+            f"relaxation not converged: residual {residual:.1e} > tol {tol:.1e} after {steps} steps"
+        )
         if warn:
             warnings.warn(missed, ConvergenceWarning, stacklevel=3)
     certified = contraction < 1 and nudge is None
@@ -212,7 +254,9 @@ def settle(
 
 
 @torch.no_grad()
-def _bound(model: EquilibriumModel, contraction: float, moved: float, state: State, drive: State) -> float:
+def _bound(
+    model: EquilibriumModel, contraction: float, moved: float, state: State, drive: State
+) -> float:
     size = float(rows(state).max()) + float(rows(drive).max())
     rounding = ROUNDING * torch.finfo(state[0].dtype).eps * size
     return model.metric_condition * (contraction * moved + rounding) / (1 - contraction)
@@ -236,32 +280,42 @@ def relax(
     per_sample: bool = False,
     nudge: Nudge | None = None,
 ) -> Equilibrium:
-    """Relax a model on a batch: s <- F(s) from `start` (default: the model's initial state) until residual <= tol.
+    """Relax a model on a batch: s <- F(s) from `start` (default: the model's initial state) until
+    residual <= tol.
 
     Args:
         x: inputs (B, ...). max_steps: at most this many steps (default `model.max_steps`).
         tol: relative tolerance; None takes exactly `max_steps` steps.
-        solver: "picard", "damped" (weight `damping` in (0, 1] on the new state), "chebyshev" (symmetric couplings)
-            or "over_relaxed" (models that move in groups: red-black).
-        start: a state to start from; trajectory: keep every state (memory grows with the steps); per_sample: count the
-            steps each sample needed for `tol`.
-        nudge: state -> what is subtracted inside the activation, block by block (see `nudges.CostNudge`).
+        solver: "picard", "damped" (weight `damping` in (0, 1] on the new state), "chebyshev"
+            (symmetric couplings) or "over_relaxed" (models that move in groups: red-black).
+        start: a state to start from; trajectory: keep every state (memory grows with the steps);
+            per_sample: count the steps each sample needed for `tol`.
+        nudge: state -> what is subtracted inside the activation, block by block (see
+            `nudges.CostNudge`).
     Returns: Equilibrium; its residual is always measured. No graph is kept.
-    Raises: TypeError, ValueError for bad arguments; DivergenceError. Warns ConvergenceWarning when tol is missed.
+    Raises: TypeError, ValueError for bad arguments; DivergenceError. Warns ConvergenceWarning when
+    tol is missed.
     """
     steps = model.max_steps if max_steps is None else positive_int("max_steps", max_steps)
     if tol is not None:
         tol = real("tol", tol, above=0.0)
-    method = make_solver(one_of("solver", solver, SOLVERS), real("damping", damping, above=0.0, at_most=1.0))
+    method = make_solver(
+        one_of("solver", solver, SOLVERS), real("damping", damping, above=0.0, at_most=1.0)
+    )
     trajectory, per_sample = switch("trajectory", trajectory), switch("per_sample", per_sample)
     model.check_batch(x)
     with torch.no_grad():
         drive = model.drive(x)
         first = model.initial_state(drive)
         if start is not None:
-            shapes = [tuple(block.shape) for block in start], [tuple(block.shape) for block in first]
+            shapes = (
+                [tuple(block.shape) for block in start],
+                [tuple(block.shape) for block in first],
+            )
             if shapes[0] != shapes[1]:
-                raise ValueError(f"start must be a state with block shapes {shapes[1]}, got {shapes[0]}")
+                raise ValueError(
+                    f"start must be a state with block shapes {shapes[1]}, got {shapes[0]}"
+                )
             first = start
         return settle(
             model,

@@ -1,10 +1,12 @@
-"""What an estimator needs of a model, a batch and its surroundings, looked at in one place before any phase is relaxed.
+"""What an estimator needs of a model, a batch and its surroundings, looked at in one place before
+any phase is relaxed.
 
     float32, float64     every estimator
     bfloat16             response, implicit: they take no difference of two states
     float16, autocast    none: 5 bits of exponent; weights rounded behind the model's back
 
-D = (s+ - s-)/2 is of size beta, the rounding of s+ and s- in bfloat16 of size 2^-9 |s|: `one_sided` was seen 680 % off.
+D = (s+ - s-)/2 is of size beta, the rounding of s+ and s- in bfloat16 of size 2^-9 |s|: `one_sided`
+was seen 680 % off.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ NO_DIFFERENCE = ("response", "implicit")
 
 
 def original(model: nn.Module) -> nn.Module:
-    """The module itself where `model` is torch.compile's wrapper of it; they share everything but the forward call."""
+    """The module itself where `model` is torch.compile's wrapper of it; they share everything but
+    the forward call.
+    """
     return getattr(model, "_orig_mod", model)
 
 
 def equilibrium_model(model: object) -> EquilibriumModel:
-    """The EquilibriumModel, out of torch.compile's wrapper if need be. Raises TypeError for anything else."""
+    """The EquilibriumModel, out of torch.compile's wrapper if need be. Raises TypeError for
+    anything else.
+    """
     found = original(model) if isinstance(model, nn.Module) else model
     if not isinstance(found, EquilibriumModel):
         raise TypeError(
@@ -49,7 +55,9 @@ def check_trainable(model: nn.Module) -> nn.Parameter:
 
 
 def check_precision(x: Tensor, estimator: str) -> None:
-    """Raise ValueError where the numbers are too coarse for this estimator. x: as the model takes it."""
+    """Raise ValueError where the numbers are too coarse for this estimator. x: as the model takes
+    it.
+    """
     if torch.is_autocast_enabled(x.device.type):
         raise ValueError(
             f"estimator={estimator!r} is refused inside torch.autocast, which would round weights and states alike; "
@@ -66,7 +74,9 @@ def check_precision(x: Tensor, estimator: str) -> None:
 
 @contextmanager
 def recording(x: Tensor) -> Iterator[Tensor]:
-    """x as a tensor that graphs can be built on, and, inside, a mode in which they can: also under inference_mode."""
+    """x as a tensor that graphs can be built on, and, inside, a mode in which they can: also under
+    inference_mode.
+    """
     if not torch.is_inference_mode_enabled() and not x.is_inference():
         yield x
         return

@@ -3,8 +3,9 @@
     read in a training step (`tracked`)   a block that `follow` moves once an update, a few products
     read anywhere else                    converged, angle to the true vector <= 1e-9 (float64), 1e-7 (others)
 
-A block not known to belong to its weight (loaded, copied, cast, written by anybody but the optimiser, moved far)
-is estimated anew, and so is a block of short vectors. Reading changes neither the block nor what a training computes.
+A block not known to belong to its weight (loaded, copied, cast, written by anybody but the
+optimiser, moved far) is estimated anew, and so is a block of short vectors. Reading changes neither
+the block nor what a training computes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from torch.nn.utils import parametrize
 from eqprop_lab.equilibrium.top_vectors import TOLERANCE, Rows, TopVectors, converge, follow
 
 LARGE = 0.2  # relative change of a weight from which on nothing is followed
-SMALL = 64  # vectors up to this length are found anew: all eigenvectors cost what following a few does
+# vectors up to this length are found anew: all eigenvectors cost what following a few does
+SMALL = 64
 LAG = 1.01  # a block whose sigma is this much too small belongs to no weight
 FRESH = 2  # vectors drawn at random beside the block
 P = ParamSpec("P")
@@ -55,11 +57,15 @@ def tracked(on: bool = True) -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def _probe(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.randn(length, generator=torch.Generator(device="cpu").manual_seed(1), device="cpu").to(device, dtype)
+    return torch.randn(
+        length, generator=torch.Generator(device="cpu").manual_seed(1), device="cpu"
+    ).to(device, dtype)
 
 
 def unrounded(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose last argument is a tensor, untouched by torch.autocast: a norm has its weight's precision."""
+    """A function whose last argument is a tensor, untouched by torch.autocast: a norm has its
+    weight's precision.
+    """
 
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -86,8 +92,13 @@ def fingerprint(weight: Tensor) -> Tensor:
 
 
 def seed_of(weight: Tensor) -> int:
-    """A seed made of the numbers of a weight: no weight can have been made to be orthogonal to what it draws."""
-    return int(weight.detach().cpu().double().flatten().view(torch.int64).sum()) & 0x7FFF_FFFF_FFFF_FFFF
+    """A seed made of the numbers of a weight: no weight can have been made to be orthogonal to what
+    it draws.
+    """
+    return (
+        int(weight.detach().cpu().double().flatten().view(torch.int64).sum())
+        & 0x7FFF_FFFF_FFFF_FFFF
+    )
 
 
 def _drawn(count: int, like: Tensor, by: Tensor) -> Tensor:
@@ -98,10 +109,12 @@ def _drawn(count: int, like: Tensor, by: Tensor) -> Tensor:
 
 
 class Bounded(nn.Module, ABC):
-    """What the parametrisations with a bounded norm share. Args: `start(weight)` ends a subclass's __init__.
+    """What the parametrisations with a bounded norm share. Args: `start(weight)` ends a subclass's
+    __init__.
 
-    A subclass gives `at`, `_operator`, the symmetric map whose top eigenvector is sigma's, `order` (the power of the
-    weight in it), the layout of its block: the buffer `basis`, and the buffer named `SIZE` with the top |eigenvalue|.
+    A subclass gives `at`, `_operator`, the symmetric map whose top eigenvector is sigma's, `order`
+    (the power of the weight in it), the layout of its block: the buffer `basis`, and the buffer
+    named `SIZE` with the top |eigenvalue|.
     """
 
     SIZE: str
@@ -112,7 +125,8 @@ class Bounded(nn.Module, ABC):
     def __init__(self, vectors: int) -> None:
         super().__init__()
         self.vectors = vectors
-        # (fingerprint of the weight it belongs to, sigma's vector): the block's, and the converged one
+        # (fingerprint of the weight it belongs to, sigma's vector): the block's, and the converged
+        # one
         self._tracked: tuple[Tensor, Tensor] | None = None
         self._exact: tuple[Tensor, Tensor] | None = None
 
@@ -139,7 +153,8 @@ class Bounded(nn.Module, ABC):
         self._forget()
         held = state_dict.get(prefix + "basis")
         if isinstance(held, Tensor) and 0 < held.numel() < self.basis.numel():
-            # A block with fewer vectors, of an earlier version: taken as it is; the next update makes it whole.
+            # A block with fewer vectors, of an earlier version: taken as it is; the next update
+            # makes it whole.
             rows = self._rows()
             with suppress(RuntimeError):  # another shape altogether: the load says so
                 self.basis = self._laid_out(rows[: held.numel() // rows.shape[1]])
@@ -157,7 +172,9 @@ class Bounded(nn.Module, ABC):
 
     @unrounded
     def top(self, weight: Tensor) -> Tensor:
-        """sigma's vector (n,) for this weight: the tracked one in a training step, converged elsewhere."""
+        """sigma's vector (n,) for this weight: the tracked one in a training step, converged
+        elsewhere.
+        """
         mark = fingerprint(weight)
         held = self._tracked if _MODE.tracked else self._exact
         if held is None or not torch.equal(held[0], mark):
@@ -169,8 +186,12 @@ class Bounded(nn.Module, ABC):
 
     @torch.no_grad()
     def converged(self, weight: Tensor) -> TopVectors:
-        """The block of this weight in float64, to the stated tolerance; NaN for a weight that is not finite."""
-        exact = weight.detach().to("cpu" if weight.device.type == "mps" else weight.device, torch.float64)
+        """The block of this weight in float64, to the stated tolerance; NaN for a weight that is
+        not finite.
+        """
+        exact = weight.detach().to(
+            "cpu" if weight.device.type == "mps" else weight.device, torch.float64
+        )
         scale = float(exact.abs().max())
         rows = self._rows().to(exact)
         if not math.isfinite(scale):
@@ -179,11 +200,17 @@ class Bounded(nn.Module, ABC):
         begin = torch.cat([known, _drawn(self.vectors - len(known) + FRESH, rows, exact)])
         tol = TOLERANCE if weight.dtype == torch.float64 else 1e2 * TOLERANCE
         found = converge(self._operator(exact / scale if scale > 0 else exact), begin, tol)
-        return TopVectors(found.values[: self.vectors] * scale**self.order, found.rows[: self.vectors], found.angle)
+        return TopVectors(
+            found.values[: self.vectors] * scale**self.order,
+            found.rows[: self.vectors],
+            found.angle,
+        )
 
     @torch.no_grad()
     def _adopt(self, weight: Tensor, mark: Tensor) -> Tensor:
-        """The block of a weight that nothing is known of, found anew, unless the one at hand is this weight's own."""
+        """The block of a weight that nothing is known of, found anew, unless the one at hand is
+        this weight's own.
+        """
         found = self.converged(weight)
         if self._tracked is not None or not self._belongs(weight, float(found.values[0].abs())):
             self._keep(found.rows.to(weight), found.values[0].abs().to(weight))
@@ -196,7 +223,9 @@ class Bounded(nn.Module, ABC):
         setattr(self, self.SIZE, size)
 
     def _belongs(self, weight: Tensor, largest: float) -> bool:
-        """Whether the block, as it is stored, is what `follow` has made of this very weight, up to rounding."""
+        """Whether the block, as it is stored, is what `follow` has made of this very weight, up to
+        rounding.
+        """
         rows = self._rows()
         if len(rows) < self.vectors or not bool(torch.isfinite(rows).all()) or largest == 0:
             return False
@@ -206,7 +235,12 @@ class Bounded(nn.Module, ABC):
         expected[0, 0] = float(getattr(self, self.SIZE)) * projected[0, 0].sign()
         lag = LAG**self.order
         orthonormal = (
-            float((rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype, device=rows.device)).abs().max()) <= 1e-3
+            float(
+                (rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype, device=rows.device))
+                .abs()
+                .max()
+            )
+            <= 1e-3
         )
         same = float((projected - expected).abs().max()) <= rounding
         return orthonormal and same and largest <= lag * float(projected[0, 0].abs())
@@ -214,13 +248,19 @@ class Bounded(nn.Module, ABC):
     @torch.no_grad()
     @unrounded
     def error(self, weight: Tensor) -> float:
-        """||u v^T - u* v*^T||_F of the block against the converged vectors: the relative error of d sigma/dW.
+        """||u v^T - u* v*^T||_F of the block against the converged vectors: the relative error of d
+        sigma/dW.
 
-        u turns by no more than v, so this is what the angle of v allows: exact where the weight is symmetric.
+        u turns by no more than v, so this is what the angle of v allows: exact where the weight is
+        symmetric.
         """
         with tracked(False):
-            a, b = (v / v.norm() for v in (self._rows()[0].cpu().double(), self.top(weight).cpu().double()))
-        lost = float((a - b * torch.dot(a, b).sign()).square().sum()) / 2  # 1 - |<v, v*>|, without its rounding
+            a, b = (
+                v / v.norm()
+                for v in (self._rows()[0].cpu().double(), self.top(weight).cpu().double())
+            )
+        # 1 - |<v, v*>|, without its rounding
+        lost = float((a - b * torch.dot(a, b).sign()).square().sum()) / 2
         return math.sqrt(2 * lost * (2 - lost))
 
     @torch.no_grad()
@@ -248,17 +288,27 @@ Bounds = list[tuple[str, Bounded, parametrize.ParametrizationList]]
 
 
 def bounded_weights(model: nn.Module) -> Bounds:
-    """(name of the weight, its parametrisation, where the original is found) of every bounded weight of a model."""
+    """(name of the weight, its parametrisation, where the original is found) of every bounded
+    weight of a model.
+    """
     found = []
     for name, module in model.named_modules():
-        if isinstance(module, parametrize.ParametrizationList) and len(module) and isinstance(module[0], Bounded):
+        if (
+            isinstance(module, parametrize.ParametrizationList)
+            and len(module)
+            and isinstance(module[0], Bounded)
+        ):
             found.append((name.replace("parametrizations.", ""), module[0], module))
     return found
 
 
 def sigma_error(model: nn.Module) -> float:
     """The largest `Bounded.error` of a model's weights that have a cap; nan where none has."""
-    errors = [bound.error(held.original) for _, bound, held in bounded_weights(model) if bound.cap is not None]
+    errors = [
+        bound.error(held.original)
+        for _, bound, held in bounded_weights(model)
+        if bound.cap is not None
+    ]
     return max(errors, default=math.nan)
 
 

@@ -2,9 +2,10 @@
 
     W_eff = S / sqrt(1 + (m sigma / c)^2),    S = (A + A^T)/2 or A,    sigma = ||S||,    c the cap, m >= 1 a margin
 
-``||W_eff|| = ||S|| / sqrt(1 + (m sigma/c)^2) < c`` as long as ``m sigma >= ||S||``: smooth in A, where a hard
-``min(1, c/sigma)`` has a kink at which float32 and float64 gradients differ. d sigma/dS = u v^T holds sigma's vectors,
-so they are a part of the gradient: `sigma_vector` says where they come from.
+``||W_eff|| = ||S|| / sqrt(1 + (m sigma/c)^2) < c`` as long as ``m sigma >= ||S||``: smooth in A,
+where a hard ``min(1, c/sigma)`` has a kink at which float32 and float64 gradients differ. d
+sigma/dS = u v^T holds sigma's vectors, so they are a part of the gradient: `sigma_vector` says
+where they come from.
 """
 
 from __future__ import annotations
@@ -26,27 +27,32 @@ def symmetric_part(matrix: Tensor) -> Tensor:
 
 
 def outward(value: float, terms: int) -> float:
-    """A norm from LAPACK in float64 plus what rounding may have taken from it: 4 (terms + 1) eps of it."""
+    """A norm from LAPACK in float64 plus what rounding may have taken from it: 4 (terms + 1) eps of
+    it.
+    """
     return value * (1 + 4 * (terms + 1) * torch.finfo(torch.float64).eps)
 
 
 @torch.no_grad()
 def exact_norm(weight: Tensor) -> float:
-    """||W||_2, the largest singular value of a matrix (out, in), in float64: the certificate, exact up to rounding,
-    which is added: never under-estimated.
+    """||W||_2, the largest singular value of a matrix (out, in), in float64: the certificate, exact
+    up to rounding, which is added: never under-estimated.
 
     Cost O(n^3): once per epoch, at save or on request, never per step.
     """
-    return outward(float(torch.linalg.matrix_norm(weight.detach().cpu().double(), ord=2)), max(weight.shape))
+    return outward(
+        float(torch.linalg.matrix_norm(weight.detach().cpu().double(), ord=2)), max(weight.shape)
+    )
 
 
 class BoundedNorm(Bounded):
     """Parametrisation A -> W_eff, norm strictly below `cap` (None: no bound), symmetric on demand.
 
-    S is (A + A^T)/2, or A itself for ``symmetric=False``. The gradient flows through ``sigma = |v^T S v|`` (symmetric)
-    or ``||S v||``, which is exact to first order where v is the top eigenvector of S, of S^T S; see `Bounded`. The
-    block holds `vectors` of them, of S itself where it is symmetric: the extreme eigenvalues of a symmetric matrix come
-    in pairs near +sigma and -sigma, which S^T S cannot tell apart.
+    S is (A + A^T)/2, or A itself for ``symmetric=False``. The gradient flows through ``sigma = |v^T
+    S v|`` (symmetric) or ``||S v||``, which is exact to first order where v is the top eigenvector
+    of S, of S^T S; see `Bounded`. The block holds `vectors` of them, of S itself where it is
+    symmetric: the extreme eigenvalues of a symmetric matrix come in pairs near +sigma and -sigma,
+    which S^T S cannot tell apart.
 
     Args: weight (n, n), the initial A; cap in (0, 1).
     Raises: ValueError for a matrix that is not square or a cap outside (0, 1).
@@ -55,7 +61,9 @@ class BoundedNorm(Bounded):
     SIZE = "size"
     size: Tensor
 
-    def __init__(self, weight: Tensor, cap: float | None, symmetric: bool = True, vectors: int = 8) -> None:
+    def __init__(
+        self, weight: Tensor, cap: float | None, symmetric: bool = True, vectors: int = 8
+    ) -> None:
         super().__init__(min(positive_int("vectors", vectors), len(weight)))
         if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
             raise ValueError(f"weight must be a square matrix, got shape {tuple(weight.shape)}")
@@ -107,6 +115,10 @@ class BoundedNorm(Bounded):
         matrix, v = self._matrix(original), self.top(original)
         image, scale = self._scale(matrix, v)
         # d scale / d square = -scale^3 (m/c)^2 / 2;  d square / dS = 2 (v.Sv) v v^T, or 2 (S v) v^T
-        along = torch.dot(by_weight.flatten(), matrix.flatten()) * -(scale**3) * (MARGIN / self.cap) ** 2
+        along = (
+            torch.dot(by_weight.flatten(), matrix.flatten())
+            * -(scale**3)
+            * (MARGIN / self.cap) ** 2
+        )
         left = torch.dot(v, image) * v if self.symmetric else image
         return self._matrix(torch.addr(scale * by_weight, along * left, v))

@@ -1,11 +1,14 @@
-"""The top eigenvectors of a symmetric map, converged: block Lanczos with Rayleigh-Ritz and restarts.
+"""The top eigenvectors of a symmetric map, converged: block Lanczos with Rayleigh-Ritz and
+restarts.
 
     K = span{V, A V, A^2 V, ...},   T = K^T A K = R diag(theta) R^T,   v = K R e_1
     angle of v to the true vector <= ||A v - theta v|| / gap,   gap = min_j |theta - theta_j|
 
-"Top" is by |eigenvalue|, so A may be a symmetric matrix or W^T W. A near-degenerate pair needs a block that holds both
-and a residual far below their gap: the criterion is the quotient, not the residual.
-Source: Golub and Underwood 1977, doi:10.1016/B978-0-12-587260-7.50018-2; Stewart and Sun 1990, theorem V.3.4.
+"Top" is by |eigenvalue|, so A may be a symmetric matrix or W^T W. A near-degenerate pair needs a
+block that holds both and a residual far below their gap: the criterion is the quotient, not the
+residual.
+Source: Golub and Underwood 1977, doi:10.1016/B978-0-12-587260-7.50018-2; Stewart and Sun 1990,
+theorem V.3.4.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from torch import Tensor
 
 Rows = Callable[[Tensor], Tensor]  # vectors as rows (k, n) -> A times each of them
 TOLERANCE = 1e-9  # of the angle of the top vector to the true one
-FLOOR = 4  # times the rounding of a product: no residual is smaller, so nearly degenerate top values end here
+# times the rounding of a product: no residual is smaller, so nearly degenerate top values end here
+FLOOR = 4
 DEPTH, CYCLES = 12, 100
 ROUNDS, GROWN = 4, 1.01
 DENSE = 512  # vectors up to this length: the whole matrix and LAPACK, which is quicker then
@@ -28,9 +32,11 @@ _DEPENDENT, _TINY = 1e-12, 1e-300
 
 @dataclass(frozen=True)
 class TopVectors:
-    """values (k,), |values| falling; rows (k, n), orthonormal; angle: bound on the error of the first one.
+    """values (k,), |values| falling; rows (k, n), orthonormal; angle: bound on the error of the
+    first one.
 
-    exhausted: whether the residual is down at rounding, so that no arithmetic of this precision knows more.
+    exhausted: whether the residual is down at rounding, so that no arithmetic of this precision
+        knows more.
     """
 
     values: Tensor
@@ -68,7 +74,9 @@ def ritz(apply: Rows, start: Tensor, depth: int, keep: int) -> TopVectors:
     rows = turn @ basis
     residual = float((turn[:1] @ images - values[order[0]] * rows[:1]).norm())
     rounding = FLOOR * torch.finfo(rows.dtype).eps * rows.shape[1] * float(values[order[0]].abs())
-    return TopVectors(values[order], rows, _angle(residual, values, int(order[0])), residual <= rounding)
+    return TopVectors(
+        values[order], rows, _angle(residual, values, int(order[0])), residual <= rounding
+    )
 
 
 def _angle(residual: float, values: Tensor, top: int) -> float:
@@ -79,10 +87,12 @@ def _angle(residual: float, values: Tensor, top: int) -> float:
 
 
 def converge(apply: Rows, start: Tensor, tol: float = TOLERANCE) -> TopVectors:
-    """The top vectors from any start (k, n), as many as it has rows. Raises RuntimeError without convergence.
+    """The top vectors from any start (k, n), as many as it has rows. Raises RuntimeError without
+    convergence.
 
-    Short vectors: all eigenvectors of the matrix. Long ones: two restarts at least, and as many as the tolerance takes;
-    a start with enough vectors drawn at random finds the top value whatever the others are.
+    Short vectors: all eigenvectors of the matrix. Long ones: two restarts at least, and as many as
+    the tolerance takes; a start with enough vectors drawn at random finds the top value whatever
+    the others are.
     """
     count, size = start.shape
     if size <= DENSE:
@@ -97,14 +107,17 @@ def converge(apply: Rows, start: Tensor, tol: float = TOLERANCE) -> TopVectors:
         found = ritz(apply, found.rows, DEPTH, count)
         if found.angle <= tol or found.exhausted:
             return found
-    raise RuntimeError(f"the top vector did not converge in {CYCLES} cycles: angle {found.angle:.1e} > {tol:.1e}")
+    raise RuntimeError(
+        f"the top vector did not converge in {CYCLES} cycles: angle {found.angle:.1e} > {tol:.1e}"
+    )
 
 
 def follow(apply: Rows, rows: Tensor, fresh: Tensor) -> TopVectors:
-    """The block `rows` (k, n) moved to the top vectors of a map that has changed a little, in a few products.
+    """The block `rows` (k, n) moved to the top vectors of a map that has changed a little, in a few
+    products.
 
-    Rayleigh-Ritz in the space of [V, R, A R], V the block and vectors drawn at random, R = A V - V (V^T A V); another
-    round as long as the estimate grows.
+    Rayleigh-Ritz in the space of [V, R, A R], V the block and vectors drawn at random, R = A V - V
+    (V^T A V); another round as long as the estimate grows.
     """
     begin = torch.cat([rows, fresh])[: rows.shape[1]]
     for _ in range(ROUNDS):

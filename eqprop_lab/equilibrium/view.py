@@ -1,4 +1,6 @@
-"""A model seen differently for the length of a phase: everything is the model's own but what a subclass changes."""
+"""A model seen differently for the length of a phase: everything is the model's own but what a
+subclass changes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ class ModelView(EquilibriumModel):
         super().__init__(model.max_steps)
         # Not registered as a submodule: a view has no parameters of its own.
         self.__dict__["model"] = model
-        self.groups, self.kappa, self.readout_blocks = model.groups, model.kappa, model.readout_blocks
+        self.groups, self.kappa, self.readout_blocks = (
+            model.groups,
+            model.kappa,
+            model.readout_blocks,
+        )
         self.affine_force, self.output_dim = model.affine_force, model.output_dim
 
     @contextmanager
@@ -61,7 +67,13 @@ class ModelView(EquilibriumModel):
         return self.model.readout_vjp(state, cotangent)
 
     def parameter_gradients(
-        self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
+        self,
+        x: Tensor,
+        cotangent: State,
+        state: State,
+        free: State,
+        error: Tensor,
+        driven: Sequence[bool] = (True,),
     ) -> dict[str, Tensor]:
         """The model's own."""
         return self.model.parameter_gradients(x, cotangent, state, free, error, driven)

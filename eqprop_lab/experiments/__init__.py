@@ -1,1 +1,3 @@
-"""Whole experiments: presets, YAML files, stored runs and what is compared between them, shipped networks."""
+"""Whole experiments: presets, YAML files, stored runs and what is compared between them, shipped
+networks.
+"""

@@ -25,7 +25,9 @@ NO_CURVES = ("seconds", "epoch", "estimator")
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that is not the same in both: its dotted name and both values ("-" where it is not set)."""
+    """A setting that is not the same in both: its dotted name and both values ("-" where it is not
+    set).
+    """
 
     name: str
     a: Any
@@ -46,7 +48,9 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: differing settings and versions; curves by name, of each run that has them: (epochs, values)."""
+    """Two runs: differing settings and versions; curves by name, of each run that has them:
+    (epochs, values).
+    """
 
     ids: tuple[str, str]
     config: list[Difference]
@@ -56,13 +60,18 @@ class Comparison:
     def table(self) -> str:
         """Differences and last values as text."""
         last = [
-            Difference(name, *(f"{by_run[i][1][-1]:.4g}" if i in by_run else MISSING for i in self.ids))
+            Difference(
+                name, *(f"{by_run[i][1][-1]:.4g}" if i in by_run else MISSING for i in self.ids)
+            )
             for name, by_run in self.curves.items()
         ]
         rows = [*self.config, *self.versions, *last]
         cells = [("", *self.ids), *((row.name, str(row.a), str(row.b)) for row in rows)]
         widths = [max(len(row[column]) for row in cells) for column in range(3)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            for row in cells
+        ]
         parts = ((self.config, "settings"), (self.versions, "versions"), (last, "last epoch"))
         text, at = [lines[0].rstrip()], 1
         for part, title in parts:
@@ -98,7 +107,11 @@ def compare(a: Run, b: Run) -> Comparison:
     for run in (a, b):
         history = run.history
         for name, values in history.items():
-            points = [(e, v) for e, v in zip(history["epoch"], values, strict=True) if isinstance(v, int | float)]
+            points = [
+                (e, v)
+                for e, v in zip(history["epoch"], values, strict=True)
+                if isinstance(v, int | float)
+            ]
             if name not in NO_CURVES and points:
                 epochs, kept = zip(*points, strict=True)
                 curves.setdefault(name, {})[run.id] = (list(epochs), list(kept))
@@ -108,8 +121,10 @@ def compare(a: Run, b: Run) -> Comparison:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run against its repetition. curves: largest absolute difference by curve (inf where one has no number);
-    parameters: whether every parameter and buffer is the same, bit for bit; versions: what has changed since.
+    """A run against its repetition. curves: largest absolute difference by curve (inf where one has
+    no number);
+    parameters: whether every parameter and buffer is the same, bit for bit; versions: what has
+        changed since.
     """
 
     id: str
@@ -121,20 +136,27 @@ class Reproduction:
     @property
     def exact(self) -> bool:
         """Same epochs, same curves, same parameters."""
-        return self.parameters and self.epochs[0] == self.epochs[1] and not any(self.curves.values())
+        return (
+            self.parameters and self.epochs[0] == self.epochs[1] and not any(self.curves.values())
+        )
 
     def summary(self) -> str:
         """The verdict and what it rests on, as text."""
         if self.exact:
             verdict = f"run {self.id} reproduces exactly: {self.epochs[0]} epochs, every curve and every parameter"
         else:
-            worst = ", ".join(f"{name} by {gap:.2g}" for name, gap in self.curves.items() if gap) or "none"
+            worst = (
+                ", ".join(f"{name} by {gap:.2g}" for name, gap in self.curves.items() if gap)
+                or "none"
+            )
             verdict = (
                 f"run {self.id} does not reproduce: {self.epochs[0]} epochs stored, {self.epochs[1]} now; "
                 f"parameters {'equal' if self.parameters else 'differ'}; curves that differ: {worst}"
             )
         changed = [f"  {d.name}: {d.a} then, {d.b} now" for d in self.versions]
-        return "\n".join([verdict, *(["versions have changed:", *changed] if changed else ["same versions"])])
+        return "\n".join(
+            [verdict, *(["versions have changed:", *changed] if changed else ["same versions"])]
+        )
 
 
 def train_from_config(config: dict[str, Any]) -> tuple[EqPropTrainer, History]:
@@ -147,8 +169,9 @@ def train_from_config(config: dict[str, Any]) -> tuple[EqPropTrainer, History]:
 def rerun(run: Run, train: Train = train_from_config) -> Reproduction:
     """Train again from the stored config and compare; the run itself is not touched.
 
-    train: config -> (trainer, history), the function that made the run. On the same versions, processor and number of
-    threads a CPU gives the same bits. Raises RunError for a run without finished epochs, and what `train` raises.
+    train: config -> (trainer, history), the function that made the run. On the same versions,
+    processor and number of threads a CPU gives the same bits. Raises RunError for a run without
+    finished epochs, and what `train` raises.
     """
     stored, digest = run.history, run.parameters
     if not stored.epochs:
@@ -162,7 +185,9 @@ def rerun(run: Run, train: Train = train_from_config) -> Reproduction:
 
 
 def _gap(a: list[Any], b: list[Any]) -> float:
-    """Largest |a - b| over the common epochs; nan, and None in its place in a file, are no numbers but the same."""
+    """Largest |a - b| over the common epochs; nan, and None in its place in a file, are no numbers
+    but the same.
+    """
     if not a or not b:
         return math.inf
     worst = 0.0

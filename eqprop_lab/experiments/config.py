@@ -1,14 +1,16 @@
-"""Experiments as YAML files: four sections, every key known, every value checked before data is loaded.
+"""Experiments as YAML files: four sections, every key known, every value checked before data is
+loaded.
 
     model:      {name: LoopedMLP, params: {hidden_dim: 256}}          or {preset: mnist_small, params: {...}}
     training:   {epochs: 10, batch_size: 64, learning_rate: 1e-3, optimizer: adam, ...}
     data:       {dataset: digits, ...}
     experiment: {name: first_try, seed: 0}
 
-`input_dim`, `output_dim`, `input_channels` and `image_size` follow from the data set where they are left out.
-`training` takes the arguments of EqPropTrainer (`learning_rate` is its `lr`), and `early_stopping`, the patience in
-epochs. `data` takes the options of `build_dataset` and `augmentation` (see `sections`), `experiment` also
-`use_wandb`, `use_tensorboard` and `project`, which the command `train` acts on.
+`input_dim`, `output_dim`, `input_channels` and `image_size` follow from the data set where they are
+left out. `training` takes the arguments of EqPropTrainer (`learning_rate` is its `lr`), and
+`early_stopping`, the patience in epochs. `data` takes the options of `build_dataset` and
+`augmentation` (see `sections`), `experiment` also `use_wandb`, `use_tensorboard` and `project`,
+which the command `train` acts on.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ from eqprop_lab.validation import a_path, known_keys, positive_int, shown
 from eqprop_lab.yaml_files import YamlError, read_yaml
 
 SECTIONS = ("model", "training", "data", "experiment")
-_TRAINER = [name for name in inspect.signature(EqPropTrainer).parameters if name not in ("model", "lr", "progress")]
+_TRAINER = [
+    name
+    for name in inspect.signature(EqPropTrainer).parameters
+    if name not in ("model", "lr", "progress")
+]
 TRAINING_KEYS = ("epochs", "batch_size", "learning_rate", "early_stopping", *_TRAINER)
 DATA_KEYS = (
     "dataset", "augmentation", "validation", "limit", "root", "size", "channels", "ground", "samples", "noise", "seed",
@@ -48,12 +54,16 @@ EXPERIMENT_KEYS = ("name", "seed", "use_wandb", "use_tensorboard", "project")
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the file, the key and what is accepted."""
+    """A configuration that cannot be used; the message names the file, the key and what is
+    accepted.
+    """
 
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """A checked experiment. params: complete arguments of the model; trainer: arguments of EqPropTrainer."""
+    """A checked experiment. params: complete arguments of the model; trainer: arguments of
+    EqPropTrainer.
+    """
 
     model: str
     params: dict[str, Any]
@@ -71,26 +81,43 @@ class ExperimentConfig:
         return int(self.experiment["seed"])
 
     def as_dict(self) -> dict[str, Any]:
-        """The four sections with everything filled in, plain values only; `parse_config` reads them back."""
-        training = {"epochs": self.epochs, "batch_size": self.batch_size, "early_stopping": self.early_stopping}
-        options = {("learning_rate" if key == "lr" else key): value for key, value in self.trainer.items()}
+        """The four sections with everything filled in, plain values only; `parse_config` reads them
+        back.
+        """
+        training = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "early_stopping": self.early_stopping,
+        }
+        options = {
+            ("learning_rate" if key == "lr" else key): value for key, value in self.trainer.items()
+        }
         data = {("dataset" if key == "name" else key): value for key, value in self.data.items()}
         data["augmentation"] = False if self.augmentation is None else asdict(self.augmentation)
         model = {"name": self.model, "params": dict(self.params)}
-        return {"model": model, "training": training | options, "data": data, "experiment": dict(self.experiment)}
+        return {
+            "model": model,
+            "training": training | options,
+            "data": data,
+            "experiment": dict(self.experiment),
+        }
 
 
 def list_recipes() -> list[str]:
     """Names of the recipes that come with the package; each can stand in the place of a path."""
-    names = [entry.name for entry in resources.files("eqprop_lab").joinpath("assets/recipes").iterdir()]
+    names = [
+        entry.name for entry in resources.files("eqprop_lab").joinpath("assets/recipes").iterdir()
+    ]
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def load_config(path: str | Path, device: str | None = None) -> ExperimentConfig:
-    """Read and check a YAML experiment: a path, or the name of a recipe of the package (`list_recipes`).
+    """Read and check a YAML experiment: a path, or the name of a recipe of the package
+    (`list_recipes`).
 
     device: in the place of the one it names.
-    Raises: FileNotFoundError; ConfigError for bad YAML, unknown keys (naming the nearest), bad models or values.
+    Raises: FileNotFoundError; ConfigError for bad YAML, unknown keys (naming the nearest), bad
+    models or values.
     """
     file = a_path("path", path)
     if str(path) in list_recipes():
@@ -110,16 +137,23 @@ def load_config(path: str | Path, device: str | None = None) -> ExperimentConfig
 
 
 def on_device(content: Mapping[str, Any], device: str | None) -> dict[str, Any]:
-    """The same config for another device (None: the one it names). Raises ValueError for one that is not here."""
+    """The same config for another device (None: the one it names). Raises ValueError for one that
+    is not here.
+    """
     if device is None:
         return dict(content)
-    return {**content, "training": {**(content.get("training") or {}), "device": str(pick_device(device))}}
+    return {
+        **content,
+        "training": {**(content.get("training") or {}), "device": str(pick_device(device))},
+    }
 
 
 def _section(content: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> dict[str, Any]:
     section = {} if content.get(name) is None else content[name]
     if not isinstance(section, Mapping):
-        raise TypeError(f"section {name!r} must be a mapping of keys to values, got {shown(section)}")
+        raise TypeError(
+            f"section {name!r} must be a mapping of keys to values, got {shown(section)}"
+        )
     if "lr" in section and "learning_rate" in keys:
         raise ValueError("key of section 'training': 'lr' is called 'learning_rate' in a config")
     known_keys(f"section {name!r}", section, keys)
@@ -127,13 +161,16 @@ def _section(content: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> di
 
 
 def parse_config(content: Any) -> ExperimentConfig:
-    """Check the four sections as Python data. Builds model and trainer once to check their values; loads no data.
+    """Check the four sections as Python data. Builds model and trainer once to check their values;
+    loads no data.
 
-    Raises: TypeError, ValueError naming the key, the value and what is accepted; DataUnavailable if a folder of images
-    is not there and the sizes of the model are to follow from it.
+    Raises: TypeError, ValueError naming the key, the value and what is accepted; DataUnavailable if
+    a folder of images is not there and the sizes of the model are to follow from it.
     """
     if not isinstance(content, Mapping):
-        raise TypeError(f"a config must be a mapping with the sections {', '.join(SECTIONS)}, got {shown(content)}")
+        raise TypeError(
+            f"a config must be a mapping with the sections {', '.join(SECTIONS)}, got {shown(content)}"
+        )
     known_keys("the config", content, SECTIONS)
     model = _section(content, "model", ("name", "preset", "params"))
     training = _section(content, "training", TRAINING_KEYS)
@@ -153,7 +190,9 @@ def parse_config(content: Any) -> ExperimentConfig:
         positive_int("training.early_stopping", patience)
     if "learning_rate" in training:
         training["lr"] = training.pop("learning_rate")
-    config = ExperimentConfig(name, params, training, options, experiment, epochs, size, patience, augmentation)
+    config = ExperimentConfig(
+        name, params, training, options, experiment, epochs, size, patience, augmentation
+    )
     make_trainer(config)
     return config
 
@@ -164,37 +203,53 @@ def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
     with seeded(config.seed):
         model = model_registry.create(config.model, **config.params)
     options = dict(config.trainer)
-    options.setdefault("gradient", "centered" if isinstance(model, EquilibriumModel) else "autograd")
+    options.setdefault(
+        "gradient", "centered" if isinstance(model, EquilibriumModel) else "autograd"
+    )
     trainer = EqPropTrainer(model, **options)
     trainer.config = config.as_dict()
     return trainer
 
 
 def build_experiment(config: ExperimentConfig) -> tuple[EqPropTrainer, DataSet]:
-    """(trainer with a fresh model, data set). Raises as `build_dataset` does: DataUnavailable, ValueError."""
+    """(trainer with a fresh model, data set). Raises as `build_dataset` does: DataUnavailable,
+    ValueError.
+    """
     trainer, data = make_trainer(config), build_dataset(config.data)
     check_sizes(config.params, data_facts(data))
     return trainer, data
 
 
 def fit_experiment(
-    config: ExperimentConfig, trainer: EqPropTrainer, data: DataSet, callbacks: Sequence[Any] = (), **options: Any
+    config: ExperimentConfig,
+    trainer: EqPropTrainer,
+    data: DataSet,
+    callbacks: Sequence[Any] = (),
+    **options: Any,
 ) -> History:
-    """Train on the training split, looking at the validation split after every epoch; the test split is not touched.
+    """Train on the training split, looking at the validation split after every epoch; the test
+    split is not touched.
 
-    Both are moved whole to the device of the trainer; augmentation changes the training images only.
+    Both are moved whole to the device of the trainer; augmentation changes the training images
+    only.
 
     options: those of `EqPropTrainer.fit` (`checkpoint_path`, `resume`).
     """
     seed_everything(config.seed)
     stop = [] if config.early_stopping is None else [EarlyStopping(patience=config.early_stopping)]
     train, held_out = (split.to(trainer.device) for split in (data.train, data.validation))
-    loader = train.batches(config.batch_size, shuffle=True, seed=config.seed, augment=config.augmentation)
+    loader = train.batches(
+        config.batch_size, shuffle=True, seed=config.seed, augment=config.augmentation
+    )
     held = held_out.batches(config.batch_size)
     return trainer.fit(loader, config.epochs, held, [*stop, *callbacks], **options)
 
 
-def train_from_config(config: ExperimentConfig, callbacks: Sequence[Any] = ()) -> tuple[EqPropTrainer, History]:
-    """Build and train an experiment. On one machine the same config gives the same curves, but for the seconds."""
+def train_from_config(
+    config: ExperimentConfig, callbacks: Sequence[Any] = ()
+) -> tuple[EqPropTrainer, History]:
+    """Build and train an experiment. On one machine the same config gives the same curves, but for
+    the seconds.
+    """
     trainer, data = build_experiment(config)
     return trainer, fit_experiment(config, trainer, data, callbacks)

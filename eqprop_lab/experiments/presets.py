@@ -26,7 +26,11 @@ def _tables() -> dict[str, dict[str, Any]]:
 def list_presets(constructible: bool = False) -> list[str]:
     """Names of all model presets; `constructible`: only those whose model is part of this version."""
     presets = _tables()["models"]
-    return [name for name, entry in presets.items() if not constructible or entry["model"] in model_registry]
+    return [
+        name
+        for name, entry in presets.items()
+        if not constructible or entry["model"] in model_registry
+    ]
 
 
 def preset_model(name: str) -> str:
@@ -35,9 +39,11 @@ def preset_model(name: str) -> str:
 
 
 def get_model_config(name: str, **overrides: Any) -> dict[str, Any]:
-    """Constructor arguments of a preset with `overrides` in place: ``LoopedMLP(**get_model_config("mnist_tiny"))``.
+    """Constructor arguments of a preset with `overrides` in place:
+    ``LoopedMLP(**get_model_config("mnist_tiny"))``.
 
-    Overrides may be any argument of the model; for a model that is not part of this version, any the preset sets.
+    Overrides may be any argument of the model; for a model that is not part of this version, any
+    the preset sets.
     Raises: ValueError for an unknown preset or override, with the nearest known name.
     """
     model = preset_model(name)
@@ -51,8 +57,8 @@ def get_model_config(name: str, **overrides: Any) -> dict[str, Any]:
 def create_model_preset(name: str, **overrides: Any) -> nn.Module:
     """Build the model of a preset; `overrides` replace its arguments or add to them (``seed=0``).
 
-    Raises: ValueError for an unknown preset, an unknown override, a bad value, or a preset whose model is not part
-    of this version (the message lists those that are).
+    Raises: ValueError for an unknown preset, an unknown override, a bad value, or a preset whose
+    model is not part of this version (the message lists those that are).
     """
     config = get_model_config(name, **overrides)
     model = preset_model(name)
@@ -65,7 +71,8 @@ def create_model_preset(name: str, **overrides: Any) -> nn.Module:
 
 
 def dataset_name(name: str) -> str:
-    """The name `build_dataset` uses for a spelling: "CIFAR10", "cifar-10" and "cifar_10" are all "cifar10".
+    """The name `build_dataset` uses for a spelling: "CIFAR10", "cifar-10" and "cifar_10" are all
+    "cifar10".
 
     Raises ValueError naming the nearest known set.
     """
@@ -83,8 +90,9 @@ def _plain(name: str) -> str:
 def get_dataset_info(name: str) -> dict[str, Any]:
     """{"name", "input_dim", "output_dim", "channels", "size"} of a data set, without loading it.
 
-    input_dim: features of one sample; output_dim: number of classes; size: pixels a side, None for points in the
-    plane. Any usual spelling of the name is accepted. Raises ValueError for unknown sets.
+    input_dim: features of one sample; output_dim: number of classes; size: pixels a side, None for
+    points in the plane. Any usual spelling of the name is accepted. Raises ValueError for unknown
+    sets.
     """
     key = dataset_name(name)
     return {"name": key, **_tables()["datasets"][key]}

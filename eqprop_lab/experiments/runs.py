@@ -2,8 +2,8 @@
 
     run = RunStore("runs").create(config);   trainer.fit(..., callbacks=[run])
 
-keeps what is needed to look at a training later, to compare it with another (`comparing.compare`), and to see whether
-it reproduces (`comparing.rerun`).
+keeps what is needed to look at a training later, to compare it with another (`comparing.compare`),
+and to see whether it reproduces (`comparing.rerun`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def versions() -> dict[str, Any]:
 
 
 def tensors_digest(tensors: Mapping[str, Any]) -> str:
-    """SHA-256 of names, shapes, types and bytes of all tensors among the values: equal if and only if they are."""
+    """SHA-256 of names, shapes, types and bytes of all tensors among the values: equal if and only
+    if they are.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
@@ -69,7 +71,9 @@ def fingerprint(model: nn.Module) -> str:
 
 
 class Run:
-    """One run of a store, and the callback of `fit` that fills it: curves and a checkpoint after every epoch."""
+    """One run of a store, and the callback of `fit` that fills it: curves and a checkpoint after
+    every epoch.
+    """
 
     runs_last = True
 
@@ -109,20 +113,33 @@ class Run:
     def _read(self, name: str) -> dict[str, Any]:
         try:
             path = self.folder / name
-            content = read_yaml(path) if name.endswith(".yaml") else json.loads(path.read_text(encoding="utf-8"))
+            content = (
+                read_yaml(path)
+                if name.endswith(".yaml")
+                else json.loads(path.read_text(encoding="utf-8"))
+            )
         except (OSError, UnicodeDecodeError, YamlError, json.JSONDecodeError) as error:
             raise RunError(f"run {self.id}: cannot read {name} ({error})") from error
-        if not isinstance(content, dict) or (name == "curves.json" and content.keys() != {"curves", "parameters"}):
+        if not isinstance(content, dict) or (
+            name == "curves.json" and content.keys() != {"curves", "parameters"}
+        ):
             raise RunError(f"run {self.id}: {name} is not what a run store writes")
         return content
 
     def write_curves(self, history: Mapping[str, Any], model: nn.Module | None) -> None:
         """Store curves and the fingerprint of the model."""
-        content = {"curves": finite(history), "parameters": None if model is None else fingerprint(model)}
-        replace_text(self.folder / "curves.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+        content = {
+            "curves": finite(history),
+            "parameters": None if model is None else fingerprint(model),
+        }
+        replace_text(
+            self.folder / "curves.json", json.dumps(content, indent=1, allow_nan=False) + "\n"
+        )
 
     def on_fit_start(self, trainer: EqPropTrainer) -> None:
-        """The checkpoints of this fit carry the config of the run. Raises RunError for a second training in one run."""
+        """The checkpoints of this fit carry the config of the run. Raises RunError for a second
+        training in one run.
+        """
         trainer.config = self.config
         if not trainer.resumed and (epochs := self.history.epochs):
             raise RunError(
@@ -131,7 +148,9 @@ class Run:
             )
 
     def on_epoch_end(self, trainer: EqPropTrainer, record: Record) -> None:
-        """Store where the training is; the curves second: no epoch is shown that cannot be gone back to."""
+        """Store where the training is; the curves second: no epoch is shown that cannot be gone
+        back to.
+        """
         trainer.save_checkpoint(self.checkpoint)
         self.write_curves(trainer.history, trainer.model)
 
@@ -154,7 +173,9 @@ class RunStore:
         self.folder = a_path("folder", folder)
 
     def create(self, config: Mapping[str, Any]) -> Run:
-        """A new run with its config and versions. Raises ValueError for a config that YAML cannot hold, OSError."""
+        """A new run with its config and versions. Raises ValueError for a config that YAML cannot
+        hold, OSError.
+        """
         try:
             text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         except yaml.YAMLError as error:
@@ -166,7 +187,8 @@ class RunStore:
         number, folder = 1, self.folder / stem
         while True:
             try:
-                os.mkdir(folder)  # refuses a folder that is there: two runs of the same second stay two runs
+                # refuses a folder that is there: two runs of the same second stay two runs
+                os.mkdir(folder)
                 break
             except FileExistsError:
                 number += 1
@@ -182,8 +204,12 @@ class RunStore:
         return [Run(path.parent) for path in sorted(self.folder.glob("*/config.yaml"))]
 
     def get(self, id: str) -> Run:
-        """The run with this id, or the only one whose id starts so. Raises RunError naming what there is."""
-        found = [run for run in self.runs() if run.id == id] or [r for r in self.runs() if id and r.id.startswith(id)]
+        """The run with this id, or the only one whose id starts so. Raises RunError naming what
+        there is.
+        """
+        found = [run for run in self.runs() if run.id == id] or [
+            r for r in self.runs() if id and r.id.startswith(id)
+        ]
         if len(found) == 1:
             return found[0]
         there = ", ".join(run.id for run in (found or self.runs())[-10:]) or "nothing"

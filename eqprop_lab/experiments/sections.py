@@ -2,7 +2,8 @@
 
 data: {augmentation: false}                       no augmentation, also where it is left out
 data: {augmentation: true}                        the usual one of that set: shift 1 for digits, MNIST and its
-                                                  kin, crop 4 for SVHN, crop 4 and flip for other photographs
+                                                  kin, crop 4 for SVHN, crop 4 and flip for other
+                                                  photographs
 data: {augmentation: {shift: 1, cutout: 8}}       arguments of `Augmentation`
 """
 
@@ -21,12 +22,23 @@ from eqprop_lab.models.registry import model_registry
 from eqprop_lab.validation import a_seed, one_of, switch
 
 # Arguments of models that a data set decides, and where `get_dataset_info` has them.
-SIZES = {"input_dim": "input_dim", "output_dim": "output_dim", "input_channels": "channels", "image_size": "size"}
+SIZES = {
+    "input_dim": "input_dim",
+    "output_dim": "output_dim",
+    "input_channels": "channels",
+    "image_size": "size",
+}
 
 
 def read_experiment(section: dict[str, Any]) -> dict[str, Any]:
     """The section `experiment` with everything filled in. Raises ValueError naming the key."""
-    filled = {"name": "experiment", "seed": 0, "use_wandb": False, "use_tensorboard": False, "project": "eqprop_lab"}
+    filled = {
+        "name": "experiment",
+        "seed": 0,
+        "use_wandb": False,
+        "use_tensorboard": False,
+        "project": "eqprop_lab",
+    }
     filled |= section
     filled["seed"] = a_seed("experiment.seed", filled["seed"])
     for key in ("name", "project"):
@@ -38,13 +50,19 @@ def read_experiment(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_augmentation(value: object, name: str) -> Augmentation | None:
-    """What `data.augmentation` asks for; None: nothing. Raises TypeError, ValueError, before any image is read."""
+    """What `data.augmentation` asks for; None: nothing. Raises TypeError, ValueError, before any
+    image is read.
+    """
     if value is None or value is False:
         return None
     if name not in DEFAULTS:
-        raise ValueError(f"data.augmentation must be false for {name}, which has no images; got {value!r}")
+        raise ValueError(
+            f"data.augmentation must be false for {name}, which has no images; got {value!r}"
+        )
     if value is not True and not isinstance(value, Mapping):
-        raise TypeError(f"data.augmentation must be false, true or a mapping like {{shift: 1}}, got {value!r}")
+        raise TypeError(
+            f"data.augmentation must be false, true or a mapping like {{shift: 1}}, got {value!r}"
+        )
     try:
         chosen = DEFAULTS[name] if value is True else Augmentation.from_config(value)
         facts = get_dataset_info(name)
@@ -55,17 +73,22 @@ def read_augmentation(value: object, name: str) -> Augmentation | None:
     return chosen or None
 
 
-def read_model(section: Mapping[str, Any], data: Mapping[str, Any], seed: int) -> tuple[str, dict[str, Any]]:
-    """(registered name, complete arguments) of the section `model` for a data set, {"name": ..., options}.
+def read_model(
+    section: Mapping[str, Any], data: Mapping[str, Any], seed: int
+) -> tuple[str, dict[str, Any]]:
+    """(registered name, complete arguments) of the section `model` for a data set, {"name": ...,
+    options}.
 
-    A folder of images is looked at only if an argument is to follow from it. Raises TypeError, ValueError;
-    DataUnavailable for a missing folder.
+    A folder of images is looked at only if an argument is to follow from it. Raises TypeError,
+    ValueError; DataUnavailable for a missing folder.
     """
     given = section.get("params") or {}
     if not isinstance(given, Mapping):
         raise TypeError(f"model.params must be a mapping of arguments, got {given!r}")
     if ("name" in section) == ("preset" in section):
-        raise ValueError(f"section 'model' needs either a 'name' or a 'preset', got {sorted(section)}")
+        raise ValueError(
+            f"section 'model' needs either a 'name' or a 'preset', got {sorted(section)}"
+        )
     params: dict[str, Any] = dict(given)
     if "preset" in section:
         name = preset_model(section["preset"])
@@ -94,7 +117,9 @@ def _folder_facts(data: Mapping[str, Any]) -> dict[str, Any]:
     root, channels = data.get("root"), parse_channels(data.get("channels", 3))
     if root is None:
         raise ValueError("data.root must name the folder of the images")
-    return _facts("image_folder", len(class_names(root)), (channels, *image_size(root, data.get("size"))))
+    return _facts(
+        "image_folder", len(class_names(root)), (channels, *image_size(root, data.get("size")))
+    )
 
 
 def _facts(name: str, classes: int, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -103,16 +128,26 @@ def _facts(name: str, classes: int, shape: tuple[int, ...]) -> dict[str, Any]:
     if len(shape) == 3:
         channels, height, width = shape
         size = height if height == width else [height, width]
-    return {"name": name, "input_dim": math.prod(shape), "output_dim": classes, "channels": channels, "size": size}
+    return {
+        "name": name,
+        "input_dim": math.prod(shape),
+        "output_dim": classes,
+        "channels": channels,
+        "size": size,
+    }
 
 
 def data_facts(data: DataSet) -> dict[str, Any]:
-    """What `get_dataset_info` tells of a set, from the set itself; size: [height, width] where the two differ."""
+    """What `get_dataset_info` tells of a set, from the set itself; size: [height, width] where the
+    two differ.
+    """
     return _facts(data.name, len(data.classes), data.input_shape)
 
 
 def check_sizes(params: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Raise ValueError if an argument of a model contradicts its data set, as far as the facts are known."""
+    """Raise ValueError if an argument of a model contradicts its data set, as far as the facts are
+    known.
+    """
     for key, fact in SIZES.items():
         has, asked = facts.get(fact), params.get(key)
         if key in params and has is not None and _pair(key, asked) != _pair(key, has):

@@ -2,8 +2,8 @@
 
     model = load_trained("digits_conv");   trained_info("digits_conv")["test_accuracy"]
 
-A network is one safetensors file: its parameters and buffers, and in the header what built and trained it, all under
-one fingerprint.
+A network is one safetensors file: its parameters and buffers, and in the header what built and
+trained it, all under one fingerprint.
 """
 
 from __future__ import annotations
@@ -56,10 +56,13 @@ def list_trained() -> list[str]:
 
 
 def load_trained(name: str | Path) -> ConvEqProp:
-    """A trained network on the CPU, in eval mode; logits and certificate are those of the network that was saved.
+    """A trained network on the CPU, in eval mode; logits and certificate are those of the network
+    that was saved.
 
-    name: one of `list_trained`, or the path of a file (a Path, or a text that ends in ".safetensors").
-    Raises: ValueError for an unknown name; TrainedError for a file that is missing, damaged or does not fit its model.
+    name: one of `list_trained`, or the path of a file (a Path, or a text that ends in
+        ".safetensors").
+    Raises: ValueError for an unknown name; TrainedError for a file that is missing, damaged or does
+    not fit its model.
     """
     path = _path(name)
     tensors, header = _read(path)
@@ -80,12 +83,15 @@ def load_trained(name: str | Path) -> ConvEqProp:
         except ValueError as error:
             raise TrainedError(f"{path.name}: {error}") from error
         except RuntimeError as error:
-            raise TrainedError(f"{path.name}: its weights are not those of its params {params}: {error}") from error
+            raise TrainedError(
+                f"{path.name}: its weights are not those of its params {params}: {error}"
+            ) from error
     return model.eval()
 
 
 def trained_info(name: str | Path) -> dict[str, Any]:
-    """What is known about a trained network: `model` and its `params`, `parameters` (their number), and `INFO`.
+    """What is known about a trained network: `model` and its `params`, `parameters` (their number),
+    and `INFO`.
 
     Arguments and errors as in `load_trained`.
     """
@@ -95,14 +101,17 @@ def trained_info(name: str | Path) -> dict[str, Any]:
 def save_trained(model: ConvEqProp, name: str | Path, info: dict[str, Any]) -> Path:
     """Store a trained network, whole or not at all, and return the path of its file.
 
-    name: as in `load_trained`; a mere name goes into the package. info: plain values, at least the keys of `INFO`.
+    name: as in `load_trained`; a mere name goes into the package. info: plain values, at least the
+        keys of `INFO`.
     Raises: TypeError, ValueError naming the argument, before anything is written; OSError.
     """
     if type(model) is not ConvEqProp:
         raise TypeError(f"model must be a ConvEqProp, got {type(model).__name__}")
     kinds = {p.dtype for p in model.parameters()}
     if kinds != {torch.float32}:
-        raise TypeError(f"model must be of torch.float32 throughout, got {', '.join(sorted(map(str, kinds)))}")
+        raise TypeError(
+            f"model must be of torch.float32 throughout, got {', '.join(sorted(map(str, kinds)))}"
+        )
     missing = [key for key in INFO if key not in info]
     if missing:
         raise ValueError(f"info must have {', '.join(INFO)}; missing: {', '.join(missing)}")
@@ -149,17 +158,23 @@ def _own_defaults() -> Iterator[None]:
 
 def seal(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
     """The fingerprint of a file: of its tensors and of all that its header says, in any order."""
-    said = json.dumps({key: value for key, value in header.items() if key != "fingerprint"}, sort_keys=True)
+    said = json.dumps(
+        {key: value for key, value in header.items() if key != "fingerprint"}, sort_keys=True
+    )
     return hashlib.sha256(f"{tensors_digest(tensors)} {said}".encode()).hexdigest()
 
 
 def _size(params: Mapping[str, Any]) -> int:
-    """Number of parameters of ConvEqProp(**params), without building it. Raises TypeError, ValueError."""
+    """Number of parameters of ConvEqProp(**params), without building it. Raises TypeError,
+    ValueError.
+    """
     sizes = inspect.signature(ConvEqProp).bind(**params).arguments
     names = ("input_channels", "hidden_channels", "image_size", "kernel_size", "strides")
     maps = conv_maps(**{name: sizes[name] for name in names if name in sizes})
     layers = sum(math.prod(linear.weight_shape) + math.prod(linear.bias_shape) for linear in maps)
-    return layers + positive_int("output_dim", sizes["output_dim"]) * (math.prod(maps[-1].out_shape) + 1)
+    return layers + positive_int("output_dim", sizes["output_dim"]) * (
+        math.prod(maps[-1].out_shape) + 1
+    )
 
 
 def _folder() -> Path:
@@ -194,9 +209,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise TrainedError(f"{path.name} is damaged, or it is no {ENDING} file: {error}") from error
     try:
         header = json.loads((metadata or {})[METADATA])
-        missing = [key for key in (*INFO, "model", "params", "fingerprint") if key not in dict(header)]
+        missing = [
+            key for key in (*INFO, "model", "params", "fingerprint") if key not in dict(header)
+        ]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise TrainedError(f"{path.name} does not say what it holds: save_trained writes that in its header") from error
+        raise TrainedError(
+            f"{path.name} does not say what it holds: save_trained writes that in its header"
+        ) from error
     if missing:
         raise TrainedError(f"{path.name}: its header says nothing about {', '.join(missing)}")
     if header["model"] != "ConvEqProp":
@@ -209,7 +228,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _params(model: ConvEqProp, seed: int) -> dict[str, Any]:
-    """The arguments that build `model` anew, but for its weights; a seed keeps the global generator as it is."""
+    """The arguments that build `model` anew, but for its weights; a seed keeps the global generator
+    as it is.
+    """
     sizes = geometry(model) | {"seed": seed}
     rest = [key for key in inspect.signature(ConvEqProp).parameters if key not in sizes]
     return sizes | {key: getattr(model, key) for key in rest}

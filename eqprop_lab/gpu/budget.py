@@ -1,4 +1,6 @@
-"""Long trainings in short calls: a budget of minutes, and results that are stored after every epoch."""
+"""Long trainings in short calls: a budget of minutes, and results that are stored after every
+epoch.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,13 @@ MARGIN = 1.1  # an epoch may take this much longer than the longest one so far
 
 
 class Budget:
-    """The minutes of one call, and the callback of `fit` that ends it when another epoch would not fit into them.
+    """The minutes of one call, and the callback of `fit` that ends it when another epoch would not
+    fit into them.
 
-    One epoch is always granted, so that repeated calls get ahead however few minutes they have. seconds: of every epoch
-    of this call, all that belongs to it included (validation, certificate, checkpoint); expected: of the first one,
-    where an earlier call has measured it. Raises TypeError, ValueError for minutes that are not > 0.
+    One epoch is always granted, so that repeated calls get ahead however few minutes they have.
+    seconds: of every epoch of this call, all that belongs to it included (validation, certificate,
+    checkpoint); expected: of the first one, where an earlier call has measured it. Raises
+    TypeError, ValueError for minutes that are not > 0.
     """
 
     runs_last = True
@@ -57,10 +61,14 @@ class Budget:
 
 
 class Results:
-    """One JSON file that several calls fill. content: what it holds; "calls" lists the calls that had a part in it."""
+    """One JSON file that several calls fill. content: what it holds; "calls" lists the calls that
+    had a part in it.
+    """
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
-        """Take up the file if it is there. facts: what all calls must share; ValueError names the first difference."""
+        """Take up the file if it is there. facts: what all calls must share; ValueError names the
+        first difference.
+        """
         self.path = path
         self.content: dict[str, Any] = {"finished": False, **finite(facts), "calls": []}
         stored = read_results(path)
@@ -85,8 +93,14 @@ class Results:
         self.content["calls"][-1] |= {"epochs": len(seconds), "seconds": sum(seconds)}
 
     def longest_epoch(self) -> float:
-        """Mean seconds an epoch of the slowest call on the device of the last one, 0 before there was any."""
-        calls = [c for c in self.content["calls"] if c["epochs"] and c["device"] == self.content["device"]]
+        """Mean seconds an epoch of the slowest call on the device of the last one, 0 before there
+        was any.
+        """
+        calls = [
+            c
+            for c in self.content["calls"]
+            if c["epochs"] and c["device"] == self.content["device"]
+        ]
         return max((call["seconds"] / call["epochs"] for call in calls), default=0.0)
 
     def save(self) -> None:
@@ -95,7 +109,9 @@ class Results:
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    """The first entry of `here`, nested mappings included, that is another one in `there`; None if there is none."""
+    """The first entry of `here`, nested mappings included, that is another one in `there`; None if
+    there is none.
+    """
     for found in differences(here, there):
         if found.a != MISSING:  # what only `there` has is no difference
             other = None if found.b == MISSING else found.b
@@ -104,13 +120,17 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
 
 
 def read_results(path: Path) -> dict[str, Any] | None:
-    """What `Results.save` wrote, None if there is no file. Raises ValueError for a file that is something else."""
+    """What `Results.save` wrote, None if there is no file. Raises ValueError for a file that is
+    something else.
+    """
     if not path.exists():
         return None
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it and its checkpoints to begin anew") from error
+        raise ValueError(
+            f"{path} is damaged ({error}); remove it and its checkpoints to begin anew"
+        ) from error
     if not isinstance(stored, dict) or not {"finished", "calls", "recipe"} <= stored.keys():
         raise ValueError(f"{path} is not what this check writes; choose another folder (--out)")
     return stored

@@ -1,10 +1,12 @@
-"""The check "cifar10": ConvEqProp trained on CIFAR-10 with nudged phases, and its backprop twin on the same images.
+"""The check "cifar10": ConvEqProp trained on CIFAR-10 with nudged phases, and its backprop twin on
+the same images.
 
     python -m eqprop_lab gpu-check --only cifar10 --data FOLDER --minutes 9        again and again until it is finished
 
-Every call goes on where the last one stopped and works for at most `minutes`. First the equilibrium network is trained,
-then the feed-forward one: the same layers, images, epochs and optimiser. The curves are in OUT/cifar10.json after every
-epoch; the test images are looked at once, by a network that is done.
+Every call goes on where the last one stopped and works for at most `minutes`. First the equilibrium
+network is trained, then the feed-forward one: the same layers, images, epochs and optimiser. The
+curves are in OUT/cifar10.json after every epoch; the test images are looked at once, by a network
+that is done.
 """
 
 from __future__ import annotations
@@ -44,21 +46,28 @@ def quick_kernels(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=True, deterministic=False, allow_tf32=True
+    ):
         yield
 
 
 def cifar10(device: torch.device, options: Options | None = None) -> dict[str, Any]:
-    """Work on the run for one call and return where it stands. "ok": certified to settle at every epoch so far.
+    """Work on the run for one call and return where it stands. "ok": certified to settle at every
+    epoch so far.
 
-    Raises: what reading the images raises; ValueError for stored results of another run; CheckpointError.
+    Raises: what reading the images raises; ValueError for stored results of another run;
+    CheckpointError.
     """
     options = Options() if options is None else options
     budget = Budget(options.minutes)
     recipe = load_config(RECIPE)
     images, pixels = read_data(recipe, options)
     config = fit_to_data(recipe, images, options)
-    data = replace(images, **{part: getattr(images, part).to(device) for part in ("train", "validation", "test")})
+    data = replace(
+        images,
+        **{part: getattr(images, part).to(device) for part in ("train", "validation", "test")},
+    )
     path = options.out / "cifar10.json"
     with quick_kernels(device):
         config, measured = _laid_out(config, data, device, options, read_results(path))
@@ -76,7 +85,11 @@ def cifar10(device: torch.device, options: Options | None = None) -> dict[str, A
 
 
 def _laid_out(
-    config: ExperimentConfig, data: DataSet, device: torch.device, options: Options, stored: dict[str, Any] | None
+    config: ExperimentConfig,
+    data: DataSet,
+    device: torch.device,
+    options: Options,
+    stored: dict[str, Any] | None,
 ) -> tuple[ExperimentConfig, dict[str, float] | None]:
     """The recipe with its number of epochs, and what was measured to find it."""
     if options.epochs is not None:
@@ -106,7 +119,12 @@ def facts(config: ExperimentConfig, data: DataSet, pixels: str, options: Options
 
 
 def _work(
-    network: str, config: ExperimentConfig, data: DataSet, device: torch.device, results: Results, budget: Budget
+    network: str,
+    config: ExperimentConfig,
+    data: DataSet,
+    device: torch.device,
+    results: Results,
+    budget: Budget,
 ) -> bool:
     """Go on with one network; whether it is done, test included."""
     entry = results.content.setdefault(network, {})
@@ -114,7 +132,9 @@ def _work(
         return True
     checkpoint = results.path.with_name(f"cifar10-{network}.pt")
     if len(entry.get("epoch", ())) > 1 and not checkpoint.exists():
-        raise ValueError(f"{checkpoint} is missing: put it back, or remove {results.path} to begin anew")
+        raise ValueError(
+            f"{checkpoint} is missing: put it back, or remove {results.path} to begin anew"
+        )
     if not budget.fits():
         return False
     trainer = network_trainer(network, config, device)

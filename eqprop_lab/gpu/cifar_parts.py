@@ -1,4 +1,6 @@
-"""What the CIFAR-10 run trains: its options, images, recipe and the two trainers; a toy size of each."""
+"""What the CIFAR-10 run trains: its options, images, recipe and the two trainers; a toy size of
+each.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,12 @@ JPEG = "decoded from JPEG files, not the published pixels"
 
 @dataclass(frozen=True)
 class Options:
-    """out: folder of results and checkpoints. data: folder of images (`image_folder`), or one with torchvision's
-    cifar-10-batches-py; None is the project's data folder. minutes: of one call. epochs: instead of the recipe's.
-    fill_minutes: as many epochs as take the equilibrium network that long, measured first. toy: two small layers, few
-    images (drawn ones without `data`), two epochs. Raises: TypeError, ValueError naming the argument.
+    """out: folder of results and checkpoints. data: folder of images (`image_folder`), or one with
+    torchvision's cifar-10-batches-py; None is the project's data folder. minutes: of one call.
+    epochs: instead of the recipe's.
+    fill_minutes: as many epochs as take the equilibrium network that long, measured first. toy: two
+    small layers, few images (drawn ones without `data`), two epochs. Raises: TypeError, ValueError
+    naming the argument.
     """
 
     out: Path = Path("runs/gpu-check")
@@ -45,7 +49,9 @@ class Options:
         if self.fill_minutes is not None:
             real("fill_minutes", self.fill_minutes, above=0.0)
             if self.epochs is not None:
-                raise ValueError(f"epochs ({self.epochs}) and fill_minutes ({self.fill_minutes}): give one of them")
+                raise ValueError(
+                    f"epochs ({self.epochs}) and fill_minutes ({self.fill_minutes}): give one of them"
+                )
 
 
 def drawn_images() -> DataSet:
@@ -58,24 +64,40 @@ def drawn_images() -> DataSet:
         noise = torch.rand(count, 3, 16, 16, generator=generator)
         return Split(0.7 * patterns[y] + 0.3 * noise, y)
 
-    return DataSet("drawn", draw(TOY_IMAGES), draw(TOY_IMAGES // 2), draw(TOY_IMAGES // 2), ("a", "b", "c", "d"))
+    return DataSet(
+        "drawn",
+        draw(TOY_IMAGES),
+        draw(TOY_IMAGES // 2),
+        draw(TOY_IMAGES // 2),
+        ("a", "b", "c", "d"),
+    )
 
 
 def read_data(config: ExperimentConfig, options: Options) -> tuple[DataSet, str]:
     """(images, where their pixels come from). Raises as `build_dataset` does."""
     if options.data is None:
-        return (drawn_images(), "drawn") if options.toy else (build_dataset(config.data), "as published")
+        return (
+            (drawn_images(), "drawn")
+            if options.toy
+            else (build_dataset(config.data), "as published")
+        )
     if (options.data / "cifar-10-batches-py").is_dir():
         return build_dataset({**config.data, "root": options.data}), "as published"
     source: dict[str, Any] = {"name": "image_folder", "root": options.data, "seed": config.seed}
-    source |= {"limit": TOY_IMAGES} if options.toy else {"validation": config.data.get("validation", 5000)}
+    source |= (
+        {"limit": TOY_IMAGES}
+        if options.toy
+        else {"validation": config.data.get("validation", 5000)}
+    )
     data = build_dataset(source)
     lossy = any(file.suffix.lower() in (".jpg", ".jpeg") for file in options.data.rglob("*.*"))
     return data, JPEG if lossy else "from image files"
 
 
 def fit_to_data(config: ExperimentConfig, data: DataSet, options: Options) -> ExperimentConfig:
-    """The recipe for these images; a toy one if that is asked for. Raises ValueError for images of another size."""
+    """The recipe for these images; a toy one if that is asked for. Raises ValueError for images of
+    another size.
+    """
     found = {"input_channels": data.input_shape[0], "output_dim": len(data.classes)}
     if options.toy:
         params = {**config.params, **TOY, **found, "image_size": list(data.input_shape[1:])}
@@ -97,23 +119,34 @@ def network_trainer(network: str, config: ExperimentConfig, device: torch.device
         twin = BackpropCNN.like(model, seed=config.seed)
         trainer = EqPropTrainer(twin, gradient="autograd", device=device, progress=False, **options)
     else:
-        trainer = make_trainer(replace(config, trainer={**config.trainer, "device": device, "progress": False}))
+        trainer = make_trainer(
+            replace(config, trainer={**config.trainer, "device": device, "progress": False})
+        )
     trainer.config = config.as_dict()
     # The order in which tensor cores read kernels; convolutions then write states in it too.
     trainer.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return trainer
 
 
-def measure_epoch(config: ExperimentConfig, data: DataSet, device: torch.device) -> dict[str, float]:
-    """Seconds of a training step (20 after 20 for warming up) and of what an epoch does beside its steps."""
+def measure_epoch(
+    config: ExperimentConfig, data: DataSet, device: torch.device
+) -> dict[str, float]:
+    """Seconds of a training step (20 after 20 for warming up) and of what an epoch does beside its
+    steps.
+    """
     rows = min(MEASURED_STEPS * config.batch_size, len(data.train))
     few = replace(data, train=Split(data.train.x[:rows], data.train.y[:rows]))
     budget, trainer = Budget(minutes=1e6), network_trainer("eqprop", config, device)
     history = fit_experiment(replace(config, epochs=2), trainer, few, [budget])
     steps = -(-rows // config.batch_size)
-    return {"step_seconds": history["seconds"][1] / steps, "other_seconds": budget.seconds[1] - history["seconds"][1]}
+    return {
+        "step_seconds": history["seconds"][1] / steps,
+        "other_seconds": budget.seconds[1] - history["seconds"][1],
+    }
 
 
 def epochs_in(minutes: float, measured: dict[str, float], batches: int) -> int:
     """How many epochs of `batches` steps take that long; at least one."""
-    return max(1, int(60 * minutes / (batches * measured["step_seconds"] + measured["other_seconds"])))
+    return max(
+        1, int(60 * minutes / (batches * measured["step_seconds"] + measured["other_seconds"]))
+    )

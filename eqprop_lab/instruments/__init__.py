@@ -1,1 +1,3 @@
-"""What measures a model and changes nothing: gradients against references, norms, memory, relaxations."""
+"""What measures a model and changes nothing: gradients against references, norms, memory,
+relaxations.
+"""

@@ -1,8 +1,10 @@
-"""sigma found by itself, for references: it shares nothing with the vectors that a bounded weight follows or converges.
+"""sigma found by itself, for references: it shares nothing with the vectors that a bounded weight
+follows or converges.
 
     sigma(W) = <u, W v>,  d sigma/dW = u v^T,    u, v the top singular vectors of the whole matrix of the map, float64
 
-The matrix is made of unit vectors and decomposed by LAPACK; beyond 1024 units on its smaller side ARPACK takes over.
+The matrix is made of unit vectors and decomposed by LAPACK; beyond 1024 units on its smaller side
+ARPACK takes over.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ def right_vector(bound: Bounded, weight: Tensor) -> Tensor:
     operator, size = bound._operator(weight.detach().double()), bound._rows().shape[1]
     with torch.no_grad():
         if size <= DENSE_UP_TO:
-            values, vectors = torch.linalg.eigh(operator(torch.eye(size, dtype=torch.float64, device=weight.device)))
+            values, vectors = torch.linalg.eigh(
+                operator(torch.eye(size, dtype=torch.float64, device=weight.device))
+            )
             return vectors[:, values.abs().argmax()]
 
         from scipy.sparse.linalg import LinearOperator, eigsh
@@ -34,7 +38,9 @@ def right_vector(bound: Bounded, weight: Tensor) -> Tensor:
             return operator(torch.from_numpy(v).to(weight.device)[None])[0].cpu().numpy()
 
         start = np.random.default_rng(0).standard_normal(size)
-        values, columns = eigsh(LinearOperator((size, size), product, dtype=np.float64), k=2, v0=start, tol=1e-14)
+        values, columns = eigsh(
+            LinearOperator((size, size), product, dtype=np.float64), k=2, v0=start, tol=1e-14
+        )
         return torch.from_numpy(columns[:, np.abs(values).argmax()].copy()).to(weight.device)
 
 
@@ -60,7 +66,9 @@ class ExactSigma(nn.Module):
 
 
 def with_exact_sigma(model: Model) -> Model:
-    """Let every bounded weight of a model compute sigma itself, in place; the names of its parameters stay."""
+    """Let every bounded weight of a model compute sigma itself, in place; the names of its
+    parameters stay.
+    """
     for _, bound, held in bounded_weights(model):
         if bound.cap is not None:
             held[0] = ExactSigma(bound)
@@ -68,7 +76,8 @@ def with_exact_sigma(model: Model) -> Model:
 
 
 def sigma_errors(model: nn.Module, following: bool) -> dict[str, float]:
-    """{weight: ||u v^T - u* v*^T||_F}, the relative error of d sigma/dW, against the vectors found here.
+    """{weight: ||u v^T - u* v*^T||_F}, the relative error of d sigma/dW, against the vectors found
+    here.
 
     following: of the vectors of a training step, else of those that estimates use.
     """
@@ -78,7 +87,8 @@ def sigma_errors(model: nn.Module, following: bool) -> dict[str, float]:
             if bound.cap is None:
                 continue
             a, b = (
-                v.double() / v.double().norm() for v in (bound.top(held.original), right_vector(bound, held.original))
+                v.double() / v.double().norm()
+                for v in (bound.top(held.original), right_vector(bound, held.original))
             )
             lost = float((a - b * torch.dot(a, b).sign()).square().sum()) / 2
             errors[name] = math.sqrt(2 * lost * (2 - lost))

@@ -1,11 +1,12 @@
-"""How right is a gradient, and does a model keep the contract? Tables for people who bring their own.
+"""How right is a gradient, and does a model keep the contract? Tables for people who bring their
+own.
 
     cosine = <g, g*> / (|g| |g*|),   norm_ratio = |g| / |g*|,   relative_error = |g - g*| / |g*|
 
-g* is the derivative of the cost itself by autograd, in float64, through 500 steps from a state relaxed to 1e-12: it
-uses no closed form of the model, no formula of the cost's slope and no vector that a bounded weight follows (sigma is
-found from the whole matrix), so it finds them wrong. Read the relative error: a cosine of 0.99 still hides an error of
-12 %.
+g* is the derivative of the cost itself by autograd, in float64, through 500 steps from a state
+relaxed to 1e-12: it uses no closed form of the model, no formula of the cost's slope and no vector
+that a bounded weight follows (sigma is found from the whole matrix), so it finds them wrong. Read
+the relative error: a cosine of 0.99 still hides an error of 12 %.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from eqprop_lab.instruments.exact_sigma import sigma_errors, with_exact_sigma
 from eqprop_lab.instruments.validity import Validity, check_nudge
 from eqprop_lab.validation import real
 
-FREE_STEPS, TOL, STEPS = 20_000, 1e-12, 500  # of the reference: its free phase, and the steps autograd goes through
+# of the reference: its free phase, and the steps autograd goes through
+FREE_STEPS, TOL, STEPS = 20_000, 1e-12, 500
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,11 @@ class Agreement:
 class GradientCheck(dict[str, Agreement]):
     """{parameter name: Agreement}; prints as a table, with `notes` below it.
 
-    Beside the estimator stands the parametrisation, {bounded weight: relative error of d sigma/dW}: `sigma` of the
-    vectors used here, converged, `sigma_followed` of those a training step uses at these weights.
-    notes: how far the phases had settled, and whether beta is inside the radius of validity (`validity`: None for
-    estimators without a nudge).
+    Beside the estimator stands the parametrisation, {bounded weight: relative error of d sigma/dW}:
+    `sigma` of the vectors used here, converged, `sigma_followed` of those a training step uses at
+    these weights.
+    notes: how far the phases had settled, and whether beta is inside the radius of validity
+    (`validity`: None for estimators without a nudge).
     """
 
     notes: tuple[str, ...] = ()
@@ -75,7 +78,8 @@ class GradientCheck(dict[str, Agreement]):
         width = max(len(name) for name in self)
         rows = [f"{'parameter':{width}}    cosine  norm ratio  relative error"]
         rows += [
-            f"{n:{width}}  {r.cosine:8.6f}  {r.norm_ratio:10.6f}  {r.relative_error:14.2e}" for n, r in self.items()
+            f"{n:{width}}  {r.cosine:8.6f}  {r.norm_ratio:10.6f}  {r.relative_error:14.2e}"
+            for n, r in self.items()
         ]
         rows += [
             f"d sigma/dW of {name}: error {error:.1e}, followed in training {self.sigma_followed[name]:.1e}"
@@ -84,8 +88,12 @@ class GradientCheck(dict[str, Agreement]):
         return "\n".join([*rows, *self.notes])
 
 
-def exact_gradients(model: EquilibriumModel, x: Tensor, y: Tensor, cost: str = "cross_entropy") -> Gradients:
-    """The gradient of a float64 copy at its fixed point, by autograd. Warns ConvergenceWarning where there is none."""
+def exact_gradients(
+    model: EquilibriumModel, x: Tensor, y: Tensor, cost: str = "cross_entropy"
+) -> Gradients:
+    """The gradient of a float64 copy at its fixed point, by autograd. Warns ConvergenceWarning
+    where there is none.
+    """
     home = _wide(x.device)
     twin = with_exact_sigma(copy.deepcopy(model).to(home).double())
     targets = y.to(home).double() if y.is_floating_point() else y.to(home)
@@ -93,7 +101,9 @@ def exact_gradients(model: EquilibriumModel, x: Tensor, y: Tensor, cost: str = "
     free = relax(twin, inputs, FREE_STEPS, TOL)
     with torch.enable_grad():
         end = settle(twin, free.state, twin.drive(inputs), max_steps=STEPS)
-        loss = make_cost(cost, targets, twin.output_dim, inputs).value(twin.readout(end.state)).mean()
+        loss = (
+            make_cost(cost, targets, twin.output_dim, inputs).value(twin.readout(end.state)).mean()
+        )
     named = trained_parameters(twin) | ({INPUT: inputs} if x.requires_grad else {})
     return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
 
@@ -108,7 +118,9 @@ def agreement(got: Tensor, exact: Tensor) -> Agreement:
     g, e = got.detach().cpu().double().flatten(), exact.cpu().double().flatten()
     size, length = float(e.norm()), float(g.norm())
     if size == 0:
-        return Agreement(1.0, 1.0, 0.0) if length == 0 else Agreement(0.0, float("inf"), float("inf"))
+        return (
+            Agreement(1.0, 1.0, 0.0) if length == 0 else Agreement(0.0, float("inf"), float("inf"))
+        )
     cosine = float(g @ e) / (length * size) if length > 0 else 0.0
     return Agreement(cosine, length / size, float((g - e).norm()) / size)
 
@@ -133,15 +145,29 @@ def check_gradient(
     """
     model = equilibrium_model(model)
     got = estimate_gradients(
-        model, x, y, estimator, beta, free_steps, nudged_steps, tol, cost=cost, solver=solver, points=points
+        model,
+        x,
+        y,
+        estimator,
+        beta,
+        free_steps,
+        nudged_steps,
+        tol,
+        cost=cost,
+        solver=solver,
+        points=points,
     )
     exact = exact_gradients(model, x, y, cost)
     rows = {name: agreement(value, exact[name]) for name, value in got.items()}
     twin = copy.deepcopy(model)  # looking at what a training step would use moves it
-    table = GradientCheck(rows, sigma_errors(twin, following=False), sigma_errors(twin, following=True))
+    table = GradientCheck(
+        rows, sigma_errors(twin, following=False), sigma_errors(twin, following=True)
+    )
     table.notes = _notes(got)
     if estimator in NUDGED:
-        settings = make_settings(model, beta, free_steps, nudged_steps, tol, solver, points, estimator)
+        settings = make_settings(
+            model, beta, free_steps, nudged_steps, tol, solver, points, estimator
+        )
         table.validity = check_nudge(model, x, y, estimator, settings, cost)
         table.notes += (str(table.validity),)
     return table
@@ -176,16 +202,21 @@ class ModelCheck:
         self.rows.append((name, passed, detail))
 
     def __str__(self) -> str:
-        return "\n".join(f"{'ok  ' if passed else 'FAIL'}  {name:<10}  {detail}" for name, passed, detail in self.rows)
+        return "\n".join(
+            f"{'ok  ' if passed else 'FAIL'}  {name:<10}  {detail}"
+            for name, passed, detail in self.rows
+        )
 
 
 def check_model(model: EquilibriumModel, x: Tensor, y: Tensor, beta: float = 0.01) -> ModelCheck:
-    """Contract, settling, gradient and leak of a model of your own, on one batch of at least two samples.
+    """Contract, settling, gradient and leak of a model of your own, on one batch of at least two
+    samples.
 
-    contract: shapes of drive, state, force and logits fit together, `groups` name every block once, activation
-    1-Lipschitz and monotone. settling: the default number of steps reaches a residual of 1e-3, and another start the
-    same state. gradient: `centered` or `asymmetric` is within 1 % of the reference. leak: no sample's logits depend on
-    another sample. Returns a ModelCheck; `assert check_model(...).ok` in a test.
+    contract: shapes of drive, state, force and logits fit together, `groups` name every block once,
+    activation 1-Lipschitz and monotone. settling: the default number of steps reaches a residual of
+    1e-3, and another start the same state. gradient: `centered` or `asymmetric` is within 1 % of
+    the reference. leak: no sample's logits depend on another sample. Returns a ModelCheck; `assert
+    check_model(...).ok` in a test.
     """
     beta, check = real("beta", beta, above=0.0), ModelCheck()
     twin = copy.deepcopy(model).double()
@@ -202,20 +233,40 @@ def _contract(model: EquilibriumModel, x: Tensor) -> tuple[bool, str]:
     state = model.initial_state(drive)
     force, logits = model.force(state, drive), model.readout(state)
     named = sorted(block for group in model.groups for block in group)
-    a, b = (torch.linspace(-3, 3, 61, dtype=state[0].dtype, device=state[0].device) + shift for shift in (0.0, 0.01))
+    a, b = (
+        torch.linspace(-3, 3, 61, dtype=state[0].dtype, device=state[0].device) + shift
+        for shift in (0.0, 0.01)
+    )
     slope = (model.activate(b) - model.activate(a)) / 0.01
     problems = [
         message
         for wrong, message in (
-            ([s.shape for s in state] != [f.shape for f in force], "force and state differ in shape"),
-            (len(x) != len(logits) or logits.shape[-1] != model.output_dim, "logits are not (B, output_dim)"),
-            (named != list(range(len(state))), f"groups {model.groups} do not name every block once"),
-            (len(model.kappa) != len(state) or min(model.kappa) <= 0, "kappa needs one positive weight a block"),
-            (bool((slope < -1e-9).any() or (slope > 1 + 1e-6).any()), "activation not monotone and 1-Lipschitz"),
+            (
+                [s.shape for s in state] != [f.shape for f in force],
+                "force and state differ in shape",
+            ),
+            (
+                len(x) != len(logits) or logits.shape[-1] != model.output_dim,
+                "logits are not (B, output_dim)",
+            ),
+            (
+                named != list(range(len(state))),
+                f"groups {model.groups} do not name every block once",
+            ),
+            (
+                len(model.kappa) != len(state) or min(model.kappa) <= 0,
+                "kappa needs one positive weight a block",
+            ),
+            (
+                bool((slope < -1e-9).any() or (slope > 1 + 1e-6).any()),
+                "activation not monotone and 1-Lipschitz",
+            ),
         )
         if wrong
     ]
-    return not problems, "; ".join(problems) or f"{len(state)} block(s), logits {tuple(logits.shape)}"
+    return not problems, "; ".join(
+        problems
+    ) or f"{len(state)} block(s), logits {tuple(logits.shape)}"
 
 
 def _settling(model: EquilibriumModel, x: Tensor) -> tuple[bool, str]:
@@ -224,7 +275,9 @@ def _settling(model: EquilibriumModel, x: Tensor) -> tuple[bool, str]:
     there = relax(model, x, 100 * model.max_steps)
     other = relax(model, x, 100 * model.max_steps, start=shaken)
     apart = max(float((a - b).abs().max()) for a, b in zip(there.state, other.state, strict=True))
-    detail = f"residual {end.residual:.1e} after {end.steps} steps, two starts end {apart:.1e} apart"
+    detail = (
+        f"residual {end.residual:.1e} after {end.steps} steps, two starts end {apart:.1e} apart"
+    )
     return end.residual <= 1e-3 and apart <= 1e-6, detail
 
 
@@ -232,10 +285,16 @@ def _gradient(model: EquilibriumModel, x: Tensor, y: Tensor, beta: float) -> tup
     exact = exact_gradients(model, x, y)
     errors = {}
     for estimator in ("centered", "asymmetric"):
-        got = estimate_gradients(model, x, y, estimator, beta, free_steps=2000, nudged_steps=2000, tol=1e-10)
-        errors[estimator] = max(agreement(got[name], value).relative_error for name, value in exact.items())
+        got = estimate_gradients(
+            model, x, y, estimator, beta, free_steps=2000, nudged_steps=2000, tol=1e-10
+        )
+        errors[estimator] = max(
+            agreement(got[name], value).relative_error for name, value in exact.items()
+        )
     best = min(errors, key=lambda name: errors[name] > 0.01)
-    return errors[best] <= 0.01, ", ".join(f"{name} error {value:.1e}" for name, value in errors.items())
+    return errors[best] <= 0.01, ", ".join(
+        f"{name} error {value:.1e}" for name, value in errors.items()
+    )
 
 
 def _leak(model: EquilibriumModel, x: Tensor) -> tuple[bool, str]:

@@ -1,4 +1,6 @@
-"""A count of the bytes of all tensors alive, operation by operation: what memory figures and probes are read from."""
+"""A count of the bytes of all tensors alive, operation by operation: what memory figures and probes
+are read from.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ from torch.utils._pytree import tree_iter
 
 
 class MemoryTimeline(TorchDispatchMode):
-    """Bytes of all tensors alive after every operation inside the block: those created there, and those in `held`.
+    """Bytes of all tensors alive after every operation inside the block: those created there, and
+    those in `held`.
 
-    `held`: tensors (nested as they come) that exist already and count as long as they live. Workspaces inside an
-    operation are invisible; NumPy arrays count where they share a tensor's memory.
+    `held`: tensors (nested as they come) that exist already and count as long as they live.
+    Workspaces inside an operation are invisible; NumPy arrays count where they share a tensor's
+    memory.
     """
 
     def __init__(self, held: Any = ()) -> None:
@@ -32,12 +36,24 @@ class MemoryTimeline(TorchDispatchMode):
         return max(self.live, default=0)
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Any = None,
     ) -> Any:
-        before = {id(t.untyped_storage()) for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)}
+        before = {
+            id(t.untyped_storage()) for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)
+        }
         result = func(*args, **(kwargs or {}))
         # What an operation was given existed before the block, unless it is watched already.
-        self._watch([t for t in tree_iter(result) if isinstance(t, Tensor) and id(t.untyped_storage()) not in before])
+        self._watch(
+            [
+                t
+                for t in tree_iter(result)
+                if isinstance(t, Tensor) and id(t.untyped_storage()) not in before
+            ]
+        )
         self.live.append(self._bytes)
         return result
 

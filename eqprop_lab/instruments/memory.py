@@ -1,9 +1,10 @@
-"""How much tensor memory a training step takes: a timeline of live bytes, and its extrapolation to any batch.
+"""How much tensor memory a training step takes: a timeline of live bytes, and its extrapolation to
+any batch.
 
     live_t(B) = a_t + b_t B,      peak(B) = max_t live_t(B)
 
-Every moment of a training step is affine in the batch, so the timelines of two tiny batches give the peak of a large
-one, for any model and estimator, without a formula per model.
+Every moment of a training step is affine in the batch, so the timelines of two tiny batches give
+the peak of a large one, for any model and estimator, without a formula per model.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.validation import positive_int, shape
 
 MIB = 2**20
-PROBES = (2, 4)  # batches that are measured; one sample alone may take other paths (vectors instead of matrices)
-ATTEMPTS = 8  # pairs: following sigma's vectors takes a round more or less, as the weights have moved
+# batches that are measured; one sample alone may take other paths (vectors instead of matrices)
+PROBES = (2, 4)
+# pairs: following sigma's vectors takes a round more or less, as the weights have moved
+ATTEMPTS = 8
 
 
 def tensor_bytes(tensors: Any) -> int:
@@ -41,7 +44,9 @@ def _held(trainer: EqPropTrainer) -> dict[str, list[Any]]:
     }
 
 
-def _timeline(trainer: EqPropTrainer, shape: tuple[int, ...], batch: int, dtype: torch.dtype) -> list[int]:
+def _timeline(
+    trainer: EqPropTrainer, shape: tuple[int, ...], batch: int, dtype: torch.dtype
+) -> list[int]:
     classes = getattr(trainer.model, "output_dim", 2)
     with MemoryTimeline(_held(trainer)) as timeline:
         x = torch.zeros(batch, *shape, dtype=dtype, device="cpu")
@@ -62,22 +67,27 @@ def estimate_memory_usage(
 
         total = parameters + gradients + optimiser + states
 
-    A copy of the model on the CPU takes a few steps with 2 and 4 samples; the peak of `batch_size` follows (module
-    text). The model itself, its gradients and the global generators are left alone. The copy and its optimiser need
-    memory for four to five times the parameters while this runs.
+    A copy of the model on the CPU takes a few steps with 2 and 4 samples; the peak of `batch_size`
+    follows (module text). The model itself, its gradients and the global generators are left alone.
+    The copy and its optimiser need memory for four to five times the parameters while this runs.
 
     Args:
-        model: any module the trainer can train. input_shape: one sample, without the batch: (784,) or (1, 28, 28).
-        gradient: an estimator or "autograd"; None: "centered" for equilibrium models, "autograd" for others.
-        optimizer and further options (`free_steps`, `nudged_steps`, `cost`, ...): as in EqPropTrainer, without `tol`.
-    Returns: {"parameters_mb" (buffers included), "gradients_mb", "optimizer_mb", "states_mb" (all the rest that is
-        alive at the peak: the batch, states, activations, temporaries), "total_mb"}.
+        model: any module the trainer can train. input_shape: one sample, without the batch: (784,)
+            or (1, 28, 28).
+        gradient: an estimator or "autograd"; None: "centered" for equilibrium models, "autograd"
+        for others. optimizer and further options (`free_steps`, `nudged_steps`, `cost`, ...): as in
+        EqPropTrainer, without `tol`.
+    Returns: {"parameters_mb" (buffers included), "gradients_mb", "optimizer_mb", "states_mb" (all
+        the rest that is alive at the peak: the batch, states, activations, temporaries),
+        "total_mb"}.
     Raises: TypeError, ValueError naming the argument.
     """
     sample = shape("input_shape", input_shape)
     batch = positive_int("batch_size", batch_size)
     if options.get("tol") is not None:
-        raise ValueError("tol must be None: with a tolerance the steps, and with them the memory, depend on the data")
+        raise ValueError(
+            "tol must be None: with a tolerance the steps, and with them the memory, depend on the data"
+        )
     if gradient is None:
         gradient = "centered" if isinstance(model, EquilibriumModel) else "autograd"
     with torch.random.fork_rng(devices=[]):
@@ -92,9 +102,13 @@ def estimate_memory_usage(
             if len(small) == len(large):
                 break
     if len(small) != len(large):
-        raise ValueError("model must run the same operations for every batch size for its memory to be extrapolated")
+        raise ValueError(
+            "model must run the same operations for every batch size for its memory to be extrapolated"
+        )
     slope = PROBES[1] - PROBES[0]
-    total = max(a + (b - a) / slope * (batch - PROBES[0]) for a, b in zip(small, large, strict=True))
+    total = max(
+        a + (b - a) / slope * (batch - PROBES[0]) for a, b in zip(small, large, strict=True)
+    )
     states = total - sum(parts.values())
     megabytes = {f"{name}_mb": size / MIB for name, size in {**parts, "states": states}.items()}
     return {**megabytes, "total_mb": total / MIB}

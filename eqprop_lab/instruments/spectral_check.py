@@ -1,6 +1,7 @@
 """`verify_spectral_norm`: is the norm every layer promises the norm it has?
 
-A promise is the `cap` of a parametrisation (`BoundedNorm`), or 1 for torch's own `parametrizations.spectral_norm`.
+A promise is the `cap` of a parametrisation (`BoundedNorm`), or 1 for torch's own
+`parametrizations.spectral_norm`.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """One weight. cap: what is promised (None: nothing). norm: at the image size seen (None: not measured). bound:
-    certified, >= the norm. method: what the verdict rests on: "exact", the norm, from the whole matrix; "certified",
-    the bound (a norm beside it was approached from below and is only shown); or "unchecked"."""
+    """One weight. cap: what is promised (None: nothing). norm: at the image size seen (None: not
+    measured). bound: certified, >= the norm. method: what the verdict rests on: "exact", the norm,
+    from the whole matrix; "certified", the bound (a norm beside it was approached from below and is
+    only shown); or "unchecked".
+    """
 
     layer: str
     kind: str
@@ -73,13 +76,23 @@ class SpectralTable:
         words = {True: "yes", False: "NO", None: "no promise"}
         head = ("layer", "kind", "cap", "norm", "bound", "method", "holds")
         lines = [head] + [
-            (r.layer, r.kind, _number(r.cap), _number(r.norm), _number(r.bound), r.method, words[r.holds])
+            (
+                r.layer,
+                r.kind,
+                _number(r.cap),
+                _number(r.norm),
+                _number(r.bound),
+                r.method,
+                words[r.holds],
+            )
             for r in self.rows
         ]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         right = (False, False, True, True, True, False, False)
         return "\n".join(
-            "  ".join(t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right, strict=True)).rstrip()
+            "  ".join(
+                t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right, strict=True)
+            ).rstrip()
             for line in lines
         )
 
@@ -92,22 +105,28 @@ class SpectralNormError(ValueError):
         self.table = table
 
 
-def verify_spectral_norm(model: nn.Module, input_shape: Sequence[int] | None = None) -> SpectralTable:
-    """The norm of every Linear, Conv2d and parametrised weight and of the maps of a layered model (ConvEqProp,
-    DeepEqProp), held against what the layer promises.
+def verify_spectral_norm(
+    model: nn.Module, input_shape: Sequence[int] | None = None
+) -> SpectralTable:
+    """The norm of every Linear, Conv2d and parametrised weight and of the maps of a layered model
+    (ConvEqProp, DeepEqProp), held against what the layer promises.
 
-    A matrix is measured exactly. A convolution has a norm for each image size: with `input_shape` (of one sample,
-    without the batch) it is measured at the sizes it meets in a forward pass; without, the verdict rests on the
-    Fourier bound, which covers every size. A layered model knows its sizes. A verdict is given by the singular values
-    of the whole matrix or by an upper bound, never by an iteration that comes from below. The weights are read in eval
-    mode; nothing of the model is changed.
+    A matrix is measured exactly. A convolution has a norm for each image size: with `input_shape`
+    (of one sample, without the batch) it is measured at the sizes it meets in a forward pass;
+    without, the verdict rests on the Fourier bound, which covers every size. A layered model knows
+    its sizes. A verdict is given by the singular values of the whole matrix or by an upper bound,
+    never by an iteration that comes from below. The weights are read in eval mode; nothing of the
+    model is changed.
 
-    Raises: SpectralNormError naming layer, norm and cap when a promise is broken or cannot be checked.
+    Raises: SpectralNormError naming layer, norm and cap when a promise is broken or cannot be
+    checked.
     """
     sample = None if input_shape is None else shape("input_shape", input_shape)
     with _evaluating(model):
         sizes = {} if sample is None else _image_sizes(model, sample)
-        rows = tuple(row for name, module in model.named_modules() for row in _rows(name, module, sizes))
+        rows = tuple(
+            row for name, module in model.named_modules() for row in _rows(name, module, sizes)
+        )
     table = SpectralTable(rows)
     broken = [row for row in rows if row.holds is False]
     if broken:
@@ -124,7 +143,11 @@ def _complaint(row: LayerNorm) -> str:
     if row.method == "unchecked":
         return f"{promise}, which cannot be checked for a weight of this kind"
     if row.method == "certified":
-        shown = "pass input_shape to measure its norm at that size" if row.norm is None else "no norm below it decides"
+        shown = (
+            "pass input_shape to measure its norm at that size"
+            if row.norm is None
+            else "no norm below it decides"
+        )
         if row.norm is not None and row.norm > (row.cap or 0.0):
             shown = f"its norm is at least {row.norm:.6f}"
         return f"{promise}, and only {row.bound:.6f} is certified; {shown}"
@@ -133,7 +156,9 @@ def _complaint(row: LayerNorm) -> str:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the body: in training, torch's spectral_norm moves each time its weight is read."""
+    """Eval mode for the body: in training, torch's spectral_norm moves each time its weight is
+    read.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -144,7 +169,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _image_sizes(model: nn.Module, input_shape: Sequence[int]) -> dict[nn.Module, set[tuple[int, int]]]:
+def _image_sizes(
+    model: nn.Module, input_shape: Sequence[int]
+) -> dict[nn.Module, set[tuple[int, int]]]:
     """Height and width of every input each Conv2d meets in one forward pass of zeros."""
     sizes: dict[nn.Module, set[tuple[int, int]]] = {}
 
@@ -170,13 +197,21 @@ def _cap(parametrisations: Sequence[nn.Module]) -> float | None:
     return None
 
 
-def _rows(name: str, module: nn.Module, sizes: dict[nn.Module, set[tuple[int, int]]]) -> Iterator[LayerNorm]:
+def _rows(
+    name: str, module: nn.Module, sizes: dict[nn.Module, set[tuple[int, int]]]
+) -> Iterator[LayerNorm]:
     chains = dict(module.parametrizations.items()) if parametrize.is_parametrized(module) else {}  # type: ignore[union-attr, operator]
     names = list(chains)
-    if (isinstance(module, (nn.Linear, nn.Conv2d)) or _own_map(module) is not None) and "weight" not in chains:
+    if (
+        isinstance(module, (nn.Linear, nn.Conv2d)) or _own_map(module) is not None
+    ) and "weight" not in chains:
         names.insert(0, "weight")
     for tensor in names:
-        kind = parametrize.type_before_parametrizations(module).__name__ if tensor == "weight" else "Parameter"
+        kind = (
+            parametrize.type_before_parametrizations(module).__name__
+            if tensor == "weight"
+            else "Parameter"
+        )
         if tensor == "weight" and _own_map(module) is not None:
             kind = type(_own_map(module)).__name__
         layer = name if tensor == "weight" and name else ".".join(filter(None, (name, tensor)))
@@ -186,14 +221,18 @@ def _rows(name: str, module: nn.Module, sizes: dict[nn.Module, set[tuple[int, in
 
 
 def _own_map(module: nn.Module) -> Any:
-    """The linear map that a layer of a layered model carries beside its weight; None for other modules."""
+    """The linear map that a layer of a layered model carries beside its weight; None for other
+    modules.
+    """
     linear = getattr(module, "linear", None)
     if "weight" not in module._parameters and not parametrize.is_parametrized(module, "weight"):
         return None
     return linear if callable(getattr(linear, "norm_bound", None)) else None
 
 
-def _norm(module: nn.Module, tensor: str, sizes: set[tuple[int, int]]) -> tuple[float | None, float, str]:
+def _norm(
+    module: nn.Module, tensor: str, sizes: set[tuple[int, int]]
+) -> tuple[float | None, float, str]:
     """(norm, bound, method) of one weight."""
     weight: Tensor = getattr(module, tensor)
     if not bool(torch.isfinite(weight).all()):
@@ -203,7 +242,9 @@ def _norm(module: nn.Module, tensor: str, sizes: set[tuple[int, int]]) -> tuple[
     if weight.ndim == 2:
         norm = exact_norm(weight)
         return norm, norm, "exact"
-    if not (isinstance(module, nn.Conv2d) and tensor == "weight" and module.padding_mode == "zeros"):
+    if not (
+        isinstance(module, nn.Conv2d) and tensor == "weight" and module.padding_mode == "zeros"
+    ):
         return None, math.inf, "unchecked"
     bound = conv_bound(weight, module.stride, module.dilation, module.groups)
     if not sizes:
@@ -218,7 +259,10 @@ def _norm(module: nn.Module, tensor: str, sizes: set[tuple[int, int]]) -> tuple[
 def _map_norm(linear: Any, weight: Tensor) -> tuple[float | None, float, str]:
     """(norm, bound, method) at the one image size of a map."""
     bound, kernel = linear.norm_bound(weight), weight.detach().cpu().double()
-    if weight.ndim == 2 or min(math.prod(linear.in_shape), math.prod(linear.out_shape)) <= DENSE_UP_TO:
+    if (
+        weight.ndim == 2
+        or min(math.prod(linear.in_shape), math.prod(linear.out_shape)) <= DENSE_UP_TO
+    ):
         return bound, bound, "exact"
 
     def square(rows: Tensor) -> Tensor:

@@ -7,4 +7,11 @@ from eqprop_lab.models.backprop import BackpropCNN, BackpropMLP
 from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
 
-__all__ = ["BackpropCNN", "BackpropMLP", "ConvEqProp", "DeepEqProp", "EquilibriumModel", "LoopedMLP"]
+__all__ = [
+    "BackpropCNN",
+    "BackpropMLP",
+    "ConvEqProp",
+    "DeepEqProp",
+    "EquilibriumModel",
+    "LoopedMLP",
+]

@@ -3,8 +3,8 @@
     BackpropMLP  z = W_3 tanh(W_2 tanh(W_1 x + b_1) + b_2) + b_3
     BackpropCNN  s_l = tanh(W_l s_(l-1) + b_l),  s_0 = x,  z = W_out vec(s_L) + c
 
-Two hidden layers of the same width give exactly LoopedMLP's number of parameters (784-256-10: 269,322); BackpropCNN has
-the layers of ConvEqProp without the feedback.
+Two hidden layers of the same width give exactly LoopedMLP's number of parameters (784-256-10:
+269,322); BackpropCNN has the layers of ConvEqProp without the feedback.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ from eqprop_lab.validation import positive_int
 
 
 class BackpropMLP(nn.Module):
-    """Feed-forward tanh network trained by backpropagation (``EqPropTrainer(model, gradient="autograd")``).
+    """Feed-forward tanh network trained by backpropagation (``EqPropTrainer(model,
+    gradient="autograd")``).
 
-    Args: input_dim, hidden_dim (both hidden layers), output_dim, integers >= 1; seed as in LoopedMLP.
+    Args: input_dim, hidden_dim (both hidden layers), output_dim, integers >= 1; seed as in
+    LoopedMLP.
     Shapes: x (B, input_dim) or any image shape with as many pixels -> logits (B, output_dim).
     Raises: TypeError or ValueError naming the argument.
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, seed: int | None = None) -> None:
+    def __init__(
+        self, input_dim: int, hidden_dim: int, output_dim: int, seed: int | None = None
+    ) -> None:
         super().__init__()
         self.input_dim = positive_int("input_dim", input_dim)
         self.hidden_dim = positive_int("hidden_dim", hidden_dim)
@@ -54,7 +58,8 @@ class BackpropMLP(nn.Module):
 
 
 def geometry(model: ConvEqProp) -> dict[str, Any]:
-    """The arguments that give a network the sizes of `model`; those of BackpropCNN, and a part of ConvEqProp's.
+    """The arguments that give a network the sizes of `model`; those of BackpropCNN, and a part of
+    ConvEqProp's.
 
     Raises TypeError for a model of any other kind.
     """
@@ -72,12 +77,13 @@ def geometry(model: ConvEqProp) -> dict[str, Any]:
 
 
 class BackpropCNN(nn.Module):
-    """Feed-forward tanh network with the convolutions and the flat readout of ConvEqProp, trained by backpropagation.
+    """Feed-forward tanh network with the convolutions and the flat readout of ConvEqProp, trained
+    by backpropagation.
 
     Args: as in ConvEqProp; equal arguments give equal layers and equally many parameters.
-    Weights start from N(0, 1/fan_in), biases from 0, as in ConvEqProp's first layer. Chosen on the validation images of
-    the digits (16-32 channels, 40 epochs, 1 pixel shifts, 4 seeds, best of six learning rates for either): 98.8 %,
-    against 96.5 % from PyTorch's own start.
+    Weights start from N(0, 1/fan_in), biases from 0, as in ConvEqProp's first layer. Chosen on the
+    validation images of the digits (16-32 channels, 40 epochs, 1 pixel shifts, 4 seeds, best of six
+    learning rates for either): 98.8 %, against 96.5 % from PyTorch's own start.
     Shapes: x (B, input_channels, height, width) -> logits (B, output_dim).
     Raises: TypeError or ValueError naming the argument.
     """
@@ -106,18 +112,23 @@ class BackpropCNN(nn.Module):
                 nn.init.normal_(conv.weight, std=1 / math.sqrt(math.prod(linear.weight_shape[1:])))
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
                 self.layers.extend((conv, nn.Tanh()))
-            self.layers.extend((nn.Flatten(), nn.Linear(math.prod(maps[-1].out_shape), self.output_dim)))
+            self.layers.extend(
+                (nn.Flatten(), nn.Linear(math.prod(maps[-1].out_shape), self.output_dim))
+            )
 
     @classmethod
     def like(cls, model: ConvEqProp, seed: int | None = None) -> BackpropCNN:
-        """The feed-forward twin of a ConvEqProp: its layers and its number of parameters, weights of its own.
+        """The feed-forward twin of a ConvEqProp: its layers and its number of parameters, weights
+        of its own.
 
         Raises TypeError for any other model.
         """
         return cls(**geometry(model), seed=seed)
 
     def check_batch(self, x: Tensor) -> None:
-        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN, shape)."""
+        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN,
+        shape).
+        """
         check_input(x, next(self.parameters()))
         check_shape(x, self.input_shape)
 

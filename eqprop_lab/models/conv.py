@@ -1,4 +1,6 @@
-"""ConvEqProp, the convolutional layered equilibrium network, and DeepEqProp, the same net with dense layers."""
+"""ConvEqProp, the convolutional layered equilibrium network, and DeepEqProp, the same net with
+dense layers.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,16 @@ SMALL = 16  # images with fewer pixels a side keep their size in the first layer
 
 
 def _layer_widths(name: str, value: object, growth: int) -> list[int]:
-    """The widths of two or more layers; one integer stands for two, the second `growth` times the first."""
+    """The widths of two or more layers; one integer stands for two, the second `growth` times the
+    first.
+    """
     widths = sizes(name, value)
     if isinstance(widths, int):
         return [widths, growth * widths]
     if len(widths) < 2:
-        raise ValueError(f"{name} must name at least two layers (with one, nothing feeds back), got {shown(value)}")
+        raise ValueError(
+            f"{name} must name at least two layers (with one, nothing feeds back), got {shown(value)}"
+        )
     return widths
 
 
@@ -31,7 +37,9 @@ def conv_maps(
     kernel_size: int | Sequence[int] | None = None,
     strides: int | Sequence[int] | None = None,
 ) -> list[ConvMap]:
-    """The convolutions of ConvEqProp from the input to the top layer. Arguments and errors as there."""
+    """The convolutions of ConvEqProp from the input to the top layer. Arguments and errors as
+    there.
+    """
     inputs = positive_int("input_channels", input_channels)
     channels = [inputs, *_layer_widths("hidden_channels", hidden_channels, growth=2)]
     depth = len(channels) - 1
@@ -45,41 +53,51 @@ def conv_maps(
         stride = (2 if halve else 1) if chosen is None else chosen[layer]
         kernel = (5 if layer == 0 and stride > 1 else 3) if kernels is None else kernels[layer]
         if kernel % 2 == 0 and stride == 1:
-            raise ValueError(f"kernel_size must be odd where the stride is 1, got {kernel} for layer {layer + 1}")
+            raise ValueError(
+                f"kernel_size must be odd where the stride is 1, got {kernel} for layer {layer + 1}"
+            )
         if kernels is not None and kernel > (limit := max(5, 2 * max(height, width))):
             raise ValueError(
                 f"kernel_size must be at most {limit}, twice the {height}x{width} images of layer {layer + 1} (what "
                 f"lies further out meets no pixel), got {kernel}"
             )
         if height % stride or width % stride:
-            raise ValueError(f"strides: {stride} of layer {layer + 1} does not divide its {height}x{width} images")
-        maps.append(ConvMap((channels[layer], channels[layer + 1]), (height, width), kernel, stride))
+            raise ValueError(
+                f"strides: {stride} of layer {layer + 1} does not divide its {height}x{width} images"
+            )
+        maps.append(
+            ConvMap((channels[layer], channels[layer + 1]), (height, width), kernel, stride)
+        )
         height, width = height // stride, width // stride
     return maps
 
 
 class ConvEqProp(LayeredModel):
-    """Convolutional equilibrium network: stride instead of pooling, tanh states, flat linear readout.
+    """Convolutional equilibrium network: stride instead of pooling, tanh states, flat linear
+    readout.
 
     Args:
         input_channels, output_dim: integers >= 1.
         hidden_channels: channels of two or more layers as a list; an integer c stands for [c, 2 c].
-        gamma: gain of the feedback, in (0, 1]; None is (rho / (3 * 2 cos(pi/(L+1))))^2 (0.09 for two layers), for which
-            the states keep their size with depth. In older EqProp codes a `gamma` is a damping factor; this is not.
-        rho: the certified contraction is kept below this, in (0, 1). use_spectral_norm: False lifts the bound.
+        gamma: gain of the feedback, in (0, 1]; None is (rho / (3 * 2 cos(pi/(L+1))))^2 (0.09 for
+            two layers), for which the states keep their size with depth. In older EqProp codes a
+            `gamma` is a damping factor; this is not.
+        rho: the certified contraction is kept below this, in (0, 1). use_spectral_norm: False lifts
+            the bound.
         max_steps: sweeps of a free phase. seed: as in LoopedMLP.
-        image_size: pixels a side, or (height, width); None is 28 for one channel and 32 for any other number.
-        kernel_size: one or one per layer, odd where the stride is 1, at most twice the image; None is 3, and 5 for a
-            first layer with a stride.
-        strides: one or one per layer, each must divide its image; None is 2 wherever the size is even, and 1 for the
-            first layer of images below 16 pixels.
+        image_size: pixels a side, or (height, width); None is 28 for one channel and 32 for any
+            other number.
+        kernel_size: one or one per layer, odd where the stride is 1, at most twice the image; None
+            is 3, and 5 for a first layer with a stride.
+        strides: one or one per layer, each must divide its image; None is 2 wherever the size is
+            even, and 1 for the first layer of images below 16 pixels.
 
-    Shapes: x (B, input_channels, height, width); state: one (B, channels_l, height_l, width_l) per layer.
-    Parameters: ConvEqProp(1, 32, 10) has 50,698 (28x28 images, 32-64 channels). The 37,674 of the older network that
-    goes by this name with the same arguments (one recurrence at full image size, pooled readout) are met most nearly
-    by ConvEqProp(1, 26, 10) with 38,386.
-    Raises: TypeError or ValueError naming the argument. Sources: Ernoult et al. 2019, arXiv:1905.13633; Laborieux et
-    al. 2021, doi:10.3389/fnins.2021.633674 (convolutional EqProp).
+    Shapes: x (B, input_channels, height, width); state: one (B, channels_l, height_l, width_l) per
+    layer. Parameters: ConvEqProp(1, 32, 10) has 50,698 (28x28 images, 32-64 channels). The 37,674
+    of the older network that goes by this name with the same arguments (one recurrence at full
+    image size, pooled readout) are met most nearly by ConvEqProp(1, 26, 10) with 38,386.
+    Raises: TypeError or ValueError naming the argument. Sources: Ernoult et al. 2019,
+    arXiv:1905.13633; Laborieux et al. 2021, doi:10.3389/fnins.2021.633674 (convolutional EqProp).
     """
 
     def __init__(
@@ -113,11 +131,13 @@ class ConvEqProp(LayeredModel):
 
 
 class DeepEqProp(LayeredModel):
-    """Dense layered equilibrium network, `input_dim`-`hidden_dims`-`output_dim`: the classic deep EqProp net.
+    """Dense layered equilibrium network, `input_dim`-`hidden_dims`-`output_dim`: the classic deep
+    EqProp net.
 
-    Args: hidden_dims, widths of two or more layers as a list, an integer h stands for [h, h]; the rest as in
-    ConvEqProp.
-    Shapes: x (B, input_dim) or any image shape with as many pixels; state: one (B, hidden_l) per layer.
+    Args: hidden_dims, widths of two or more layers as a list, an integer h stands for [h, h]; the
+    rest as in ConvEqProp.
+    Shapes: x (B, input_dim) or any image shape with as many pixels; state: one (B, hidden_l) per
+    layer.
     Raises: TypeError or ValueError naming the argument.
     Source: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024.
     """

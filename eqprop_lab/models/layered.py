@@ -1,17 +1,19 @@
-"""Layered equilibrium networks: every layer is pushed up by the one below and down, with gain gamma, by the one above.
+"""Layered equilibrium networks: every layer is pushed up by the one below and down, with gain
+gamma, by the one above.
 
     a_l = W_l s_(l-1) + b_l + gamma W_(l+1)^T s_(l+1),    s_l <- tanh(a_l),    s_0 = x,    z = W_out vec(s_L) + c
     E   = sum_l kappa_l [G(s_l) - <s_l, W_l s_(l-1) + b_l>],   kappa_l = gamma^-(L-l),
     G(s) = sum s artanh s + 1/2 log(1 - s^2)
 
-One energy for every gamma > 0, so the EqProp theorem holds for each: gamma = 1 is the deep Hopfield network,
-gamma -> 0 tends to a feed-forward one with the gradients of backpropagation (Xie and Seung 2003,
-doi:10.1162/089976603762552988). A step is a red-black sweep: first layers L-1, L-3, ..., then L, L-2, ...; each half
-minimises E exactly in its layers, so E never rises, whatever the weights.
+One energy for every gamma > 0, so the EqProp theorem holds for each: gamma = 1 is the deep Hopfield
+network, gamma -> 0 tends to a feed-forward one with the gradients of backpropagation (Xie and Seung
+2003, doi:10.1162/089976603762552988). A step is a red-black sweep: first layers L-1, L-3, ..., then
+L, L-2, ...; each half minimises E exactly in its layers, so E never rises, whatever the weights.
 
-Certificate: with ||W_l|| <= n_l for l = 2..L (W_1 acts outside the loop) a sweep contracts, in the norm
-max over the two groups of sqrt(sum_l kappa_l ||s_l||^2), by at least q = sqrt(gamma) lambda_max(T), where T is the
-path matrix with the entries n_l. Equal shares: n_l < cap = rho / (2 cos(pi/(L+1)) sqrt(gamma)).
+Certificate: with ||W_l|| <= n_l for l = 2..L (W_1 acts outside the loop) a sweep contracts, in the
+norm max over the two groups of sqrt(sum_l kappa_l ||s_l||^2), by at least q = sqrt(gamma)
+lambda_max(T), where T is the path matrix with the entries n_l. Equal shares: n_l < cap = rho / (2
+cos(pi/(L+1)) sqrt(gamma)).
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ def sum_into(first: Tensor, *others: Tensor) -> Tensor:
 
 
 class Layer(nn.Module):
-    """Weight and bias of one linear map; the weight of an interior layer is parametrised by `bound`."""
+    """Weight and bias of one linear map; the weight of an interior layer is parametrised by
+    `bound`.
+    """
 
     def __init__(self, linear: LinearMap) -> None:
         super().__init__()
@@ -64,7 +68,9 @@ class Layer(nn.Module):
         parametrize.register_parametrization(self, "weight", bounded.scaled(factor, self.weight))
 
     def certified_norm(self) -> float:
-        """Certified bound of the norm of the effective weight, computed anew when the weight has changed."""
+        """Certified bound of the norm of the effective weight, computed anew when the weight has
+        changed.
+        """
         with torch.no_grad(), tracked(False):
             mark = fingerprint(self.get_parameter("parametrizations.weight.original"))
             held = self._certified
@@ -74,13 +80,16 @@ class Layer(nn.Module):
 
 
 class LayeredModel(EquilibriumModel):
-    """What ConvEqProp and DeepEqProp share; `maps` are the linear maps from the input to the top layer.
+    """What ConvEqProp and DeepEqProp share; `maps` are the linear maps from the input to the top
+    layer.
 
-    Shapes: x (B, *maps[0].in_shape); state, one block per layer: (B, *maps[l].out_shape); logits (B, output_dim).
+    Shapes: x (B, *maps[0].in_shape); state, one block per layer: (B, *maps[l].out_shape); logits
+    (B, output_dim).
     """
 
     affine_force = True
-    mean_difference = True  # far below the readout D is too small to come from subtracting states in float32
+    # far below the readout D is too small to come from subtracting states in float32
+    mean_difference = True
     contraction_metric = "max over the red and the black layers of the kappa-weighted l2 norm"
 
     def __init__(
@@ -120,15 +129,21 @@ class LayeredModel(EquilibriumModel):
         return self._layers()[-1].linear
 
     def effective_weights(self) -> dict[str, Tensor]:
-        """W_l of the interior layers as "up1", "up2", ... and gamma W_l as "down1", ... (1: above the first layer)."""
-        up = {f"up{number}": layer.weight for number, layer in enumerate(self._layers()) if number > 0}
+        """W_l of the interior layers as "up1", "up2", ... and gamma W_l as "down1", ... (1: above
+        the first layer).
+        """
+        up = {
+            f"up{number}": layer.weight for number, layer in enumerate(self._layers()) if number > 0
+        }
         return up | {name.replace("up", "down"): self.gamma * weight for name, weight in up.items()}
 
     def _weights(self) -> dict[str, Tensor]:
         return self.effective_weights() if self._frozen is None else self._frozen
 
     def check_batch(self, x: Tensor) -> None:
-        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN, shape)."""
+        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN,
+        shape).
+        """
         super().check_batch(x)
         self._inputs(x)
 
@@ -136,7 +151,9 @@ class LayeredModel(EquilibriumModel):
         return check_shape(x, self._layers()[0].linear.in_shape)
 
     def drive(self, x: Tensor) -> State:
-        """(W_1 x + b_1, b_2, ..., b_L): the only work the input causes; biases (B, C, 1, 1) or (B, H)."""
+        """(W_1 x + b_1, b_2, ..., b_L): the only work the input causes; biases (B, C, 1, 1) or (B,
+        H).
+        """
         inputs, (first, *rest) = self._inputs(x), self._layers()
         biases = (layer.bias.expand(len(x), *layer.bias.shape) for layer in rest)
         return (first.linear.up(inputs, first.weight, first.bias), *biases)
@@ -145,7 +162,9 @@ class LayeredModel(EquilibriumModel):
         """The feed-forward pass: s_l = tanh(W_l s_(l-1) + b_l)."""
         state, weights = [self.activate(drive[0])], self._weights()
         for number, layer in enumerate(self._layers()[1:], start=1):
-            state.append(self.activate(layer.linear.up(state[-1], weights[f"up{number}"]) + drive[number]))
+            state.append(
+                self.activate(layer.linear.up(state[-1], weights[f"up{number}"]) + drive[number])
+            )
         return tuple(state)
 
     def block_forces(self, group: tuple[int, ...], state: State, drive: State) -> State:
@@ -156,7 +175,9 @@ class LayeredModel(EquilibriumModel):
             if block > 0:
                 terms.append(layers[block].linear.up(state[block - 1], weights[f"up{block}"]))
             if block + 1 < len(layers):
-                terms.append(layers[block + 1].linear.down(state[block + 1], weights[f"down{block + 1}"]))
+                terms.append(
+                    layers[block + 1].linear.down(state[block + 1], weights[f"down{block + 1}"])
+                )
             # Products are new tensors: what is added goes into the first of them.
             force[block] = sum_into(*terms, drive[block])
         return tuple(force)
@@ -196,7 +217,11 @@ class LayeredModel(EquilibriumModel):
 
     def energy(self, state: State, drive: State) -> Tensor:
         """E per sample (B,), finite up to |s| = 1."""
-        total, layers, weights = torch.zeros_like(state[0].flatten(1)[:, 0]), self._layers(), self._weights()
+        total, layers, weights = (
+            torch.zeros_like(state[0].flatten(1)[:, 0]),
+            self._layers(),
+            self._weights(),
+        )
         for block, (s, kappa) in enumerate(zip(state, self.kappa, strict=True)):
             u = drive[block]
             if block > 0:
@@ -205,10 +230,19 @@ class LayeredModel(EquilibriumModel):
         return total
 
     def parameter_gradients(
-        self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
+        self,
+        x: Tensor,
+        cotangent: State,
+        state: State,
+        free: State,
+        error: Tensor,
+        driven: Sequence[bool] = (True,),
     ) -> dict[str, Tensor]:
         """The gradients of the contract in closed form: one correlation per weight."""
-        if type(self).force is not LayeredModel.force or type(self).readout is not LayeredModel.readout:
+        if (
+            type(self).force is not LayeredModel.force
+            or type(self).readout is not LayeredModel.readout
+        ):
             return super().parameter_gradients(x, cotangent, state, free, error, driven)
         found = {"W_out.weight": error.T @ self._top().vec(free[-1]), "W_out.bias": error.sum(0)}
         for number, (layer, c) in enumerate(zip(self._layers(), cotangent, strict=True)):
@@ -222,7 +256,9 @@ class LayeredModel(EquilibriumModel):
             if not original.requires_grad:
                 continue  # nothing to pull back to
             by_weight = layer.linear.weight_gradient(state[number - 1], c)
-            by_weight = by_weight + self.gamma * layer.linear.weight_gradient(cotangent[number - 1], state[number])
+            by_weight = by_weight + self.gamma * layer.linear.weight_gradient(
+                cotangent[number - 1], state[number]
+            )
             with torch.enable_grad():
                 (pulled,) = torch.autograd.grad(layer.weight, original, by_weight)
             found[f"layers.{number}.parametrizations.weight.original"] = pulled
@@ -233,11 +269,19 @@ class LayeredModel(EquilibriumModel):
         return [layer.certified_norm() for layer in self._layers()[1:]]
 
     def contraction_bound(self) -> float:
-        """q = sqrt(gamma) lambda_max(T) in `contraction_metric`; a sweep contracts by q^2 from the second one on."""
+        """q = sqrt(gamma) lambda_max(T) in `contraction_metric`; a sweep contracts by q^2 from the
+        second one on.
+        """
         path = torch.diag(torch.tensor(self.layer_norms(), dtype=torch.float64, device="cpu"), 1)
-        return outward(math.sqrt(self.gamma) * float(torch.linalg.eigvalsh(path + path.T)[-1]), len(path))
+        return outward(
+            math.sqrt(self.gamma) * float(torch.linalg.eigvalsh(path + path.T)[-1]), len(path)
+        )
 
     def extra_repr(self) -> str:
         """gamma, rho and max_steps, for print(model)."""
-        cap = f"rho={self.rho:g}, cap={self.cap:.3g}" if self.use_spectral_norm else "no spectral bound"
+        cap = (
+            f"rho={self.rho:g}, cap={self.cap:.3g}"
+            if self.use_spectral_norm
+            else "no spectral bound"
+        )
         return f"gamma={self.gamma:.3g}, {cap}, max_steps={self.max_steps}"

@@ -3,8 +3,8 @@
     h <- tanh(W_rec h + u),   u = W_in x + b_in + b_rec,   z = W_out h + c
     Phi(h) = 1/2 h.W_rec h + h.u,    E(h) = sum_i [h_i artanh h_i + 1/2 log(1 - h_i^2)] - Phi(h)
 
-W_rec is symmetric (so E exists and the EP theorem holds) with norm strictly below rho < 1 (so the fixed point is
-unique).
+W_rec is symmetric (so E exists and the EP theorem holds) with norm strictly below rho < 1 (so the
+fixed point is unique).
 """
 
 from __future__ import annotations
@@ -24,21 +24,26 @@ from eqprop_lab.validation import positive_int, real, switch
 
 
 class LoopedMLP(EquilibriumModel):
-    """Recurrent equilibrium network, `input_dim`-`hidden_dim`-`output_dim` (784-256-10 has 269,322 parameters).
+    """Recurrent equilibrium network, `input_dim`-`hidden_dim`-`output_dim` (784-256-10 has 269,322
+    parameters).
 
     Args:
         input_dim, hidden_dim, output_dim: layer sizes, integers >= 1.
-        use_spectral_norm: keep ||W_rec|| strictly below `rho` by parametrisation; False lifts the bound, and
-            `contraction_bound` then says what the norm is, also when that is no certificate (>= 1).
+        use_spectral_norm: keep ||W_rec|| strictly below `rho` by parametrisation; False lifts the
+            bound, and `contraction_bound` then says what the norm is, also when that is no
+            certificate (>= 1).
         rho: cap of the norm, in (0, 1).
         max_steps: steps of a free phase.
-        symmetric: False unties W_rec from its transpose: no energy, plain EqProp gradients are then wrong (that is what
-            it is for; `asymmetric` and `implicit` stay right).
-        seed: seeds the initial weights without touching the global generator; None draws from the global one.
+        symmetric: False unties W_rec from its transpose: no energy, plain EqProp gradients are then
+            wrong (that is what it is for; `asymmetric` and `implicit` stay right).
+        seed: seeds the initial weights without touching the global generator; None draws from the
+            global one.
 
-    Shapes: x (B, input_dim) or any image shape with as many pixels; state ((B, hidden_dim),); logits (B, output_dim).
-    Raises: TypeError or ValueError naming the argument. Source: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024;
-    discrete-time primitive function: Ernoult et al. 2019, arXiv:1905.13633.
+    Shapes: x (B, input_dim) or any image shape with as many pixels; state ((B, hidden_dim),);
+    logits (B, output_dim).
+    Raises: TypeError or ValueError naming the argument. Source: Scellier and Bengio 2017,
+    doi:10.3389/fncom.2017.00024; discrete-time primitive function: Ernoult et al. 2019,
+    arXiv:1905.13633.
     """
 
     affine_force = True
@@ -68,8 +73,11 @@ class LoopedMLP(EquilibriumModel):
             cap = self.rho if self.use_spectral_norm else None
             bound = BoundedNorm(self.W_rec.weight, cap, symmetric=self.symmetric)
             parametrize.register_parametrization(self.W_rec, "weight", bound)
-        # A subclass with another force or activation must not meet the closed forms written for these two.
-        self._own = type(self).force is LoopedMLP.force and type(self).activate is LoopedMLP.activate
+        # A subclass with another force or activation must not meet the closed forms written for
+        # these two.
+        self._own = (
+            type(self).force is LoopedMLP.force and type(self).activate is LoopedMLP.activate
+        )
 
     @property
     def bound(self) -> BoundedNorm:
@@ -97,7 +105,9 @@ class LoopedMLP(EquilibriumModel):
         """a = W_rec h + u, which is dPhi/dh where W_rec is symmetric."""
         return (torch.addmm(drive[0], state[0], self._recurrent().T),)
 
-    def step(self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None) -> State:
+    def step(
+        self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None
+    ) -> State:
         """tanh(W_rec h + u - nudge), in place in `out` if given: one product and one tanh."""
         if out is None or not self._own:
             return super().step(state, drive, nudge)
@@ -132,7 +142,13 @@ class LoopedMLP(EquilibriumModel):
         return (force[0].addmm_(cotangent, self.W_out.weight, alpha=-1),)
 
     def parameter_gradients(
-        self, x: Tensor, cotangent: State, state: State, free: State, error: Tensor, driven: Sequence[bool] = (True,)
+        self,
+        x: Tensor,
+        cotangent: State,
+        state: State,
+        free: State,
+        error: Tensor,
+        driven: Sequence[bool] = (True,),
     ) -> dict[str, Tensor]:
         """The gradients of the contract in closed form: one matrix product per weight."""
         if not self._own:
@@ -141,16 +157,26 @@ class LoopedMLP(EquilibriumModel):
             c = cotangent[0]
             parts = [part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on]
             into_drive = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
-            bias, original = into_drive.sum(0), self.W_rec.get_parameter("parametrizations.weight.original")
+            bias, original = (
+                into_drive.sum(0),
+                self.W_rec.get_parameter("parametrizations.weight.original"),
+            )
             found = {
                 "W_in.weight": (self.W_in.weight, into_drive.T @ as_vectors(x, self.input_dim)),
                 "W_in.bias": (self.W_in.bias, bias),
                 "W_rec.bias": (self.W_rec.bias, bias.clone()),
-                "W_rec.parametrizations.weight.original": (original, self.bound.pull_back(original, c.T @ state[0])),
+                "W_rec.parametrizations.weight.original": (
+                    original,
+                    self.bound.pull_back(original, c.T @ state[0]),
+                ),
                 "W_out.weight": (self.W_out.weight, error.T @ free[0]),
                 "W_out.bias": (self.W_out.bias, error.sum(0)),
             }
-        return {name: gradient for name, (parameter, gradient) in found.items() if parameter.requires_grad}
+        return {
+            name: gradient
+            for name, (parameter, gradient) in found.items()
+            if parameter.requires_grad
+        }
 
     def energy(self, state: State, drive: State) -> Tensor:
         """E(h) per sample (B,), finite up to |h| = 1. Raises TypeError for the directed model."""
@@ -161,7 +187,9 @@ class LoopedMLP(EquilibriumModel):
         return tanh_entropy(h).sum(1) - 0.5 * (h * (h @ weight.T)).sum(1) - (h * u).sum(1)
 
     def contraction_bound(self) -> float:
-        """||W_rec||_2, exact: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in the l2 norm."""
+        """||W_rec||_2, exact: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in
+        the l2 norm.
+        """
         return exact_norm(self.W_rec.weight)
 
     def extra_repr(self) -> str:

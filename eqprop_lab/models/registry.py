@@ -31,10 +31,11 @@ class ModelRegistry:
         self._factories: dict[str, Factory] = {}
 
     def register(self, name: str, factory: F | None = None) -> Any:
-        """Add a model: ``register("name", Class)``, or ``@register("name")`` above the class, which is returned.
+        """Add a model: ``register("name", Class)``, or ``@register("name")`` above the class, which
+        is returned.
 
-        Raises: TypeError for a name that is no text or a factory that cannot be called; ValueError for a name that
-        another model has already.
+        Raises: TypeError for a name that is no text or a factory that cannot be called; ValueError
+        for a name that another model has already.
         """
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a non-empty string, got {name!r}")
@@ -62,27 +63,41 @@ class ModelRegistry:
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter] | None:
         """The named arguments a model takes; None when it takes any (``**kwargs``)."""
-        signature = inspect.signature(self._factories[one_of("name", name, self.list_models())]).parameters
+        signature = inspect.signature(
+            self._factories[one_of("name", name, self.list_models())]
+        ).parameters
         if any(p.kind is p.VAR_KEYWORD for p in signature.values()):
             return None
-        return {key: p for key, p in signature.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        return {
+            key: p
+            for key, p in signature.items()
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        }
 
     def check(self, name: str, given: dict[str, Any]) -> None:
-        """Raise ValueError for an argument the model does not know (naming the nearest) or one that is missing."""
+        """Raise ValueError for an argument the model does not know (naming the nearest) or one that
+        is missing.
+        """
         known = self.parameters(name)
         if known is None:
             return
         known_keys(f"the arguments of {name}", given, known)
         missing = [key for key, p in known.items() if p.default is p.empty and key not in given]
         if missing:
-            raise ValueError(f"{name} needs {', '.join(missing)}; got {', '.join(given) or 'no arguments'}")
+            raise ValueError(
+                f"{name} needs {', '.join(missing)}; got {', '.join(given) or 'no arguments'}"
+            )
 
     def create(self, name: str, **arguments: Any) -> nn.Module:
-        """Build a model. Raises ValueError for unknown names and arguments (the nearest known one is named)."""
+        """Build a model. Raises ValueError for unknown names and arguments (the nearest known one
+        is named).
+        """
         self.check(name, arguments)
         model = self._factories[name](**arguments)
         if not isinstance(model, nn.Module):
-            raise TypeError(f"the factory of {name!r} must return a torch.nn.Module, got {type(model).__name__}")
+            raise TypeError(
+                f"the factory of {name!r} must return a torch.nn.Module, got {type(model).__name__}"
+            )
         return model
 
 

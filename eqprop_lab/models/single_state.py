@@ -1,9 +1,11 @@
-"""SingleStateConv: the simplest convolutional energy, one image of states that feeds back on itself.
+"""SingleStateConv: the simplest convolutional energy, one image of states that feeds back on
+itself.
 
     h <- tanh(K h + u),   u = embed(x) + b,   z = W_out vec(pool(h)) + c,   K = (A + A')/2
     E(h) = sum [h artanh h + 1/2 log(1 - h^2)] - 1/2 <h, K h> - <h, u>
 
-A'(i, j, dy, dx) = A(j, i, -dy, -dx) is the transposed convolution of A, written as a convolution: K is symmetric.
+A'(i, j, dy, dx) = A(j, i, -dy, -dx) is the transposed convolution of A, written as a convolution: K
+is symmetric.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def symmetric_kernel(kernel: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SymmetricConvMap(ConvMap):
-    """Convolution with the symmetric part of any kernel (C, C, k, k) at stride 1: its own transpose."""
+    """Convolution with the symmetric part of any kernel (C, C, k, k) at stride 1: its own
+    transpose.
+    """
 
     def up(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """conv(x, K) + bias."""
@@ -53,17 +57,20 @@ class SymmetricConvMap(ConvMap):
 
 
 class SingleStateConv(EquilibriumModel):
-    """One convolutional layer, symmetrically coupled to itself: for teaching, and the least example of the contract.
+    """One convolutional layer, symmetrically coupled to itself: for teaching, and the least example
+    of the contract.
 
-    Why ConvEqProp is not this: there is one block, hence no feedback gain to choose, and the bound ||K|| < rho holds
-    down the very weights that have to do the work. A step costs about what a sweep of a layered net does that has
-    smaller images above, and without alternating layers about twice as many are needed; accuracy is a little lower.
+    Why ConvEqProp is not this: there is one block, hence no feedback gain to choose, and the bound
+    ||K|| < rho holds down the very weights that have to do the work. A step costs about what a
+    sweep of a layered net does that has smaller images above, and without alternating layers about
+    twice as many are needed; accuracy is a little lower.
 
     Args:
-        input_channels, channels, output_dim: integers >= 1. rho: cap of ||K||, in (0, 1). max_steps: steps of a free
-        phase. seed: as in LoopedMLP. image_size: pixels a side, or (height, width).
-    Shapes: x (B, input_channels, height, width); state ((B, channels, height, width),); the readout sees averages of
-        2x2 states; logits (B, output_dim).
+        input_channels, channels, output_dim: integers >= 1. rho: cap of ||K||, in (0, 1).
+        max_steps: steps of a free phase. seed: as in LoopedMLP. image_size: pixels a side, or
+        (height, width).
+    Shapes: x (B, input_channels, height, width); state ((B, channels, height, width),); the readout
+        sees averages of 2x2 states; logits (B, output_dim).
     Raises: TypeError or ValueError naming the argument.
     """
 
@@ -81,19 +88,28 @@ class SingleStateConv(EquilibriumModel):
         image_size: int | Sequence[int],
     ) -> None:
         super().__init__(max_steps)
-        self.channels, self.output_dim = positive_int("channels", channels), positive_int("output_dim", output_dim)
+        self.channels, self.output_dim = (
+            positive_int("channels", channels),
+            positive_int("output_dim", output_dim),
+        )
         self.rho = real("rho", rho, above=0.0, below=1.0)
-        first, second = conv_maps(input_channels, [self.channels] * 2, image_size, kernel_size=3, strides=1)
+        first, second = conv_maps(
+            input_channels, [self.channels] * 2, image_size, kernel_size=3, strides=1
+        )
         self.input_shape = first.in_shape
         pooled = [-(-side // POOL) for side in first.size]
         with seeded(seed):
             self.embed = nn.Conv2d(*first.channels, first.kernel, padding=first.padding, bias=False)
-            self.recurrent = Layer(SymmetricConvMap(second.channels, second.size, second.kernel, second.stride))
+            self.recurrent = Layer(
+                SymmetricConvMap(second.channels, second.size, second.kernel, second.stride)
+            )
             self.W_out = nn.Linear(self.channels * pooled[0] * pooled[1], self.output_dim)
             self.recurrent.bound(self.rho, START * self.rho)
 
     def check_batch(self, x: Tensor) -> None:
-        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN, shape)."""
+        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN,
+        shape).
+        """
         super().check_batch(x)
         check_shape(x, self.input_shape)
 
@@ -135,7 +151,9 @@ class SingleStateConv(EquilibriumModel):
         return (tanh_entropy(h) - h * (0.5 * self._coupling(h) + u)).flatten(1).sum(1)
 
     def contraction_bound(self) -> float:
-        """Certified ||K||_2: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in the l2 norm."""
+        """Certified ||K||_2: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in
+        the l2 norm.
+        """
         return self.recurrent.certified_norm()
 
     def extra_repr(self) -> str:

@@ -23,11 +23,13 @@ class AlreadyRunning(RuntimeError):
 
 
 class TrainingWorker(HasTraits):
-    """Runs `task(worker)` in a thread; `task` is a function, or a generator function that yields records.
+    """Runs `task(worker)` in a thread; `task` is a function, or a generator function that yields
+    records.
 
-    The task calls `worker.checkpoint()` at least a few times a second (a generator does so by yielding) and
-    reports through `worker.report(record)`, `worker.progress` and `worker.message`. Observers of the traits
-    run in the thread; they may set widgets, and must not print, display or use pyplot.
+    The task calls `worker.checkpoint()` at least a few times a second (a generator does so by
+    yielding) and reports through `worker.report(record)`, `worker.progress` and `worker.message`.
+    Observers of the traits run in the thread; they may set widgets, and must not print, display or
+    use pyplot.
     """
 
     status = Enum(STATUSES, default_value="idle")
@@ -58,10 +60,16 @@ class TrainingWorker(HasTraits):
         return self._stop.is_set()
 
     def start(self) -> None:
-        """Begin a new run; AlreadyRunning (a RuntimeError, text also in `message`) while one is at work."""
+        """Begin a new run; AlreadyRunning (a RuntimeError, text also in `message`) while one is at
+        work.
+        """
         with self._start_lock:
             ended = self.status not in ("running", "stopping")
-            if ended and self._thread is not None and self._thread is not threading.current_thread():
+            if (
+                ended
+                and self._thread is not None
+                and self._thread is not threading.current_thread()
+            ):
                 # What is left of a run that has ended is its last picture.
                 self._thread.join()
             if self.running:
@@ -73,24 +81,32 @@ class TrainingWorker(HasTraits):
             self._thread.start()
 
     def stop(self) -> None:
-        """Ask the task to end; it does at its next checkpoint. Nothing happens when none is at work."""
+        """Ask the task to end; it does at its next checkpoint. Nothing happens when none is at
+        work.
+        """
         if self.running:
             self._stop.set()
             if self.status == "running":
                 self.status = "stopping"
 
     def reset(self, timeout: float = 5.0) -> None:
-        """Stop, forget records and errors, be idle; RuntimeError if the task does not end in `timeout` s."""
+        """Stop, forget records and errors, be idle; RuntimeError if the task does not end in
+        `timeout` s.
+        """
         self.stop()
         if self._thread is not None:
             self._thread.join(timeout)
         if self.running:
-            raise RuntimeError(f"the task did not end within {timeout:g} s of Stop; it lacks a checkpoint")
+            raise RuntimeError(
+                f"the task did not end within {timeout:g} s of Stop; it lacks a checkpoint"
+            )
         self._clear()
         self.status = "idle"
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end; False when `timeout` seconds passed first. Raises the error of a failed task."""
+        """Wait for the end; False when `timeout` seconds passed first. Raises the error of a failed
+        task.
+        """
         if self._thread is not None:
             self._thread.join(timeout)
         if self.running:
@@ -131,7 +147,8 @@ class TrainingWorker(HasTraits):
             # Kept and shown above; raised as well, so that the runner of the regression sees it.
             raise
         except BaseException as error:
-            # A thread ends silently at sys.exit, and `wait` must not end the reader's session with it.
+            # A thread ends silently at sys.exit, and `wait` must not end the reader's session with
+            # it.
             ended = RuntimeError(f"the task ended the run by {type(error).__name__}: {error}")
             self._fail(ended)
             raise ended from error

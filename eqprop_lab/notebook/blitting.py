@@ -1,9 +1,11 @@
 """Draw once, then move what moves: changed artists are drawn over a kept background.
 
-A figure that is cleared and drawn anew spends nine tenths of its time on axes, ticks and texts that look as before.
-Here artists are made once and get new data; matplotlib marks what was changed (`artist.stale`), and only these artists,
-with those that lie above them in the same axes, are drawn again. A background is made anew when something in it has
-changed: limits, tick labels, a text that stood still before. The pixels are those of a full drawing.
+A figure that is cleared and drawn anew spends nine tenths of its time on axes, ticks and texts that
+look as before. Here artists are made once and get new data; matplotlib marks what was changed
+(`artist.stale`), and only these artists, with those that lie above them in the same axes, are drawn
+again. A background is made anew when something in it has
+changed: limits, tick labels, a text that stood still before. The pixels are those of a full
+    drawing.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ _Panels = dict[Artist, list[Artist]]
 class MovingPicture:
     """Draws `figure` again and again, each time only what changed since the last `pixels()`.
 
-    Three layers: the ground, with axes in which nothing but moving artists ever changes; above it the axes that had
-    other limits or texts at least once, without what moves; above all, what moves.
-    The figure's resolution is set to `dpi` for good. Nothing may lay it out: axes have places of their own.
+    Three layers: the ground, with axes in which nothing but moving artists ever changes; above it
+    the axes that had other limits or texts at least once, without what moves; above all, what
+    moves. The figure's resolution is set to `dpi` for good. Nothing may lay it out: axes have
+    places of their own.
     """
 
     def __init__(self, figure: Figure, dpi: float) -> None:
@@ -45,11 +48,15 @@ class MovingPicture:
         self._background: Any = None
 
     def pixels(self) -> NDArray[np.uint8]:
-        """The figure as (height, width, 4), transparent where nothing is drawn; raises what drawing raises."""
+        """The figure as (height, width, 4), transparent where nothing is drawn; raises what drawing
+        raises.
+        """
         panels = _panels(self._figure)
         shown = {artist for children in panels.values() for artist in children}
         with style_context():
-            front = self._restore(panels, {artist for artist in shown if any(part.stale for part in _parts(artist))})
+            front = self._restore(
+                panels, {artist for artist in shown if any(part.stale for part in _parts(artist))}
+            )
             renderer = self._canvas.get_renderer()
             for artist in front:
                 artist.draw(renderer)
@@ -60,14 +67,23 @@ class MovingPicture:
         return np.array(self._canvas.buffer_rgba())
 
     def _restore(self, panels: _Panels, changed: set[Artist]) -> list[Artist]:
-        """Put the background on the canvas, as far anew as it has to be; returns what is to be drawn over it."""
+        """Put the background on the canvas, as far anew as it has to be; returns what is to be
+        drawn over it.
+        """
         shown = {artist for children in panels.values() for artist in children}
         front = _in_front(panels, self._moving | (shown - self._still))
         touched = self._still & (changed | set(front)) | self._still - shown
-        frames: dict[Artist, Hashable] = {axes: _frame(axes) for axes in panels if isinstance(axes, Axes)}
-        reframed: set[Artist] = {axes for axes, frame in frames.items() if self._frames.get(axes) != frame}
-        # An axis never counts as moving: with new limits all in its axes has moved, and it is slow to draw.
-        moving = {artist for artist in self._moving | changed if not isinstance(artist, Axis)} & shown
+        frames: dict[Artist, Hashable] = {
+            axes: _frame(axes) for axes in panels if isinstance(axes, Axes)
+        }
+        reframed: set[Artist] = {
+            axes for axes, frame in frames.items() if self._frames.get(axes) != frame
+        }
+        # An axis never counts as moving: with new limits all in its axes has moved, and it is slow
+        # to draw.
+        moving = {
+            artist for artist in self._moving | changed if not isinstance(artist, Axis)
+        } & shown
         self._moving = set() if self._background is None else moving
         if self._ground is not None and not touched | reframed:
             self._canvas.restore_region(self._background)
@@ -76,7 +92,9 @@ class MovingPicture:
         self._still = shown - set(front)
         if (_owners(touched) | reframed) - self._unsteady:
             self._ground = None
-        self._unsteady |= (_owners(touched & self._still) | (reframed if self._frames else set())) - {self._figure}
+        self._unsteady |= (
+            _owners(touched & self._still) | (reframed if self._frames else set())
+        ) - {self._figure}
         self._frames = frames
         self._draw_background(list(panels), front)
         return front
@@ -111,8 +129,15 @@ def _parts(artist: Artist) -> Iterator[Artist]:
 
 
 def _frame(axes: Axes) -> Hashable:
-    """Where the axes and their limits are; axes whose ticks are off have no axis that would be changed with these."""
-    return axes.viewLim.bounds, axes.get_position(original=True).bounds, axes.axison, axes.get_frame_on()
+    """Where the axes and their limits are; axes whose ticks are off have no axis that would be
+    changed with these.
+    """
+    return (
+        axes.viewLim.bounds,
+        axes.get_position(original=True).bounds,
+        axes.axison,
+        axes.get_frame_on(),
+    )
 
 
 def _owners(artists: set[Artist]) -> set[Artist]:
@@ -123,29 +148,44 @@ def _in_front(panels: _Panels, moving: set[Artist]) -> list[Artist]:
     """In each panel the lowest artist that moves and all above it, in the order of drawing."""
     front: list[Artist] = []
     for children in panels.values():
-        lowest = next((place for place, artist in enumerate(children) if artist in moving), len(children))
+        lowest = next(
+            (place for place, artist in enumerate(children) if artist in moving), len(children)
+        )
         front += children[lowest:]
     return front
 
 
 def _panels(figure: Figure) -> _Panels:
-    """What is drawn, from the bottom up: the artists of every axes, and last those that lie on the figure itself.
+    """What is drawn, from the bottom up: the artists of every axes, and last those that lie on the
+    figure itself.
 
     Raises: ValueError where axes overlap: what moves in the lower one lies under the upper one.
     """
     panels = sorted((axes for axes in figure.axes if axes.get_visible()), key=attrgetter("zorder"))
     for number, axes in enumerate(panels):
         if any(axes.bbox.overlaps(other.bbox) for other in panels[:number]):
-            raise ValueError(f"axes {number} overlaps another one; a picture that moves keeps its axes apart")
-    others = [artist for artist in figure.get_children() if artist is not figure.patch and not isinstance(artist, Axes)]
-    return {axes: _children(axes) for axes in panels} | {figure: sorted(others, key=attrgetter("zorder"))}
+            raise ValueError(
+                f"axes {number} overlaps another one; a picture that moves keeps its axes apart"
+            )
+    others = [
+        artist
+        for artist in figure.get_children()
+        if artist is not figure.patch and not isinstance(artist, Axes)
+    ]
+    return {axes: _children(axes) for axes in panels} | {
+        figure: sorted(others, key=attrgetter("zorder"))
+    }
 
 
 def _children(axes: Axes) -> list[Artist]:
-    """Children in the order in which the axes draws them; the patch below them belongs to the background."""
+    """Children in the order in which the axes draws them; the patch below them belongs to the
+    background.
+    """
     hidden: set[Artist] = {axes.patch}
     if not (axes.axison and axes.get_frame_on()):
         hidden |= set(axes.spines.values())
     if not axes.axison:
         hidden |= {axes.xaxis, axes.yaxis}
-    return sorted((artist for artist in axes.get_children() if artist not in hidden), key=attrgetter("zorder"))
+    return sorted(
+        (artist for artist in axes.get_children() if artist not in hidden), key=attrgetter("zorder")
+    )

@@ -1,4 +1,6 @@
-"""Checks a reader can see: one line when a number is as claimed, an error with a hint when it is not."""
+"""Checks a reader can see: one line when a number is as claimed, an error with a hint when it is
+not.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ class CheckFailed(AssertionError):
 
 
 def check_at_least(what: str, value: Any, bound: float, hint: str = "") -> None:
-    """`value >= bound`; prints `ok: cosine 0.9999 >= 0.999`. Raises CheckFailed otherwise, NaN included."""
+    """`value >= bound`; prints `ok: cosine 0.9999 >= 0.999`. Raises CheckFailed otherwise, NaN
+    included.
+    """
     number, limit = _number(what, "value", value), _number(what, "bound", bound)
     _report(
         number >= limit,
@@ -24,7 +28,9 @@ def check_at_least(what: str, value: Any, bound: float, hint: str = "") -> None:
 
 
 def check_at_most(what: str, value: Any, bound: float, hint: str = "") -> None:
-    """`value <= bound`; prints `ok: residual 1e-07 <= 1e-05`. Raises CheckFailed otherwise, NaN included."""
+    """`value <= bound`; prints `ok: residual 1e-07 <= 1e-05`. Raises CheckFailed otherwise, NaN
+    included.
+    """
     number, limit = _number(what, "value", value), _number(what, "bound", bound)
     _report(
         number <= limit,
@@ -36,7 +42,9 @@ def check_at_most(what: str, value: Any, bound: float, hint: str = "") -> None:
 
 def check_close(what: str, value: Any, target: float, tol: float, hint: str = "") -> None:
     """`|value - target| <= tol`; prints `ok: slope 2.01 = 2 +- 0.15`. Raises CheckFailed otherwise."""
-    number, aim, width = (_number(what, name, v) for name, v in (("value", value), ("target", target), ("tol", tol)))
+    number, aim, width = (
+        _number(what, name, v) for name, v in (("value", value), ("target", target), ("tol", tol))
+    )
     if not width >= 0:
         raise ValueError(f"tol = {tol!r} in the check of {what}: a tolerance is zero or positive")
     _report(
@@ -58,7 +66,10 @@ def check_equal(what: str, value: Any, expected: Any, hint: str = "") -> None:
             wrong = f"{what}: {int((left != right).sum())} of {left.size} numbers differ"
     else:
         same = bool(value == expected)
-        shown, wrong = f"{what} {value!r} == {expected!r}", f"{what} = {value!r}, expected {expected!r}"
+        shown, wrong = (
+            f"{what} {value!r} == {expected!r}",
+            f"{what} = {value!r}, expected {expected!r}",
+        )
     _report(same, shown, wrong, hint)
 
 
@@ -71,7 +82,9 @@ def _number(what: str, name: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} of the check of {what} is a {type(value).__name__}; one number is needed") from error
+        raise TypeError(
+            f"{name} of the check of {what} is a {type(value).__name__}; one number is needed"
+        ) from error
 
 
 def _text(number: float) -> str:

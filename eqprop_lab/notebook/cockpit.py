@@ -43,12 +43,16 @@ class _Watch:
         self._worker, self._epochs, self._done, self._shown = worker, epochs, 0, 0.0
 
     def on_batch_end(self, trainer: Any, batch: int, batches: int | None) -> None:
-        """`batch` counts from 1; a loader without a length (`batches` None) moves the bar by epochs only."""
+        """`batch` counts from 1; a loader without a length (`batches` None) moves the bar by epochs
+        only.
+        """
         self._check()
         now = time.monotonic()
         if batches and now - self._shown > _PROGRESS_SECONDS:
             self._shown = now
-            self._worker.progress = min(1.0, (self._done + min(1.0, batch / batches)) / self._epochs)
+            self._worker.progress = min(
+                1.0, (self._done + min(1.0, batch / batches)) / self._epochs
+            )
 
     def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
         """Report first: an epoch that is finished is shown even when Stop came during it."""
@@ -78,9 +82,11 @@ class TrainingCockpit(LivePicture):
     """Train in a worker thread and watch accuracy, residual and operator norm.
 
     Args:
-        make_trainer: called in the thread at every Start with the controls' values; returns trainer and
-            loaders. The trainer has `fit(train_loader, epochs=, val_loader=, callbacks=)`; it must not print.
-        controls: sliders, choices and switches; locked during a run. One named "epochs" overrides `epochs`.
+        make_trainer: called in the thread at every Start with the controls' values; returns trainer
+            and loaders. The trainer has `fit(train_loader, epochs=, val_loader=, callbacks=)`; it
+            must not print.
+        controls: sliders, choices and switches; locked during a run. One named "epochs" overrides
+            `epochs`.
         epochs: length of a run, >= 1.
         title: heading of the widget.
     """
@@ -93,7 +99,9 @@ class TrainingCockpit(LivePicture):
         title: str = "Training cockpit",
     ) -> None:
         if not callable(make_trainer):
-            raise TypeError(f"make_trainer is a {type(make_trainer).__name__}; a function of the values is needed")
+            raise TypeError(
+                f"make_trainer is a {type(make_trainer).__name__}; a function of the values is needed"
+            )
         self.trainer: Any = None
         self.picture_width = CURVES_SIZE[0] * 100
         self._make_trainer, self._epochs = make_trainer, positive_int("epochs", epochs)
@@ -106,14 +114,20 @@ class TrainingCockpit(LivePicture):
         self._figure, self._layout = new_figure(*CURVES_SIZE), SteadyLayout()
         self._picture, self._alert, self._line = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self._parameters = parameters_box()
-        self._progress = widgets.FloatProgress(min=0.0, max=1.0, description="Progress", layout={"width": "100%"})
-        self._stop_button = action_button("Stop", "eqprop-stop", "End the run after the present batch")
+        self._progress = widgets.FloatProgress(
+            min=0.0, max=1.0, description="Progress", layout={"width": "100%"}
+        )
+        self._stop_button = action_button(
+            "Stop", "eqprop-stop", "End the run after the present batch"
+        )
         self.widget = self._build(title)
         self._redraw()
         self._show_state()
         self._worker.observe(lambda _: self._follow(), names="history")
         self._worker.observe(lambda _: self._show_state(), names=("status", "message"))
-        self._worker.observe(lambda change: setattr(self._progress, "value", change["new"]), names="progress")
+        self._worker.observe(
+            lambda change: setattr(self._progress, "value", change["new"]), names="progress"
+        )
 
     @property
     def values(self) -> dict[str, Any]:
@@ -146,7 +160,8 @@ class TrainingCockpit(LivePicture):
     def start(self) -> None:
         """Begin a run with the present values; RuntimeError, shown as well, while one is at work.
 
-        Picture and sentence are those of the new run from now on, before there is a model or an epoch.
+        Picture and sentence are those of the new run from now on, before there is a model or an
+        epoch.
         """
         with self._lock:
             before = self._run_values, self._run_epochs, self.trainer
@@ -164,7 +179,9 @@ class TrainingCockpit(LivePicture):
         self._worker.stop()
 
     def close(self) -> None:
-        """Stop the run after the present batch and take the cockpit off the page; curves and values stay."""
+        """Stop the run after the present batch and take the cockpit off the page; curves and values
+        stay.
+        """
         self._worker.stop()
         self._worker.unobserve_all()
         super().close()
@@ -178,7 +195,9 @@ class TrainingCockpit(LivePicture):
         self._redraw()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end of the run; False after `timeout` seconds. Raises the run's error if it failed."""
+        """Wait for the end of the run; False after `timeout` seconds. Raises the run's error if it
+        failed.
+        """
         return self._worker.wait(timeout)
 
     def _train(self, worker: TrainingWorker) -> Any:
@@ -191,15 +210,21 @@ class TrainingCockpit(LivePicture):
         worker.checkpoint()
         worker.message = f"Training for {self._run_epochs} epochs."
         watch = _Watch(worker, self._run_epochs)
-        return trainer.fit(train_loader, epochs=self._run_epochs, val_loader=val_loader, callbacks=(watch,))
+        return trainer.fit(
+            train_loader, epochs=self._run_epochs, val_loader=val_loader, callbacks=(watch,)
+        )
 
     def _follow(self) -> None:
-        """An epoch may be shorter than a redraw: then some epochs share one, and the training keeps its pace."""
+        """An epoch may be shorter than a redraw: then some epochs share one, and the training keeps
+        its pace.
+        """
         if not self._worker.running or time.monotonic() - self._drawn > _REDRAW_SECONDS:
             self._redraw()
 
     def _redraw(self) -> None:
-        """In the worker's thread during a run; the lock keeps a late redraw off the figure of a new one."""
+        """In the worker's thread during a run; the lock keeps a late redraw off the figure of a new
+        one.
+        """
         with self._lock:
             history, epochs, note = self.history, self._run_epochs, self._controls.describe()
             if note:
@@ -217,7 +242,11 @@ class TrainingCockpit(LivePicture):
     def _show_state(self) -> None:
         """Status line, alert and buttons follow the worker."""
         status, message = self.status, self._worker.message
-        done = f" {len(self._worker.history)} epochs done." if status in ("stopped", "finished") else ""
+        done = (
+            f" {len(self._worker.history)} epochs done."
+            if status in ("stopped", "finished")
+            else ""
+        )
         text = message if status in ("running", "stopping") else status.capitalize() + "." + done
         self._line.value = f'<span role="status">{html.escape(text)}</span>'
         self._alert.value = alert_html(message if status == "failed" else "")
@@ -229,14 +258,18 @@ class TrainingCockpit(LivePicture):
 
     def _build(self, title: str) -> widgets.VBox:
         start = action_button("Start", "eqprop-start", "Train with the values above")
-        reset = action_button("Reset", "eqprop-reset", "Forget the curves and put every control back")
+        reset = action_button(
+            "Reset", "eqprop-reset", "Forget the curves and put every control back"
+        )
         start.on_click(lambda _: self._start_by_hand())
         self._stop_button.on_click(lambda _: self.stop())
         reset.on_click(lambda _: self._reset_by_hand())
         buttons = [start, self._stop_button, reset]
         parameters = self._parameters
         if self._controls.widgets:
-            copy = action_button("Copy as parameters", "eqprop-copy", "Copy these values as a parameters cell")
+            copy = action_button(
+                "Copy as parameters", "eqprop-copy", "Copy these values as a parameters cell"
+            )
             copy.on_click(lambda _: toggle_parameters(parameters, self._controls.as_parameters()))
             buttons.append(copy)
         parts = [

@@ -1,4 +1,6 @@
-"""The controls of an explorer: labelled sliders, choices and switches that check what they are given."""
+"""The controls of an explorer: labelled sliders, choices and switches that check what they are
+given.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,13 @@ _WIDE = {"width": "36em", "max_width": "calc(100% - 4px)"}
 
 @dataclass(frozen=True)
 class Slider:
-    """A number between `low` and `high` (inclusive), int when all of low, high, value and step are ints.
+    """A number between `low` and `high` (inclusive), int when all of low, high, value and step are
+    ints.
 
-    `value` is `low` plus a whole number of steps, because a page moves a slider's handle to its steps. With `log=True`
-    the slider moves in decades: `step` is a fraction of a decade, fitted so that `value` is on a step, and low > 0.
-    `parameter` is what the notebook's parameters cell calls it, where that is another name.
+    `value` is `low` plus a whole number of steps, because a page moves a slider's handle to its
+    steps. With `log=True` the slider moves in decades: `step` is a fraction of a decade, fitted so
+    that `value` is on a step, and low > 0. `parameter` is what the notebook's parameters cell calls
+    it, where that is another name.
     """
 
     name: str
@@ -38,8 +42,14 @@ class Slider:
         _require_label(self.name, self.label)
         for name in ("low", "high", "value", "step"):
             number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-                raise ValueError(f"slider {self.name!r}: {name} = {number!r} is not a finite number")
+            if (
+                isinstance(number, bool)
+                or not isinstance(number, (int, float))
+                or not math.isfinite(number)
+            ):
+                raise ValueError(
+                    f"slider {self.name!r}: {name} = {number!r} is not a finite number"
+                )
         if not self.low < self.high or self.step <= 0 or (self.log and self.low <= 0):
             raise ValueError(
                 f"slider {self.name!r}: low {self.low!r}, high {self.high!r}, step {self.step!r}; needed "
@@ -54,20 +64,26 @@ class Slider:
 
     @property
     def page_step(self) -> float:
-        """Step of the handle on its scale: `step`, or for a log slider the nearest that leads from low to value."""
+        """Step of the handle on its scale: `step`, or for a log slider the nearest that leads from
+        low to value.
+        """
         steps = round((self._scale(self.value) - self._scale(self.low)) / self.step)
         fitted = self.log and steps > 0
         return (self._scale(self.value) - self._scale(self.low)) / steps if fitted else self.step
 
     def rounded(self, value: float) -> float:
-        """The value a reader sees: a page sends 0.03162277660168379 and 0.30000000000000004 for 0.0316 and 0.3."""
+        """The value a reader sees: a page sends 0.03162277660168379 and 0.30000000000000004 for
+        0.0316 and 0.3.
+        """
         if self.integer:
             return int(value)
         short = float(f"{value:.3g}") if self.log else round(value, 9)
         return min(max(short, float(self.low)), float(self.high))
 
     def is_echo(self, held: float, sent: float) -> bool:
-        """Whether a page that holds `held` sends `sent` by itself: the nearest step, or its rounding of the value."""
+        """Whether a page that holds `held` sends `sent` by itself: the nearest step, or its
+        rounding of the value.
+        """
         if math.isclose(held, sent, rel_tol=1e-9, abs_tol=1e-12):
             return True
         distance = abs(self._scale(sent) - self._scale(held))
@@ -83,14 +99,22 @@ class Slider:
     @property
     def integer(self) -> bool:
         """Whether the slider moves over integers."""
-        return not self.log and all(isinstance(v, int) for v in (self.low, self.high, self.value, self.step))
+        return not self.log and all(
+            isinstance(v, int) for v in (self.low, self.high, self.value, self.step)
+        )
 
     def check(self, value: Any) -> float:
         """The value as int or float, else ValueError naming slider, value and range."""
         wanted = f"{'an integer' if self.integer else 'a number'} from {self.low} to {self.high}"
-        number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        number = (
+            value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        )
         whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or (self.integer and not whole):
+        if (
+            isinstance(number, bool)
+            or not isinstance(number, (int, float))
+            or (self.integer and not whole)
+        ):
             raise ValueError(f"{self.name} = {value!r} is not accepted; {wanted} is needed")
         if not self.low <= number <= self.high:
             raise ValueError(f"{self.name} = {value!r} is out of range; {wanted} is needed")
@@ -108,11 +132,15 @@ class Slider:
         }
         if self.log:
             low, high = math.log10(self.low), math.log10(self.high)
-            return widgets.FloatLogSlider(base=10, min=low, max=high, readout_format=".3g", **common)
+            return widgets.FloatLogSlider(
+                base=10, min=low, max=high, readout_format=".3g", **common
+            )
         if self.integer:
             return widgets.IntSlider(min=self.low, max=self.high, **common)
         decimals = max(0, -math.floor(math.log10(self.step) + 1e-9))
-        return widgets.FloatSlider(min=self.low, max=self.high, readout_format=f".{decimals}f", **common)
+        return widgets.FloatSlider(
+            min=self.low, max=self.high, readout_format=f".{decimals}f", **common
+        )
 
 
 @dataclass(frozen=True)
@@ -133,12 +161,18 @@ class Choice:
         for option in self.options:
             if option is value or (type(option) is type(value) and option == value):
                 return option
-        raise ValueError(f"{self.name} = {value!r} is not accepted; one of {list(self.options)!r} is needed")
+        raise ValueError(
+            f"{self.name} = {value!r} is not accepted; one of {list(self.options)!r} is needed"
+        )
 
     def widget(self) -> widgets.DOMWidget:
         """Drop-down list with label."""
         return widgets.Dropdown(
-            options=list(self.options), value=self.value, description=self.label, style=LABEL_STYLE, layout=_WIDE
+            options=list(self.options),
+            value=self.value,
+            description=self.label,
+            style=LABEL_STYLE,
+            layout=_WIDE,
         )
 
 
@@ -162,7 +196,9 @@ class Toggle:
 
     def widget(self) -> widgets.DOMWidget:
         """Check box with label."""
-        return widgets.Checkbox(value=self.value, description=self.label, style=LABEL_STYLE, layout=_WIDE)
+        return widgets.Checkbox(
+            value=self.value, description=self.label, style=LABEL_STYLE, layout=_WIDE
+        )
 
 
 Control = Slider | Choice | Toggle
@@ -170,6 +206,8 @@ Control = Slider | Choice | Toggle
 
 def _require_label(name: str, label: str) -> None:
     if not name.isidentifier():
-        raise ValueError(f"control name {name!r} is not a Python name; it becomes a keyword of compute()")
+        raise ValueError(
+            f"control name {name!r} is not a Python name; it becomes a keyword of compute()"
+        )
     if not label.strip():
         raise ValueError(f"control {name!r} has no label; a reader cannot tell what it moves")

@@ -22,16 +22,22 @@ _LONG_NAMES = {
 }
 
 
-def draw_curves(figure: Figure, history: Mapping[str, Sequence[Any]], epochs: int, note: str) -> None:
+def draw_curves(
+    figure: Figure, history: Mapping[str, Sequence[Any]], epochs: int, note: str
+) -> None:
     """Draw the finished epochs, `note` below them; what is not reported stays an empty axis."""
     figure.clear()
     # A long run starts on a short axis, else its first epochs are a single dot.
     done = len(history.get("epoch", ()))
     last = min(epochs, max(10, 2 ** math.ceil(math.log2(done + 1))))
     with style_context():
-        panels = figure.subplot_mosaic([["accuracy", "residual"], ["accuracy", "norm"]], width_ratios=[1.25, 1.0])
+        panels = figure.subplot_mosaic(
+            [["accuracy", "residual"], ["accuracy", "norm"]], width_ratios=[1.25, 1.0]
+        )
         accuracy = panels["accuracy"]
-        for i, (key, label) in enumerate((("train_accuracy", "training"), ("val_accuracy", "validation"))):
+        for i, (key, label) in enumerate(
+            (("train_accuracy", "training"), ("val_accuracy", "validation"))
+        ):
             _curve(accuracy, history, key, i, label)
         for axes in panels.values():
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -67,7 +73,9 @@ def curves_sentence(history: Mapping[str, Sequence[Any]], epochs: int) -> str:
     return f"Curves after {done} of {epochs} epochs: {', '.join(parts) or 'nothing reported'}."
 
 
-def _curve(axes: Any, history: Mapping[str, Sequence[Any]], key: str, colour: int, label: str) -> None:
+def _curve(
+    axes: Any, history: Mapping[str, Sequence[Any]], key: str, colour: int, label: str
+) -> None:
     """Epochs count from 1 on the page, whatever the trainer's first number is."""
     values = _numbers(history, key)
     if values:

@@ -1,7 +1,8 @@
-"""`Explorer`: sliders, a pure computation and a private figure, shown as a picture with its sentence.
+"""`Explorer`: sliders, a pure computation and a private figure, shown as a picture with its
+sentence.
 
-Pictures are drawn under a lock on a figure of their own and never through pyplot: since ipykernel 7 a
-slider's callback may run in another thread while a cell plots.
+Pictures are drawn under a lock on a figure of their own and never through pyplot: since ipykernel 7
+a slider's callback may run in another thread while a cell plots.
 """
 
 from __future__ import annotations
@@ -37,15 +38,19 @@ class Explorer(LivePicture):
 
     - `compute(**values) -> data`: one keyword per control;
     - `draw(figure, data)`: on a cleared private figure of `size` inches, under the project's style;
-    - `describe(data, **values) -> str`: one sentence of at least 20 characters, the alternative text.
+    - `describe(data, **values) -> str`: one sentence of at least 20 characters, the alternative
+    text.
 
-    A quick one writes two methods in the place of `draw`, and each redraw then draws only what has changed:
+    A quick one writes two methods in the place of `draw`, and each redraw then draws only what has
+    changed:
 
-    - `build(figure) -> parts`: axes with places of their own, and the artists that will move, without data;
-    - `move(parts, data)`: gives the artists all that depends on the data, whatever they showed before.
+    - `build(figure) -> parts`: axes with places of their own, and the artists that will move,
+    without data; - `move(parts, data)`: gives the artists all that depends on the data, whatever
+    they showed before.
 
-    An error of any of them is shown as an alert above the last good picture, kept in `errors`, and raised:
-    out of the constructor, `set` and `reset`, or out of the redraw's thread after a slider moved.
+    An error of any of them is shown as an alert above the last good picture, kept in `errors`, and
+    raised: out of the constructor, `set` and `reset`, or out of the redraw's thread after a slider
+    moved.
     """
 
     title: ClassVar[str] = ""
@@ -66,12 +71,18 @@ class Explorer(LivePicture):
         self._redraws = LatestOnly(self._follow, f"redraw of {type(self).__name__}")
         self._controls = Controls(self.make_controls(), self._redraws.ask, values)
         self._tried: dict[str, Any] | None = None
-        self._picture, self._alert, self._parameters = widgets.HTML(), widgets.HTML(), parameters_box()
+        self._picture, self._alert, self._parameters = (
+            widgets.HTML(),
+            widgets.HTML(),
+            parameters_box(),
+        )
         self.widget = self._build()
         self.redraw()
 
     def make_controls(self) -> Sequence[Control]:
-        """The controls of this object: `controls`, unless a range depends on what the constructor was given."""
+        """The controls of this object: `controls`, unless a range depends on what the constructor
+        was given.
+        """
         return self.controls
 
     def compute(self, *_: Any, **values: Any) -> Any:
@@ -80,11 +91,15 @@ class Explorer(LivePicture):
 
     def build(self, figure: Figure) -> Any:
         """Axes and artists without data on the empty `figure`; a subclass's work."""
-        raise TypeError(f"{type(self).__name__} does not say what to draw: define draw(self, figure, data)")
+        raise TypeError(
+            f"{type(self).__name__} does not say what to draw: define draw(self, figure, data)"
+        )
 
     def move(self, parts: Any, data: Any) -> None:
         """Give the parts that `build` made the `data`; a subclass's work."""
-        raise TypeError(f"{type(self).__name__} does not say what moves: define move(self, parts, data)")
+        raise TypeError(
+            f"{type(self).__name__} does not say what moves: define move(self, parts, data)"
+        )
 
     def draw(self, figure: Figure, data: Any) -> None:
         """Draw `data` on the cleared `figure`."""
@@ -93,7 +108,9 @@ class Explorer(LivePicture):
 
     def describe(self, data: Any, *_: Any, **values: Any) -> str:
         """One sentence that says what is seen; a subclass's work."""
-        raise TypeError(f"{type(self).__name__} has no alternative text: define describe(self, data, **values)")
+        raise TypeError(
+            f"{type(self).__name__} has no alternative text: define describe(self, data, **values)"
+        )
 
     @property
     def values(self) -> dict[str, Any]:
@@ -101,7 +118,9 @@ class Explorer(LivePicture):
         return dict(self._controls.values)
 
     def set(self, **values: Any) -> None:
-        """Move controls from code and redraw at once. ValueError: unknown name or value out of range."""
+        """Move controls from code and redraw at once. ValueError: unknown name or value out of
+        range.
+        """
         self._controls.assign(self._controls.check(values))
         self.redraw()
 
@@ -128,7 +147,9 @@ class Explorer(LivePicture):
                 # A parts' half that moved is no place to go on from.
                 self._moving = None
                 self.errors.append(error)
-                self._alert.value = alert_html(f"{safe_message(error)}\nThe picture still shows the last good values.")
+                self._alert.value = alert_html(
+                    f"{safe_message(error)}\nThe picture still shows the last good values."
+                )
                 raise
             self.data, self.alt, self.png = data, alt, png
             self._picture.value = image_html(png, alt, self.picture_width)
@@ -136,7 +157,9 @@ class Explorer(LivePicture):
             self._parameters.value = self.parameters()
 
     def _drawing(self, data: Any) -> bytes:
-        """PNG of `data`: what changed over what is kept, or all of it anew where a subclass only has `draw`."""
+        """PNG of `data`: what changed over what is kept, or all of it anew where a subclass only
+        has `draw`.
+        """
         with style_context():
             if type(self).draw is not Explorer.draw:
                 self._figure.clear()
@@ -157,13 +180,22 @@ class Explorer(LivePicture):
 
     def _build(self) -> widgets.VBox:
         reset = action_button("Reset", "eqprop-reset", "Put every control back to its start value")
-        copy = action_button("Copy as parameters", "eqprop-copy", "Copy these values as a parameters cell")
+        copy = action_button(
+            "Copy as parameters", "eqprop-copy", "Copy these values as a parameters cell"
+        )
         reset.on_click(lambda _: self._reset_by_hand())
         copy.on_click(lambda _: toggle_parameters(self._parameters, self.parameters()))
         buttons = widgets.HBox([reset, copy])
         title = widgets.HTML(title_html(self.title))
         box = widgets.VBox(
-            [title, *self._controls.widgets.values(), buttons, self._parameters, self._alert, self._picture]
+            [
+                title,
+                *self._controls.widgets.values(),
+                buttons,
+                self._parameters,
+                self._alert,
+                self._picture,
+            ]
         )
         box.add_class("eqprop-explorer").add_class("eqprop-live")
         return box

@@ -1,4 +1,6 @@
-"""`show`: a figure with its alternative text and caption, and, when the runner asks for it, as files."""
+"""`show`: a figure with its alternative text and caption, and, when the runner asks for it, as
+files.
+"""
 
 from __future__ import annotations
 
@@ -32,22 +34,29 @@ _DPI = 200
 _LOCK_SECONDS = 30.0
 
 
-def show(fig: Figure, name: str, alt: str, caption: str, parameters: dict[str, Any] | None = None) -> None:
-    """Display a figure at twice the page's resolution (PNG, at most 80 KB) with its caption and description.
+def show(
+    fig: Figure, name: str, alt: str, caption: str, parameters: dict[str, Any] | None = None
+) -> None:
+    """Display a figure at twice the page's resolution (PNG, at most 80 KB) with its caption and
+    description.
 
     Args:
-        fig: any matplotlib figure; a pyplot figure is closed, so that it does not appear a second time.
+        fig: any matplotlib figure; a pyplot figure is closed, so that it does not appear a second
+            time.
         name: `nbNN_slug`, for example "nb03_beta".
         alt: what is seen, at least 20 characters; stands for the picture where it cannot be seen.
         caption: printed below the picture; Markdown.
-        parameters: what the figure depends on, for the index; default: seed and profile of the session.
+        parameters: what the figure depends on, for the index; default: seed and profile of the
+            session.
     Raises:
         TypeError, ValueError: naming the argument. OSError: the figures folder cannot be written.
     """
     if not isinstance(fig, Figure):
         raise TypeError(f"fig is a {type(fig).__name__}; a matplotlib Figure is needed")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f'name = {name!r}: a figure is called nbNN_slug in lower case, for example "nb03_beta"')
+        raise ValueError(
+            f'name = {name!r}: a figure is called nbNN_slug in lower case, for example "nb03_beta"'
+        )
     alt, caption = require_alt(alt), _require_text("caption", caption)
     png = fit_png(encode_png(fig, _DPI))
     folder = os.environ.get(FIGURES_DIR)
@@ -65,7 +74,9 @@ def require_alt(alt: str) -> str:
     """A usable alternative text, else ValueError: 20 characters or more, and about what is seen."""
     text = " ".join(_require_text("alt", alt).split())
     if len(text) < 20:
-        raise ValueError(f"alt = {text!r} has {len(text)} characters; say in 20 or more what is seen")
+        raise ValueError(
+            f"alt = {text!r} has {len(text)} characters; say in 20 or more what is seen"
+        )
     if re.match(r"(an? |the )?(plot|figure|image|picture|graph|chart)\b", text, re.IGNORECASE):
         raise ValueError(f"alt = {text!r}: say what is seen, not that it is a picture")
     return text
@@ -105,7 +116,9 @@ def _entry(alt: str, caption: str, parameters: dict[str, Any] | None) -> dict[st
     try:
         json.dumps(entry)
     except TypeError as error:
-        raise TypeError(f"parameters = {parameters!r} of a figure: only numbers, texts, lists and dicts") from error
+        raise TypeError(
+            f"parameters = {parameters!r} of a figure: only numbers, texts, lists and dicts"
+        ) from error
     return entry
 
 
@@ -119,7 +132,10 @@ def _write(folder: Path, name: str, png: bytes, svg: bytes, entry: dict[str, Any
             _replace(folder / f"{name}.png", png)
             _replace(folder / f"{name}.svg", svg)
             entries[name] = entry | {
-                "sha256": {kind: hashlib.sha256(data).hexdigest() for kind, data in (("png", png), ("svg", svg))}
+                "sha256": {
+                    kind: hashlib.sha256(data).hexdigest()
+                    for kind, data in (("png", png), ("svg", svg))
+                }
             }
             text = json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
             _replace(index, text.encode())
@@ -134,7 +150,9 @@ def _write(folder: Path, name: str, png: bytes, svg: bytes, entry: dict[str, Any
             f"figure {name}: cannot write to the figures folder ({error.strerror or type(error).__name__})",
         ) from error
     except json.JSONDecodeError as error:
-        raise ValueError("index.json of the figures folder is not valid JSON; delete it and run again") from error
+        raise ValueError(
+            "index.json of the figures folder is not valid JSON; delete it and run again"
+        ) from error
 
 
 def _replace(path: Path, data: bytes) -> None:

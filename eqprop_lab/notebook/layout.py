@@ -1,7 +1,8 @@
-"""Redraw without laying out again: the room for labels is measured once and kept while it is large enough.
+"""Redraw without laying out again: the room for labels is measured once and kept while it is large
+enough.
 
-Measuring it (matplotlib's constrained layout) costs more than half of a redraw, and a picture whose axes stay
-where they are is easier to watch.
+Measuring it (matplotlib's constrained layout) costs more than half of a redraw, and a picture whose
+axes stay where they are is easier to watch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ _SPARE_CHARACTERS = 1
 
 
 class SteadyLayout:
-    """Draws one figure again and again; `png(figure, dpi)` reuses the axes' places of an alike drawing."""
+    """Draws one figure again and again; `png(figure, dpi)` reuses the axes' places of an alike
+    drawing.
+    """
 
     def __init__(self) -> None:
         self._shape: Hashable = None
@@ -31,7 +34,8 @@ class SteadyLayout:
         engine = figure.get_layout_engine()
         if not isinstance(engine, ConstrainedLayoutEngine):
             return encode_png(figure, dpi)
-        # Room for one more digit than the first drawing needs: "0.25" after "0.5" is no reason to start over.
+        # Room for one more digit than the first drawing needs: "0.25" after "0.5" is no reason to
+        # start over.
         engine.set(w_pad=_SPARE_INCHES)
         shape = _shape(figure)
         if shape == self._shape:
@@ -60,12 +64,17 @@ def _shape(figure: Figure) -> Hashable:
     axes = tuple(
         (
             ax.get_subplotspec() and ax.get_subplotspec().get_geometry(),  # type: ignore[union-attr]
-            *(text.count("\n") if text else -1 for text in (ax.get_title("left"), ax.get_title(), ax.get_xlabel())),
+            *(
+                text.count("\n") if text else -1
+                for text in (ax.get_title("left"), ax.get_title(), ax.get_xlabel())
+            ),
             ax.get_ylabel() != "",
         )
         for ax in figure.axes
     )
-    lines = (text.count("\n") if text else -1 for text in (figure.get_suptitle(), figure.get_supxlabel()))
+    lines = (
+        text.count("\n") if text else -1 for text in (figure.get_suptitle(), figure.get_supxlabel())
+    )
     return axes, *lines, len(figure.legends)
 
 
@@ -73,7 +82,10 @@ def _label_lengths(figure: Figure) -> list[int]:
     """Longest tick label of every y axis, in characters; known once the figure is drawn."""
     return [
         max(
-            (len(tick.label1.get_text()) + len(tick.label2.get_text()) for tick in ax.yaxis.majorTicks),
+            (
+                len(tick.label1.get_text()) + len(tick.label2.get_text())
+                for tick in ax.yaxis.majorTicks
+            ),
             default=0,
         )
         for ax in figure.axes

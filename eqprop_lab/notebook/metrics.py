@@ -32,9 +32,11 @@ _recorded: dict[str, tuple[Session | None, str, int]] = {}
 def record(**metrics: Any) -> None:
     """Hand numbers to the regression; the reader sees nothing.
 
-    One name is recorded once per run of a notebook; running the same cell again replaces its numbers.
+    One name is recorded once per run of a notebook; running the same cell again replaces its
+    numbers.
     Raises:
-        TypeError: not one number. ValueError: not finite, a duplicate, a name not in lower_case, nothing.
+        TypeError: not one number. ValueError: not finite, a duplicate, a name not in lower_case,
+        nothing.
     """
     if not metrics:
         raise ValueError("record() was called without a metric; write record(accuracy=...)")
@@ -42,12 +44,16 @@ def record(**metrics: Any) -> None:
     values: dict[str, float] = {}
     for name, value in metrics.items():
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise ValueError(f"metric {name!r}: a name has lower-case letters, digits and underscores")
+            raise ValueError(
+                f"metric {name!r}: a name has lower-case letters, digits and underscores"
+            )
         values[name] = _one_number(name, value)
         if name in _recorded:
             earlier, source, execution = _recorded[name]
             if earlier is session and not (cell and source == cell and execution != count):
-                raise ValueError(f"metric {name!r} is already recorded in this run; every metric has one value")
+                raise ValueError(
+                    f"metric {name!r} is already recorded in this run; every metric has one value"
+                )
     _recorded.update({name: (session, cell, count) for name in values})
     emit({METRICS_MIME: {"metrics": values}})
 
@@ -55,7 +61,8 @@ def record(**metrics: Any) -> None:
 def provenance() -> None:
     """Print the versions, seed and profile in one line; device and seconds go to the report only.
 
-    The line is the same on every machine with the same versions. RuntimeError when `setup` has not run.
+    The line is the same on every machine with the same versions. RuntimeError when `setup` has not
+    run.
     """
     session = current_session()
     versions = {
@@ -84,25 +91,37 @@ def stored(name: str) -> dict[str, Any]:
     """Read `data/results/<name>.json`, say in one line where its numbers come from, and return it.
 
     Raises:
-        ValueError: bad name, broken JSON, or one of device, versions, date, seeds, estimator is missing.
-        FileNotFoundError: no such result; the message lists the ones there are.
+        ValueError: bad name, broken JSON, or one of device, versions, date, seeds, estimator is
+        missing. FileNotFoundError: no such result; the message lists the ones there are.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_\-]*", str(name)):
-        raise ValueError(f"name = {name!r}: a stored result is called by its file name without folder and ending")
+        raise ValueError(
+            f"name = {name!r}: a stored result is called by its file name without folder and ending"
+        )
     folder = _results_folder()
     path = folder / f"{name}.json"
     if not path.is_file():
         there = ", ".join(sorted(file.stem for file in folder.glob("*.json"))) or "none"
-        raise FileNotFoundError(f"stored result {name!r} is missing in data/results; there: {there}")
+        raise FileNotFoundError(
+            f"stored result {name!r} is missing in data/results; there: {there}"
+        )
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"data/results/{name}.json is not valid JSON: {error}") from error
-    missing = [key for key in STORED_KEYS if not isinstance(result, dict) or result.get(key) in (None, "", [], {})]
+    missing = [
+        key
+        for key in STORED_KEYS
+        if not isinstance(result, dict) or result.get(key) in (None, "", [], {})
+    ]
     if missing:
         raise ValueError(f"data/results/{name}.json says nothing about: {', '.join(missing)}")
     versions = result["versions"]
-    with_what = ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else versions
+    with_what = (
+        ", ".join(f"{k} {v}" for k, v in versions.items())
+        if isinstance(versions, dict)
+        else versions
+    )
     seeds = result["seeds"]
     seeds = ", ".join(map(str, seeds)) if isinstance(seeds, list) else seeds
     print(
@@ -119,7 +138,9 @@ def _results_folder() -> Path:
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):
         if (folder / "pyproject.toml").is_file():
-            project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+            project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get(
+                "project", {}
+            )
             if str(project.get("name", "")).replace("-", "_") == "eqprop_lab":
                 return folder / "data" / "results"
     raise FileNotFoundError(
@@ -129,9 +150,15 @@ def _results_folder() -> Path:
 
 
 def _one_number(name: str, value: Any) -> float:
-    item = value.item() if isinstance(value, (np.generic, torch.Tensor, np.ndarray)) and _is_single(value) else value
+    item = (
+        value.item()
+        if isinstance(value, (np.generic, torch.Tensor, np.ndarray)) and _is_single(value)
+        else value
+    )
     if isinstance(item, bool) or not isinstance(item, (int, float)):
-        raise TypeError(f"metric {name} = {value!r} is a {type(value).__name__}; one int or float is needed")
+        raise TypeError(
+            f"metric {name} = {value!r} is a {type(value).__name__}; one int or float is needed"
+        )
     if not math.isfinite(item):
         raise ValueError(f"metric {name} = {item!r} is not finite; a metric is a finite number")
     return item

@@ -1,4 +1,6 @@
-"""What the pictures that move are made of: axes at fixed places, ticks in plain text, lines and limits that stay."""
+"""What the pictures that move are made of: axes at fixed places, ticks in plain text, lines and
+limits that stay.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,33 @@ from matplotlib.ticker import MaxNLocator
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def margins(figure: Figure, left: float, right: float, bottom: float, top: float, **spaces: float) -> dict[str, float]:
-    """`gridspec_kw` that leaves these margins, in inches; `wspace` and `hspace` as matplotlib has them."""
+def margins(
+    figure: Figure, left: float, right: float, bottom: float, top: float, **spaces: float
+) -> dict[str, float]:
+    """`gridspec_kw` that leaves these margins, in inches; `wspace` and `hspace` as matplotlib has
+    them.
+    """
     width, height = figure.get_size_inches()
-    sides = {"left": left / width, "right": 1 - right / width, "bottom": bottom / height, "top": 1 - top / height}
+    sides = {
+        "left": left / width,
+        "right": 1 - right / width,
+        "bottom": bottom / height,
+        "top": 1 - top / height,
+    }
     return sides | spaces
 
 
 def power_of_ten(exponent: int) -> str:
-    """10**exponent as a reader sees it, "10⁻²": plain text is laid out ten times quicker than mathtext."""
-    return "1" if exponent == 0 else "10" if exponent == 1 else "10" + str(exponent).translate(_SUPERSCRIPTS)
+    """10**exponent as a reader sees it, "10⁻²": plain text is laid out ten times quicker than
+    mathtext.
+    """
+    return (
+        "1"
+        if exponent == 0
+        else "10"
+        if exponent == 1
+        else "10" + str(exponent).translate(_SUPERSCRIPTS)
+    )
 
 
 def decades(axis: Axis, first: int, last: int, every: int = 1) -> None:
@@ -46,12 +65,16 @@ def titled(axes: Axes, title: str) -> None:
 
 
 def ticks_below(axes: Axes) -> None:
-    """Draw ticks and their labels before any picture in the axes, so that they keep still when it changes."""
+    """Draw ticks and their labels before any picture in the axes, so that they keep still when it
+    changes.
+    """
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_zorder(-1)
 
 
-def limit(axes: Axes, x: tuple[float, float] | None = None, y: tuple[float, float] | None = None) -> None:
+def limit(
+    axes: Axes, x: tuple[float, float] | None = None, y: tuple[float, float] | None = None
+) -> None:
     """New limits where they differ: setting the same ones would make the background anew."""
     if x is not None and axes.get_xlim() != x:
         axes.set_xlim(x)
@@ -60,7 +83,9 @@ def limit(axes: Axes, x: tuple[float, float] | None = None, y: tuple[float, floa
 
 
 def round_limits(values: Sequence[float] | np.ndarray, least: float = 0.0) -> tuple[float, float]:
-    """Limits at round numbers around all finite values and 5 % more, at least `least` apart: they change seldom."""
+    """Limits at round numbers around all finite values and 5 % more, at least `least` apart: they
+    change seldom.
+    """
     finite = np.asarray(values)[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     room = max(0.05 * (high - low), (least - (high - low)) / 2, 1e-12)

@@ -1,8 +1,9 @@
-"""What runs in the page beside the widgets: names and spoken values of sliders, copying to the clipboard, wrapping.
+"""What runs in the page beside the widgets: names and spoken values of sliders, copying to the
+clipboard, wrapping.
 
-ipywidgets gives a slider's handle no name, and a logarithmic one speaks its exponent; Python cannot reach the reader's
-clipboard. A picture of one pixel starts a few lines of script when the title is on the page. A page that runs no
-scripts loses nothing else.
+ipywidgets gives a slider's handle no name, and a logarithmic one speaks its exponent; Python cannot
+reach the reader's clipboard. A picture of one pixel starts a few lines of script when the title is
+on the page. A page that runs no scripts loses nothing else.
 """
 
 from __future__ import annotations

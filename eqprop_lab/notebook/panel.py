@@ -1,4 +1,6 @@
-"""All controls of one explorer together: their present values, reset, and the values as a parameters cell."""
+"""All controls of one explorer together: their present values, reset, and the values as a
+parameters cell.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +15,37 @@ from eqprop_lab.notebook.controls import LABEL_STYLE, Control, Slider
 
 
 class Controls:
-    """The controls of one explorer and their values; `changed()` is called when the reader moves one."""
+    """The controls of one explorer and their values; `changed()` is called when the reader moves
+    one.
+    """
 
-    def __init__(self, controls: Sequence[Control], changed: Callable[[], None], start: Mapping[str, Any]) -> None:
+    def __init__(
+        self, controls: Sequence[Control], changed: Callable[[], None], start: Mapping[str, Any]
+    ) -> None:
         names = [control.name for control in controls]
         if len(set(names)) != len(names):
             raise ValueError(f"two controls have the same name: {names}")
         self._controls = {control.name: control for control in controls}
-        self._defaults = {control.name: control.check(control.value) for control in controls} | self.check(start)
+        self._defaults = {
+            control.name: control.check(control.value) for control in controls
+        } | self.check(start)
         self.values: dict[str, Any] = dict(self._defaults)
         self.widgets = {control.name: control.widget() for control in controls}
         self._changed = changed
         self._quiet_thread: int | None = None
         self.assign(self._defaults)
         for name, widget in self.widgets.items():
-            widget.observe(lambda change, name=name: self._moved(name, change["new"]), names="value")
+            widget.observe(
+                lambda change, name=name: self._moved(name, change["new"]), names="value"
+            )
 
     def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Checked values; ValueError names an unknown control or a value out of range."""
         for name in values:
             if name not in self._controls:
-                raise ValueError(f"unknown control {name!r}; there are: {', '.join(self._controls) or 'none'}")
+                raise ValueError(
+                    f"unknown control {name!r}; there are: {', '.join(self._controls) or 'none'}"
+                )
         return {name: self._controls[name].check(value) for name, value in values.items()}
 
     def assign(self, values: Mapping[str, Any]) -> None:
@@ -62,12 +74,15 @@ class Controls:
         return ", ".join(words)
 
     def as_parameters(self) -> str:
-        """The present values as the text of a papermill `parameters` cell, one annotated literal a line."""
+        """The present values as the text of a papermill `parameters` cell, one annotated literal a
+        line.
+        """
         lines = []
         for name, control in self._controls.items():
             value, unit = self.values[name], getattr(control, "unit", "")
             note = f"{control.label} [{unit}]" if unit else control.label
-            # papermill takes an equals sign in the comment for another assignment and hides the parameter.
+            # papermill takes an equals sign in the comment for another assignment and hides the
+            # parameter.
             name = getattr(control, "parameter", "") or name
             lines.append(f"{name}: {type(value).__name__} = {value!r}  # {note.replace('=', ':')}")
         return "\n".join(lines)
@@ -79,7 +94,8 @@ class Controls:
         if isinstance(control, Slider):
             # A log slider's end, 10 ** log10(high), may lie one rounding error outside.
             value = control.check(min(max(value, control.low), control.high))
-            # A page that shows a value set from code answers with the nearest step, which is nobody's wish.
+            # A page that shows a value set from code answers with the nearest step, which is
+            # nobody's wish.
             if control.is_echo(self.values[name], value):
                 return
             value = control.rounded(value)
@@ -106,7 +122,10 @@ def action_button(text: str, css_class: str, tooltip: str) -> widgets.Button:
 def parameters_box() -> widgets.Textarea:
     """Hidden until asked for; a text area, so that select-all takes the cell and nothing else."""
     box = widgets.Textarea(
-        description="Parameters cell", rows=5, style=LABEL_STYLE, layout={"width": "100%", "display": "none"}
+        description="Parameters cell",
+        rows=5,
+        style=LABEL_STYLE,
+        layout={"width": "100%", "display": "none"},
     )
     box.add_class("eqprop-parameters")
     return box

@@ -1,4 +1,6 @@
-"""Pictures as pages need them: `<img alt>` in widgets and outputs, errors as alerts, a copy for static pages."""
+"""Pictures as pages need them: `<img alt>` in widgets and outputs, errors as alerts, a copy for
+static pages.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from eqprop_lab.notebook.style import fit_png, stand_in
 STORED_BYTES = 48 * 1024
 """The copy a notebook stores beside the live widget: 256 colours are enough for a page that cannot run it."""
 
-# On a live page the widget shows picture and sentence itself; the copy for other pages then steps back.
+# On a live page the widget shows picture and sentence itself; the copy for other pages then steps
+# back.
 _STYLE = (
     "<style>.jp-OutputArea:has(.eqprop-live) .eqprop-static,"
     ".cell_container:has(.eqprop-live) .eqprop-static{display:none}</style>"
@@ -26,13 +29,17 @@ _PATH = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[\\/][\w.+@~ \-]*[\w.+@~\-])+[
 
 
 def safe_message(error: BaseException) -> str:
-    """`TypeName: message` of an exception, folders of absolute paths left out; plain text, not escaped."""
+    """`TypeName: message` of an exception, folders of absolute paths left out; plain text, not
+    escaped.
+    """
     text = _PATH.sub(r"\1", str(error).strip()) or "no message"
     return f"{type(error).__name__}: {text}"
 
 
 def title_html(title: str) -> str:
-    """Title line of a live picture; carries the style sheet that exists only while the widget lives."""
+    """Title line of a live picture; carries the style sheet that exists only while the widget
+    lives.
+    """
     return f"{_STYLE}<strong>{html.escape(title)}</strong>{page_script()}"
 
 
@@ -49,14 +56,19 @@ def image_html(png: bytes, alt: str, width: float) -> str:
     """`<img alt>` of `width` CSS pixels with its sentence below."""
     # The sentence is the alt text already: a screen reader need not hear it twice.
     sentence = f'<figcaption aria-hidden="true">{html.escape(alt)}</figcaption>'
-    return f'<figure style="margin:0;line-height:1.4">{img_html(png, alt, width)}{sentence}</figure>'
+    return (
+        f'<figure style="margin:0;line-height:1.4">{img_html(png, alt, width)}{sentence}</figure>'
+    )
 
 
-def picture_bundle(png: bytes, alt: str, width: float, page: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(data, metadata) of a picture: `page` is its HTML, which JupyterLab and nbconvert prefer; the rest take the PNG.
+def picture_bundle(
+    png: bytes, alt: str, width: float, page: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(data, metadata) of a picture: `page` is its HTML, which JupyterLab and nbconvert prefer; the
+    rest take the PNG.
 
-    Both leave the alternative text of a PNG out. The PNG has four pixels for five CSS pixels: a notebook holds the
-    picture twice, and has to stay small.
+    Both leave the alternative text of a PNG out. The PNG has four pixels for five CSS pixels: a
+    notebook holds the picture twice, and has to stay small.
     """
     small = stand_in(png, 0.8 * width)
     data = {"text/html": page, "image/png": base64.b64encode(small).decode(), "text/plain": alt}
@@ -76,7 +88,8 @@ def alert_html(message: str) -> str:
 class LivePicture:
     """A widget with a picture: live where widgets run, PNG plus its sentence on every other page.
 
-    Subclasses fill `png` (bytes), `alt` (one sentence) and `widget`, and set `picture_width` in CSS pixels.
+    Subclasses fill `png` (bytes), `alt` (one sentence) and `widget`, and set `picture_width` in CSS
+    pixels.
     """
 
     png: bytes
@@ -88,8 +101,12 @@ class LivePicture:
         """Take it off the page and free what works for it; picture, sentence and values stay."""
         close_all(self.widget)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Widget view, PNG and sentence of the present state; the PNG's metadata carries the alt text."""
+    def _repr_mimebundle_(
+        self, include: Any = None, exclude: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Widget view, PNG and sentence of the present state; the PNG's metadata carries the alt
+        text.
+        """
         view = "application/vnd.jupyter.widget-view+json"
         data = {
             view: self.widget._repr_mimebundle_()[view],
@@ -99,9 +116,11 @@ class LivePicture:
         return data, {"image/png": {"alt": self.alt, "width": round(self.picture_width)}}
 
     def _ipython_display_(self) -> None:
-        """Two outputs: the widget, and its picture with the sentence for every page that shows no widgets.
+        """Two outputs: the widget, and its picture with the sentence for every page that shows no
+        widgets.
 
-        In one output the view of the widget would hide the picture on a page that knows views and has no state of them.
+        In one output the view of the widget would hide the picture on a page that knows views and
+        has no state of them.
         """
         keep_while_shown(self)
         view = "application/vnd.jupyter.widget-view+json"

@@ -1,4 +1,6 @@
-"""Events come faster than pictures: one redraw at work, at most one waiting, and that one shows the latest values."""
+"""Events come faster than pictures: one redraw at work, at most one waiting, and that one shows the
+latest values.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from collections.abc import Callable
 
 
 class LatestOnly:
-    """Runs `work()` in a thread of its own as often as `ask` needs it: requests made during a run share the next one.
+    """Runs `work()` in a thread of its own as often as `ask` needs it: requests made during a run
+    share the next one.
 
     What `work` raises reaches the hook of threads; a request that waits is served all the same.
     """

@@ -1,4 +1,6 @@
-"""The network of the series as a drawing: input, hidden units that feed back on each other, readout, and the pull."""
+"""The network of the series as a drawing: input, hidden units that feed back on each other,
+readout, and the pull.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,23 @@ def draw_network(axes: Axes, nudged: bool) -> None:
         axes.text(at, -0.92, name, ha="center", va="top")
     if nudged:
         for _, height in _OUTPUTS:
-            arrow = {"arrowstyle": "-|>", "color": PALETTE[1], "linestyle": "--", "linewidth": 1.8, "shrinkA": 7}
+            arrow = {
+                "arrowstyle": "-|>",
+                "color": PALETTE[1],
+                "linestyle": "--",
+                "linewidth": 1.8,
+                "shrinkA": 7,
+            }
             axes.annotate("", (_TARGET_X - 0.06, height), (3.0, height), arrowprops=arrow)
-            axes.scatter([_TARGET_X + 0.08], [height], s=70, c=PALETTE[1], marker="s", edgecolors=NEUTRAL, zorder=2)
+            axes.scatter(
+                [_TARGET_X + 0.08],
+                [height],
+                s=70,
+                c=PALETTE[1],
+                marker="s",
+                edgecolors=NEUTRAL,
+                zorder=2,
+            )
         axes.text(3.52, 0.56, r"$\beta$", ha="center", va="bottom", color=PALETTE[1])
         axes.text(_TARGET_X + 0.08, -0.92, "target", ha="center", va="top")
     axes.set(xlim=(-0.25, 4.4), ylim=(-1.2, 0.9))

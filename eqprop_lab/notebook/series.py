@@ -1,6 +1,7 @@
 """The map of the series: what the title cell of every notebook says about it, as one table.
 
-The table is made from the files that exist, so it is never out of date; notebook 00 and the README show the same one.
+The table is made from the files that exist, so it is never out of date; notebook 00 and the README
+show the same one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ _PATTERN = "[0-9][0-9]_*.ipynb"
 class Entry:
     """One notebook of the series.
 
-    number: two digits, as in the file name. claim: the sentence below the title. minutes: to read it. run_seconds: of
-    a smoke run on a CPU. needs: which notebooks come first, as the title cell writes it ("nothing" or "01, 02").
+    number: two digits, as in the file name. claim: the sentence below the title. minutes: to read
+    it. run_seconds: of a smoke run on a CPU. needs: which notebooks come first, as the title cell
+    writes it ("nothing" or "01, 02").
     """
 
     number: str
@@ -42,10 +44,11 @@ def series(folder: Path | str | None = None) -> list[Entry]:
     """The notebooks `NN_*.ipynb` of `folder`, in order of their numbers.
 
     Args:
-        folder: default, the series the working directory belongs to: the directory itself, its `notebooks/`, or
-            those of a folder above.
-    Raises: FileNotFoundError where there is no such notebook; ValueError naming the notebook whose title cell lacks
-        the number, the claim or the line "Time: ... · Needs: ... · Level: ...", or that cannot be read.
+        folder: default, the series the working directory belongs to: the directory itself, its
+            `notebooks/`, or those of a folder above.
+    Raises: FileNotFoundError where there is no such notebook; ValueError naming the notebook whose
+        title cell lacks the number, the claim or the line "Time: ... · Needs: ... · Level: ...", or
+        that cannot be read.
     """
     place = _find_folder() if folder is None else Path(folder)
     paths = sorted(place.glob(_PATTERN))
@@ -59,7 +62,8 @@ def series_table(entries: Sequence[Entry], prefix: str = "") -> str:
 
     Args:
         entries: from `series`, in the order of the rows.
-        prefix: from where the table is shown to the notebooks: "" beside them, "notebooks/" in the README.
+        prefix: from where the table is shown to the notebooks: "" beside them, "notebooks/" in the
+            README.
     Raises: ValueError for an empty list.
     """
     if not entries:
@@ -93,13 +97,19 @@ def _entry(path: Path) -> Entry:
     plain = [re.sub(r"[*_]", "", line) for line in lines]
     title = _TITLE.fullmatch(lines[0]) if lines else None
     if title is None or title.group(1) != path.name[:2]:
-        raise ValueError(f"{path.name}: the first cell does not begin with '# {path.name[:2]} · title'")
+        raise ValueError(
+            f"{path.name}: the first cell does not begin with '# {path.name[:2]} · title'"
+        )
     facts = next((match for line in plain if (match := _FACTS.search(line))), None)
     if facts is None:
-        raise ValueError(f"{path.name}: no line 'Time: 25 min read, 40 s run (CPU) · Needs: 01 · Level: graduate'")
+        raise ValueError(
+            f"{path.name}: no line 'Time: 25 min read, 40 s run (CPU) · Needs: 01 · Level: graduate'"
+        )
     claim = _first_paragraph(lines[1:])
     if not claim:
-        raise ValueError(f"{path.name}: no sentence that says what the notebook shows, below its title")
+        raise ValueError(
+            f"{path.name}: no sentence that says what the notebook shows, below its title"
+        )
     return Entry(
         title.group(1),
         title.group(2),
@@ -113,7 +123,9 @@ def _entry(path: Path) -> Entry:
 
 
 def _title_cell(path: Path) -> str:
-    """Source of the first cell if it is Markdown. Plain JSON: nbformat's validation of outputs is slow."""
+    """Source of the first cell if it is Markdown. Plain JSON: nbformat's validation of outputs is
+    slow.
+    """
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         first = cells[0] if cells else {"cell_type": "", "source": ""}

@@ -22,7 +22,9 @@ _current: Session | None = None
 
 @dataclass(frozen=True)
 class Session:
-    """What one run of a notebook was started with. `device` is where its tensors live: "cpu" or "cuda"."""
+    """What one run of a notebook was started with. `device` is where its tensors live: "cpu" or
+    "cuda".
+    """
 
     seed: int
     profile: str
@@ -36,21 +38,27 @@ class Session:
 
 
 def setup(seed: int = 0, profile: str = "smoke", threads: int = 1) -> Session:
-    """Apply the figure style, limit torch to `threads`, seed python, NumPy and torch, start the clock.
+    """Apply the figure style, limit torch to `threads`, seed python, NumPy and torch, start the
+    clock.
 
     Args:
         seed: 0 <= seed < 2**32, the same for all three generators.
-        profile: "smoke", "full" or "cuda"; only "cuda" uses a GPU; the others give the same numbers anywhere.
-        threads: CPU threads for torch; one thread makes sums reproducible and leaves a core for the page.
+        profile: "smoke", "full" or "cuda"; only "cuda" uses a GPU; the others give the same numbers
+            anywhere.
+        threads: CPU threads for torch; one thread makes sums reproducible and leaves a core for the
+            page.
     Raises:
-        TypeError, ValueError: naming the argument. RuntimeError: profile "cuda" where torch finds no GPU.
+        TypeError, ValueError: naming the argument. RuntimeError: profile "cuda" where torch finds
+        no GPU.
     """
     global _current
     require("seed", seed, kind=int, low=0, high=2**32 - 1)
     require("profile", profile, kind=str, choices=PROFILES)
     require("threads", threads, kind=int, low=1, high=1024)
     if profile == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError('profile = "cuda": torch finds no CUDA device here; use "smoke" or "full"')
+        raise RuntimeError(
+            'profile = "cuda": torch finds no CUDA device here; use "smoke" or "full"'
+        )
     apply_style()
     torch.set_num_threads(threads)
     random.seed(seed)
@@ -63,7 +71,9 @@ def setup(seed: int = 0, profile: str = "smoke", threads: int = 1) -> Session:
 def current_session() -> Session:
     """The session of the last `setup` in this process; RuntimeError when there was none."""
     if _current is None:
-        raise RuntimeError("setup(seed, profile) has not run in this notebook; run its settings cell first")
+        raise RuntimeError(
+            "setup(seed, profile) has not run in this notebook; run its settings cell first"
+        )
     return _current
 
 
@@ -92,9 +102,17 @@ def require(
         TypeError: wrong type. ValueError: NaN, infinite, out of range, or not among the choices.
     """
     accepts_int = kind is float and isinstance(value, int) and not isinstance(value, bool)
-    if not (accepts_int or isinstance(value, kind)) or (isinstance(value, bool) and kind is not bool):
-        hint = "; in YAML write 1.0e-3 or 0.001, not 1e-3" if isinstance(value, str) and kind in (int, float) else ""
-        raise TypeError(f"{name} = {value!r} is a {type(value).__name__}; {_wanted(kind, low, high, choices)}{hint}")
+    if not (accepts_int or isinstance(value, kind)) or (
+        isinstance(value, bool) and kind is not bool
+    ):
+        hint = (
+            "; in YAML write 1.0e-3 or 0.001, not 1e-3"
+            if isinstance(value, str) and kind in (int, float)
+            else ""
+        )
+        raise TypeError(
+            f"{name} = {value!r} is a {type(value).__name__}; {_wanted(kind, low, high, choices)}{hint}"
+        )
     if kind in (int, float) and not math.isfinite(value):
         raise ValueError(f"{name} = {value!r} is not finite; {_wanted(kind, low, high, choices)}")
     measured = len(value) if isinstance(value, (list, tuple)) else value
@@ -105,7 +123,9 @@ def require(
     return float(value) if accepts_int else value
 
 
-def _wanted(kind: type, low: float | None, high: float | None, choices: Collection[Any] | None) -> str:
+def _wanted(
+    kind: type, low: float | None, high: float | None, choices: Collection[Any] | None
+) -> str:
     """What `require` accepts, in words."""
     if choices is not None:
         return f"one of {', '.join(repr(c) for c in choices)} is needed"

@@ -1,7 +1,9 @@
-"""The project's figure style: one palette, private figures that never touch pyplot, and small PNG files.
+"""The project's figure style: one palette, private figures that never touch pyplot, and small PNG
+files.
 
-A figure has no ground of its own: the page shows through, so that a dark page has no white blocks on it. Colours are
-therefore ones that both pages show, and a map of values fades into the page where a printed one fades into white.
+A figure has no ground of its own: the page shows through, so that a dark page has no white blocks
+on it. Colours are therefore ones that both pages show, and a map of values fades into the page
+where a printed one fades into white.
 """
 
 from __future__ import annotations
@@ -43,10 +45,12 @@ _WITH_ALPHA = Image.Quantize.FASTOCTREE
 
 
 def fading(*colours: str, strength: float = 1.0, name: str = "fading") -> LinearSegmentedColormap:
-    """Values as colours that fade into the page: one colour from nothing, or two with nothing in the middle.
+    """Values as colours that fade into the page: one colour from nothing, or two with nothing in
+    the middle.
 
-    `fading(a)` runs from transparent to a; `fading(a, b)` from a through transparent to b; the ends have the opacity
-    `strength`. On a white page they look as maps through white do. Raises: ValueError for any other number of colours.
+    `fading(a)` runs from transparent to a; `fading(a, b)` from a through transparent to b; the ends
+    have the opacity `strength`. On a white page they look as maps through white do. Raises:
+    ValueError for any other number of colours.
     """
     if len(colours) not in (1, 2):
         raise ValueError(f"colours = {colours!r}: one colour, or two with nothing between them")
@@ -74,8 +78,13 @@ INK = fading(NEUTRAL, name="ink")
 
 
 def outlined(width: float) -> dict[str, Any]:
-    """Keywords of a dark line `width` points wide with a light rim: seen on every colour of a map and on every page."""
-    return {"color": "black", "path_effects": [withStroke(linewidth=width + 1.4, foreground="white")]}
+    """Keywords of a dark line `width` points wide with a light rim: seen on every colour of a map
+    and on every page.
+    """
+    return {
+        "color": "black",
+        "path_effects": [withStroke(linewidth=width + 1.4, foreground="white")],
+    }
 
 
 _rc_lock = threading.RLock()
@@ -92,8 +101,9 @@ def apply_style() -> None:
 def style_context() -> Iterator[None]:
     """Draw under the project's style and leave `matplotlib.rcParams` as it was.
 
-    rcParams are global to the process. Where the style already rules (after `setup`) nothing is touched, so
-    that an explorer drawing in another thread cannot undo a change the running cell makes.
+    rcParams are global to the process. Where the style already rules (after `setup`) nothing is
+    touched, so that an explorer drawing in another thread cannot undo a change the running cell
+    makes.
     """
     with _rc_lock:
         if all(matplotlib.rcParams[key] == value for key, value in _style.items()):
@@ -104,7 +114,9 @@ def style_context() -> Iterator[None]:
 
 
 def new_figure(width: float = 7.0, height: float = 3.2) -> Figure:
-    """A private figure of `width` x `height` inches under the project's style; pyplot does not know it."""
+    """A private figure of `width` x `height` inches under the project's style; pyplot does not know
+    it.
+    """
     for name, value in (("width", width), ("height", height)):
         if not 0.5 <= value <= 30:
             raise ValueError(f"{name} = {value!r}: a figure side is between 0.5 and 30 inches")
@@ -115,7 +127,9 @@ def new_figure(width: float = 7.0, height: float = 3.2) -> Figure:
 
 
 def encode_png(figure: Figure, dpi: float) -> bytes:
-    """PNG of a figure at `dpi` pixels per inch, transparent where nothing is drawn; raises what drawing raises."""
+    """PNG of a figure at `dpi` pixels per inch, transparent where nothing is drawn; raises what
+    drawing raises.
+    """
     with style_context():
         before = figure.dpi
         figure.dpi = dpi
@@ -140,22 +154,32 @@ def fit_png(png: bytes, limit: int = MAX_PNG_BYTES) -> bytes:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         resized = image if scale == 1.0 else image.resize(size, Image.Resampling.LANCZOS)
         for colours in (256, 128, 64):
-            smaller = _encode(resized.quantize(colours, _WITH_ALPHA, 1, dither=Image.Dither.NONE), level=9)
+            smaller = _encode(
+                resized.quantize(colours, _WITH_ALPHA, 1, dither=Image.Dither.NONE), level=9
+            )
             if len(smaller) <= limit:
                 return smaller
-    raise ValueError(f"the picture does not fit into {limit} bytes even at a quarter of its size; draw less in it")
+    raise ValueError(
+        f"the picture does not fit into {limit} bytes even at a quarter of its size; draw less in it"
+    )
 
 
 def stand_in(png: bytes, width: float) -> bytes:
-    """The same picture `width` pixels wide, in 64 colours: a stand-in for pages that cannot show the large one."""
+    """The same picture `width` pixels wide, in 64 colours: a stand-in for pages that cannot show
+    the large one.
+    """
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     size = (round(width), max(1, round(image.height * width / image.width)))
-    small = image.resize(size, Image.Resampling.LANCZOS).quantize(64, _WITH_ALPHA, 1, dither=Image.Dither.NONE)
+    small = image.resize(size, Image.Resampling.LANCZOS).quantize(
+        64, _WITH_ALPHA, 1, dither=Image.Dither.NONE
+    )
     return _encode(small, level=9)
 
 
 def _encode(image: Image.Image, level: int = 3) -> bytes:
-    """Level 3 is three times quicker than Pillow's default and 5 % larger; a redraw has 0.1 s in all."""
+    """Level 3 is three times quicker than Pillow's default and 5 % larger; a redraw has 0.1 s in
+    all.
+    """
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=level)
     return buffer.getvalue()

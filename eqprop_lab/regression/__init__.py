@@ -1,5 +1,6 @@
-"""Regression: the numbered notebooks run through papermill and their recorded numbers are compared (never imported by
-models or notebooks)."""
+"""Regression: the numbered notebooks run through papermill and their recorded numbers are compared
+(never imported by models or notebooks).
+"""
 
 from __future__ import annotations
 
@@ -7,4 +8,12 @@ from eqprop_lab.regression.plan import Options, find_notebooks, project_root
 from eqprop_lab.regression.report import NotebookResult, table
 from eqprop_lab.regression.runner import Run, run_notebooks
 
-__all__ = ["NotebookResult", "Options", "Run", "find_notebooks", "project_root", "run_notebooks", "table"]
+__all__ = [
+    "NotebookResult",
+    "Options",
+    "Run",
+    "find_notebooks",
+    "project_root",
+    "run_notebooks",
+    "table",
+]

@@ -50,7 +50,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The baseline as it stands, entries unchecked (`entry_problems`); a missing file is an empty one.
+    """The baseline as it stands, entries unchecked (`entry_problems`); a missing file is an empty
+    one.
 
     Raises BaselineError for a file that holds no {notebook: ...} at all.
     """
@@ -63,15 +64,23 @@ def read_baseline(path: Path) -> Baseline:
     except (ValueError, RecursionError) as error:
         raise BaselineError(f"{path.name} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise BaselineError(f"{path.name}: expected {{notebook: {{metric: entry}}}}, got {type(content).__name__}")
+        raise BaselineError(
+            f"{path.name}: expected {{notebook: {{metric: entry}}}}, got {type(content).__name__}"
+        )
     return content
 
 
 def entry_problems(notebook: str, entries: Any) -> list[str]:
-    """What is wrong with the baseline of one notebook, one line for each field; empty when it can be compared."""
+    """What is wrong with the baseline of one notebook, one line for each field; empty when it can
+    be compared.
+    """
     if not isinstance(entries, dict):
         return [f"baseline: {notebook} must be {{metric: entry}}, got {shown(entries)}"]
-    return [f"baseline: {notebook}.{metric}: {line}" for metric, entry in entries.items() for line in _wrong(entry)]
+    return [
+        f"baseline: {notebook}.{metric}: {line}"
+        for metric, entry in entries.items()
+        for line in _wrong(entry)
+    ]
 
 
 def _wrong(entry: Any) -> Iterator[str]:
@@ -84,7 +93,11 @@ def _wrong(entry: Any) -> Iterator[str]:
     fields = {"value": None, "tol": 0.0, "floor": 0.0}
     for field, default in fields.items():
         number = entry.get(field, default)
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) <= sys.float_info.max:
+        if (
+            isinstance(number, bool)
+            or not isinstance(number, (int, float))
+            or not abs(number) <= sys.float_info.max
+        ):
             yield f"{field} must be a finite number, got {shown(number)}"
         elif field != "value" and number < 0:
             yield f"{field} must not be below 0, got {number!r}"
@@ -118,10 +131,16 @@ def within(entry: Mapping[str, Any], number: float) -> bool:
     return number * value > 0 and abs(math.log10(number / value)) <= tol
 
 
-def compare(metrics: Mapping[str, float], entries: Mapping[str, Entry], values: bool = True) -> list[str]:
-    """Problems of the metrics of one notebook: missing, extra, and (where `values`) out of tolerance."""
+def compare(
+    metrics: Mapping[str, float], entries: Mapping[str, Entry], values: bool = True
+) -> list[str]:
+    """Problems of the metrics of one notebook: missing, extra, and (where `values`) out of
+    tolerance.
+    """
     problems = [f"metric {name!r} is missing" for name in entries if name not in metrics]
-    problems += [f"metric {name!r} is not in the baseline" for name in metrics if name not in entries]
+    problems += [
+        f"metric {name!r} is not in the baseline" for name in metrics if name not in entries
+    ]
     for name, entry in entries.items():
         if values and name in metrics and not within(entry, metrics[name]):
             problems.append(
@@ -132,10 +151,11 @@ def compare(metrics: Mapping[str, float], entries: Mapping[str, Entry], values: 
 
 
 def measured_entry(numbers: Sequence[float], seeds: Sequence[int], old: Entry | None) -> Entry:
-    """The entry of a measured metric: value = mean, tol = max(4 sd, floor); for kind rel both are divided by |value|.
+    """The entry of a measured metric: value = mean, tol = max(4 sd, floor); for kind rel both are
+    divided by |value|.
 
-    The floor is the entry's own `floor`, else 1e-3 |value| or 1e-9. A fixed entry (theory, exact, min, max, order)
-    comes back unchanged.
+    The floor is the entry's own `floor`, else 1e-3 |value| or 1e-9. A fixed entry (theory, exact,
+    min, max, order) comes back unchanged.
     """
     if old is not None and (old.get("source") == "theory" or old["kind"] not in MEASURED_KINDS):
         return old
@@ -143,32 +163,51 @@ def measured_entry(numbers: Sequence[float], seeds: Sequence[int], old: Entry | 
     sd = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
     kind = old["kind"] if old is not None and value != 0 else "abs"
     scale = abs(value) if kind == "rel" else 1.0
-    floor = float(old["floor"]) if old is not None and "floor" in old else max(1e-3 * abs(value), 1e-9) / scale
-    entry: Entry = {"value": value, "kind": kind, "tol": max(4 * sd / scale, floor), "seeds": list(seeds)}
+    floor = (
+        float(old["floor"])
+        if old is not None and "floor" in old
+        else max(1e-3 * abs(value), 1e-9) / scale
+    )
+    entry: Entry = {
+        "value": value,
+        "kind": kind,
+        "tol": max(4 * sd / scale, floor),
+        "seeds": list(seeds),
+    }
     entry |= {"sd": sd, "source": "seeds"}
     return entry | ({"floor": floor} if old is not None and "floor" in old else {})
 
 
-def rebaseline(baseline: Baseline, runs: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path) -> list[str]:
-    """Write measured entries from {notebook: {seed: metrics}} to `path`; returns one line per entry that changed.
+def rebaseline(
+    baseline: Baseline, runs: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path
+) -> list[str]:
+    """Write measured entries from {notebook: {seed: metrics}} to `path`; returns one line per entry
+    that changed.
 
-    Raises BaselineError for fewer than five seeds or when the seeds of a notebook record different names.
+    Raises BaselineError for fewer than five seeds or when the seeds of a notebook record different
+    names.
     """
     lines: list[str] = []
     updated = dict(baseline)
     for notebook, by_seed in runs.items():
         if len(by_seed) < MIN_SEEDS:
-            raise BaselineError(f"{notebook}: tolerances need at least {MIN_SEEDS} seeds, got {len(by_seed)}")
+            raise BaselineError(
+                f"{notebook}: tolerances need at least {MIN_SEEDS} seeds, got {len(by_seed)}"
+            )
         names = {frozenset(metrics) for metrics in by_seed.values()}
         if len(names) != 1:
-            raise BaselineError(f"{notebook}: the seeds record different metrics: {sorted(map(sorted, names))}")
+            raise BaselineError(
+                f"{notebook}: the seeds record different metrics: {sorted(map(sorted, names))}"
+            )
         old = baseline.get(notebook, {})
         entries: dict[str, Entry] = {}
         for metric in next(iter(by_seed.values())):
             numbers = [metrics[metric] for metrics in by_seed.values()]
             entries[metric] = measured_entry(numbers, list(by_seed), old.get(metric))
             if entries[metric] != old.get(metric):
-                lines.append(f"{notebook}.{metric}: {entries[metric]['value']:.6g} +- {entries[metric]['tol']:.3g}")
+                lines.append(
+                    f"{notebook}.{metric}: {entries[metric]['value']:.6g} +- {entries[metric]['tol']:.3g}"
+                )
         lines += [f"{notebook}.{metric}: removed" for metric in old if metric not in entries]
         updated[notebook] = entries
     replace_text(path, json.dumps(updated, indent=2, sort_keys=True) + "\n")

@@ -1,4 +1,6 @@
-"""Notebooks in worker processes, a few at a time: start, watch, stop. Papermill does the executing (worker.py)."""
+"""Notebooks in worker processes, a few at a time: start, watch, stop. Papermill does the executing
+(worker.py).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to execute: `key` names its files, `limit` is the time limit in seconds for all its cells.
+    """One notebook to execute: `key` names its files, `limit` is the time limit in seconds for all
+    its cells.
 
     name: what the notebook is called in the index of figures (default: its stem).
     """
@@ -40,7 +43,9 @@ class Job:
 
 @dataclass
 class Execution:
-    """What became of a job: `error` is None when every cell ran; `thread_errors` are exceptions in threads."""
+    """What became of a job: `error` is None when every cell ran; `thread_errors` are exceptions in
+    threads.
+    """
 
     job: Job
     error: str | None
@@ -54,14 +59,22 @@ class Running:
     def __init__(self, job: Job, scratch: Path) -> None:
         """Start the worker. Raises OSError when its files cannot be written."""
         self.job, self.started = job, time.monotonic()
-        # Not with_suffix, which would take the .v1 of exp.v1 for a suffix and give exp.v2 the same files.
+        # Not with_suffix, which would take the .v1 of exp.v1 for a suffix and give exp.v2 the same
+        # files.
         self.result, self.progress, self.threads, self.log, description = (
-            scratch / f"{job.key}.{kind}" for kind in ("result.json", "progress", "threads", "log", "job.json")
+            scratch / f"{job.key}.{kind}"
+            for kind in ("result.json", "progress", "threads", "log", "job.json")
         )
         for path in (self.result, self.progress, self.threads, job.output):
             path.unlink(missing_ok=True)
-        env = dict.fromkeys(THREADS, "1") | {"EQPROP_RUN": "1", "EQPROP_NOTEBOOK": job.name or job.notebook.stem}
-        env |= {"EQPROP_THREAD_ERRORS": str(self.threads.resolve()), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        env = dict.fromkeys(THREADS, "1") | {
+            "EQPROP_RUN": "1",
+            "EQPROP_NOTEBOOK": job.name or job.notebook.stem,
+        }
+        env |= {
+            "EQPROP_THREAD_ERRORS": str(self.threads.resolve()),
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        }
         if job.figures is not None:
             env["EQPROP_FIGURES_DIR"] = str(job.figures.resolve())
         content = {
@@ -79,8 +92,9 @@ class Running:
         description.write_text(json.dumps(content), encoding="utf-8")
         command = [sys.executable, "-P", str(HERE / "worker.py"), str(description.resolve())]
         with self.log.open("wb") as log:
-            # A session of its own: Ctrl-C reaches the runner only, which then stops its workers in order. The pipe
-            # ends when the runner does, however it does: the worker then stops by itself.
+            # A session of its own: Ctrl-C reaches the runner only, which then stops its workers in
+            # order. The pipe ends when the runner does, however it does: the worker then stops by
+            # itself.
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
             )
@@ -90,18 +104,24 @@ class Running:
         return int(self.progress.read_text()) if self.progress.exists() else 0
 
     def poll(self) -> Execution | None:
-        """The Execution once the worker has ended, else None. A worker far beyond its limit is stopped."""
+        """The Execution once the worker has ended, else None. A worker far beyond its limit is
+        stopped.
+        """
         seconds = time.monotonic() - self.started
         if self.process.poll() is None:
             if seconds < self.job.limit + START_ALLOWANCE:
                 return None
             self.stop()
-            return Execution(self.job, f"time limit of {self.job.limit:g} s reached, worker stopped", seconds)
+            return Execution(
+                self.job, f"time limit of {self.job.limit:g} s reached, worker stopped", seconds
+            )
         self._let_go()
         if not self.result.exists():
             tail = self._log_end().strip().splitlines()[-1:]
             reason = f": {tail[0]}" if tail else ""
-            return Execution(self.job, f"worker ended with code {self.process.returncode}{reason}", seconds)
+            return Execution(
+                self.job, f"worker ended with code {self.process.returncode}{reason}", seconds
+            )
         content = json.loads(self.result.read_text(encoding="utf-8"))
         return Execution(self.job, content["error"], content["seconds"], self.thread_errors())
 
@@ -118,11 +138,15 @@ class Running:
         """Uncaught exceptions of the kernel's threads, one line each."""
         if not self.threads.exists():
             return []
-        records = [json.loads(line) for line in self.threads.read_text(encoding="utf-8").splitlines()]
+        records = [
+            json.loads(line) for line in self.threads.read_text(encoding="utf-8").splitlines()
+        ]
         return [f"exception in thread {record['thread']}: {record['error']}" for record in records]
 
     def stop(self) -> None:
-        """End the worker; it takes its kernel with it. A worker that does not listen is killed after 10 s."""
+        """End the worker; it takes its kernel with it. A worker that does not listen is killed
+        after 10 s.
+        """
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -151,7 +175,8 @@ def execute_all(
     done: Callable[[Execution], None],
     progress: Callable[[int], None] = lambda cells: None,
 ) -> None:
-    """Run the jobs, `at_once` kernels at a time; `done` is called as each ends, `progress` with all cells run so far.
+    """Run the jobs, `at_once` kernels at a time; `done` is called as each ends, `progress` with all
+    cells run so far.
 
     KeyboardInterrupt stops the workers and is raised again: what `done` has been told stays.
     """
@@ -177,7 +202,9 @@ def execute_all(
 
 
 def kernel_count(requested: int | None) -> int:
-    """How many kernels at once: as requested, else two (one on a single core). Raises ValueError below 1."""
+    """How many kernels at once: as requested, else two (one on a single core). Raises ValueError
+    below 1.
+    """
     if requested is not None and requested < 1:
         raise ValueError(f"--jobs must be at least 1, got {requested}")
     return requested if requested is not None else min(2, os.cpu_count() or 1)

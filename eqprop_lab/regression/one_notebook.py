@@ -1,8 +1,10 @@
-"""One notebook in one process: `python worker.py job.json`. Papermill executes, this file only carries the job.
+"""One notebook in one process: `python worker.py job.json`. Papermill executes, this file only
+carries the job.
 
-A process of its own gives every kernel its own environment variables and lets the runner stop one notebook alone.
-It ends with its runner, also where that is killed: `follow` waits for the end of the pipe that both share.
-It imports nothing of the package, so that starting it costs no torch import.
+A process of its own gives every kernel its own environment variables and lets the runner stop one
+notebook alone. It ends with its runner, also where that is killed: `follow` waits for the end of
+the pipe that both share. It imports nothing of the package, so that starting it costs no torch
+import.
 """
 
 from __future__ import annotations
@@ -29,26 +31,33 @@ def write_json(path: str, content: Any) -> None:
 class OutputCount:
     """Bytes of output of every code cell; the notebook is stopped where they pass `limit` together.
 
-    Without it a cell that prints without end fills the memory of worker and runner. What a cell clears does not count.
+    Without it a cell that prints without end fills the memory of worker and runner. What a cell
+    clears does not count.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit, self.cells, self.error = limit, dict[int, int](), ""
 
     def add(self, message: dict[str, Any], cell: int, number: int | None) -> None:
-        """Count one message of the kernel, `cell` being the index of its cell; stops the worker beyond the limit."""
+        """Count one message of the kernel, `cell` being the index of its cell; stops the worker
+        beyond the limit.
+        """
         kind, content = message["msg_type"], message["content"]
         if kind == "clear_output":
             self.cells[cell] = 0
         elif kind == "stream":
             self.cells[cell] = self.cells.get(cell, 0) + len(content["text"])
         elif kind in ("display_data", "execute_result", "error"):
-            parts = [*content.get("data", {}).values(), *content.get("traceback", []), content.get("evalue", "")]
-            self.cells[cell] = self.cells.get(cell, 0) + sum(len(p) for p in parts if isinstance(p, str))
-        if sum(self.cells.values()) > self.limit and not self.error:
-            self.error = (
-                f"cell [{number}]: more than {self.limit / 1e6:g} MB of output, stopped: print less, or to a file"
+            parts = [
+                *content.get("data", {}).values(),
+                *content.get("traceback", []),
+                content.get("evalue", ""),
+            ]
+            self.cells[cell] = self.cells.get(cell, 0) + sum(
+                len(p) for p in parts if isinstance(p, str)
             )
+        if sum(self.cells.values()) > self.limit and not self.error:
+            self.error = f"cell [{number}]: more than {self.limit / 1e6:g} MB of output, stopped: print less, or to a file"
             os.kill(os.getpid(), signal.SIGTERM)
 
     def client(self) -> type:
@@ -66,9 +75,11 @@ class OutputCount:
 
 
 def execute(job: dict[str, Any]) -> str | None:
-    """Run the notebook of a job through papermill; None when it ended, else one line that says what stopped it.
+    """Run the notebook of a job through papermill; None when it ended, else one line that says what
+    stopped it.
 
-    Keys of a job: input, output, parameters, env, cwd, limit (seconds), output_limit (bytes), hook, progress, result.
+    Keys of a job: input, output, parameters, env, cwd, limit (seconds), output_limit (bytes), hook,
+    progress, result.
     """
     import papermill
     from papermill import engines
@@ -116,7 +127,9 @@ def execute(job: dict[str, Any]) -> str | None:
 
 
 def main(path: str) -> int:
-    """Execute the job in a JSON file and write its result: {"error": text or None, "seconds": wall time}."""
+    """Execute the job in a JSON file and write its result: {"error": text or None, "seconds": wall
+    time}.
+    """
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -130,7 +143,9 @@ def main(path: str) -> int:
         error = f"writing the results failed: {problem.strerror or problem}"
     except Exception as problem:
         # The runner shows this line in its report and in its table, with the log beside it.
-        error = f"{type(problem).__name__}: {(str(problem).strip() or 'no message').splitlines()[0]}"
+        error = (
+            f"{type(problem).__name__}: {(str(problem).strip() or 'no message').splitlines()[0]}"
+        )
     except KeyboardInterrupt:
         return 130
     write_json(job["result"], {"error": error, "seconds": time.monotonic() - start})

@@ -1,4 +1,6 @@
-"""Reading an executed notebook: recorded metrics, provenance, and errors that hide where papermill does not look."""
+"""Reading an executed notebook: recorded metrics, provenance, and errors that hide where papermill
+does not look.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,13 @@ METRICS_MIME = "application/vnd.eqprop.metrics+json"
 PROVENANCE_MIME = "application/vnd.eqprop.provenance+json"
 WIDGET_STATE_MIME = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
-ALERT = re.compile(r"<(\w+)[^>]*\brole\s*=\s*[\"']?alert\b[^>]*>(.*?)</\1\s*>", re.DOTALL | re.IGNORECASE)
+ALERT = re.compile(
+    r"<(\w+)[^>]*\brole\s*=\s*[\"']?alert\b[^>]*>(.*?)</\1\s*>", re.DOTALL | re.IGNORECASE
+)
 # Colours, cursor moves, titles and links: everything a terminal takes for a command.
-ANSI = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]")
+ANSI = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]"
+)
 THREAD_ERROR = re.compile(r"^Exception in thread .*", re.MULTILINE)
 
 
@@ -33,7 +39,9 @@ def code_outputs(nb: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
 
 
 def metrics_of(nb: NotebookNode) -> tuple[dict[str, float], list[str]]:
-    """Metrics recorded by `record(...)` and the problems with them: duplicates, NaN, infinities, non-numbers."""
+    """Metrics recorded by `record(...)` and the problems with them: duplicates, NaN, infinities,
+    non-numbers.
+    """
     metrics: dict[str, float] = {}
     problems: list[str] = []
     for number, output in code_outputs(nb):
@@ -42,13 +50,17 @@ def metrics_of(nb: NotebookNode) -> tuple[dict[str, float], list[str]]:
             continue
         recorded = payload.get("metrics") if isinstance(payload, dict) else None
         if not isinstance(recorded, dict):
-            problems.append(f"code cell {number}: an output of metrics holds no 'metrics': {shown(payload)}")
+            problems.append(
+                f"code cell {number}: an output of metrics holds no 'metrics': {shown(payload)}"
+            )
             continue
         for name, value in recorded.items():
             if name in metrics:
                 problems.append(f"code cell {number}: metric {name!r} is recorded twice")
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                problems.append(f"code cell {number}: metric {name!r} is {shown(value)}, not a number")
+                problems.append(
+                    f"code cell {number}: metric {name!r} is {shown(value)}, not a number"
+                )
             elif not abs(value) <= sys.float_info.max:
                 problems.append(f"code cell {number}: metric {name!r} is {shown(value)}")
             else:
@@ -57,7 +69,9 @@ def metrics_of(nb: NotebookNode) -> tuple[dict[str, float], list[str]]:
 
 
 def provenance_of(nb: NotebookNode) -> dict[str, Any]:
-    """The last provenance record of the notebook (versions, seed, device, seconds), empty when there is none."""
+    """The last provenance record of the notebook (versions, seed, device, seconds), empty when
+    there is none.
+    """
     found: dict[str, Any] = {}
     for _, output in code_outputs(nb):
         payload = output.get("data", {}).get(PROVENANCE_MIME)
@@ -73,7 +87,9 @@ def alert_text(html: str) -> str:
 
 
 def output_problems(output: NotebookNode) -> list[str]:
-    """Errors in one output: a traceback, an alert in HTML, an exception of a thread printed to a stream."""
+    """Errors in one output: a traceback, an alert in HTML, an exception of a thread printed to a
+    stream.
+    """
     problems: list[str] = []
     if output.output_type == "error":
         problems.append(f"error {output.get('ename')}: {ANSI.sub('', str(output.get('evalue')))}")
@@ -87,7 +103,9 @@ def output_problems(output: NotebookNode) -> list[str]:
 
 
 def widget_problems(nb: NotebookNode) -> list[str]:
-    """Errors in the saved widget state: tracebacks inside Output widgets and HTML widgets that show an alert."""
+    """Errors in the saved widget state: tracebacks inside Output widgets and HTML widgets that show
+    an alert.
+    """
     state = nb.metadata.get("widgets", {}).get(WIDGET_STATE_MIME, {}).get("state", {})
     problems: list[str] = []
     for model in state.values() if isinstance(state, dict) else ():
@@ -103,7 +121,9 @@ def widget_problems(nb: NotebookNode) -> list[str]:
 
 
 def hidden_errors(nb: NotebookNode) -> list[str]:
-    """Every error papermill does not stop at: in outputs, in widget state and in streams of threads."""
+    """Every error papermill does not stop at: in outputs, in widget state and in streams of
+    threads.
+    """
     problems: list[str] = []
     for number, output in code_outputs(nb):
         problems += [f"code cell {number}: {problem}" for problem in output_problems(output)]

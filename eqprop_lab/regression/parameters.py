@@ -1,6 +1,7 @@
 """The tagged `parameters` cell: what a notebook accepts, checked before a kernel starts.
 
-Papermill only warns about an unknown name, runs with the defaults and exits 0: here that is an error.
+Papermill only warns about an unknown name, runs with the defaults and exits 0: here that is an
+error.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class ParameterError(ValueError):
 
 
 class NotebookError(ParameterError):
-    """A notebook that cannot be run, whatever it is given: no notebook, no parameters cell, no kernel."""
+    """A notebook that cannot be run, whatever it is given: no notebook, no parameters cell, no
+    kernel.
+    """
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,21 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def parameters_cell(nb: NotebookNode, notebook: str) -> NotebookNode:
-    """The one code cell tagged `parameters`. Raises NotebookError when there is none or more than one."""
+    """The one code cell tagged `parameters`. Raises NotebookError when there is none or more than
+    one.
+    """
     cells = [cell for cell in nb.cells if cell.cell_type == "code" and "parameters" in tags(cell)]
     if len(cells) != 1:
-        raise NotebookError(f"{notebook}: expected one code cell tagged 'parameters', found {len(cells)}")
+        raise NotebookError(
+            f"{notebook}: expected one code cell tagged 'parameters', found {len(cells)}"
+        )
     return cells[0]
 
 
 def read_parameters(nb: NotebookNode, notebook: str = "notebook") -> dict[str, Parameter]:
-    """Name -> Parameter, in the order of the cell. Only annotated literals are accepted (NotebookError)."""
+    """Name -> Parameter, in the order of the cell. Only annotated literals are accepted
+    (NotebookError).
+    """
     source = parameters_cell(nb, notebook).source
     try:
         statements = ast.parse(source).body
@@ -69,28 +78,44 @@ def read_parameters(nb: NotebookNode, notebook: str = "notebook") -> dict[str, P
     lines = source.splitlines()
     for node in statements:
         line = lines[node.lineno - 1]
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
-            raise NotebookError(f"{notebook}: parameters are lines 'name: type = literal  # what it is', got {line!r}")
+        if (
+            not isinstance(node, ast.AnnAssign)
+            or not isinstance(node.target, ast.Name)
+            or node.value is None
+        ):
+            raise NotebookError(
+                f"{notebook}: parameters are lines 'name: type = literal  # what it is', got {line!r}"
+            )
         if node.target.id in found:
             raise NotebookError(f"{notebook}: the parameters cell sets {node.target.id!r} twice")
         try:
             default = ast.literal_eval(node.value)
         except _NO_LITERAL as error:
-            raise NotebookError(f"{notebook}: the default in {line!r} is not a plain literal") from error
-        comment = lines[(node.end_lineno or node.lineno) - 1][node.end_col_offset or 0 :].lstrip(" #").strip()
+            raise NotebookError(
+                f"{notebook}: the default in {line!r} is not a plain literal"
+            ) from error
+        comment = (
+            lines[(node.end_lineno or node.lineno) - 1][node.end_col_offset or 0 :]
+            .lstrip(" #")
+            .strip()
+        )
         parameter = Parameter(node.target.id, ast.unparse(node.annotation), default, comment)
         try:
             fits = matches(default, parameter.annotation)
         except ParameterError as error:
             raise NotebookError(f"{notebook}: {error}") from error
         if not fits:
-            raise NotebookError(f"{notebook}: the default in {line!r} is not of type {parameter.annotation}")
+            raise NotebookError(
+                f"{notebook}: the default in {line!r} is not of type {parameter.annotation}"
+            )
         found[parameter.name] = parameter
     return found
 
 
 def matches(value: Any, annotation: str) -> bool:
-    """True when `value` is of the annotated type: plain types, `list[T]`, `T | None`. A bool is no int here."""
+    """True when `value` is of the annotated type: plain types, `list[T]`, `T | None`. A bool is no
+    int here.
+    """
     return _matches(value, ast.parse(annotation, mode="eval").body)
 
 
@@ -114,7 +139,9 @@ def _matches(value: Any, node: ast.expr) -> bool:
 def _inside(value: Any, kinds: list[ast.expr]) -> bool:
     """The parts of a list[T], dict[K, V], tuple[T, ...] or tuple[A, B]."""
     if isinstance(value, dict):
-        return all(_matches(key, kinds[0]) and _matches(part, kinds[-1]) for key, part in value.items())
+        return all(
+            _matches(key, kinds[0]) and _matches(part, kinds[-1]) for key, part in value.items()
+        )
     if len(kinds) > 1 and ast.unparse(kinds[-1]) != "...":
         return len(value) == len(kinds) and all(map(_matches, value, kinds))
     return all(_matches(part, kinds[0]) for part in value)
@@ -123,11 +150,14 @@ def _inside(value: Any, kinds: list[ast.expr]) -> bool:
 def coerce(parameter: Parameter, value: Any, notebook: str) -> Any:
     """`value` as the annotated type, or ParameterError naming parameter, value and type.
 
-    Text (from the command line or from YAML, where 1e-3 is text) is read as a literal unless text is asked for.
+    Text (from the command line or from YAML, where 1e-3 is text) is read as a literal unless text
+    is asked for.
     """
     result = value
     if isinstance(value, str) and not matches(value, parameter.annotation):
-        text = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(value.lower(), value)
+        text = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(
+            value.lower(), value
+        )
         try:
             result = ast.literal_eval(text)
         except _NO_LITERAL:
@@ -138,8 +168,14 @@ def coerce(parameter: Parameter, value: Any, notebook: str) -> Any:
             f"{parameter.default!r}), got {shown(value)} ({type(value).__name__})"
         )
     if not _finite(result):
-        raise ParameterError(f"{notebook}: parameter {parameter.name!r} must be finite, got {shown(value)}")
-    if type(result) is int and "float" in parameter.annotation and "int" not in parameter.annotation:
+        raise ParameterError(
+            f"{notebook}: parameter {parameter.name!r} must be finite, got {shown(value)}"
+        )
+    if (
+        type(result) is int
+        and "float" in parameter.annotation
+        and "int" not in parameter.annotation
+    ):
         result = float(result)
     return result
 
@@ -153,8 +189,12 @@ def _finite(value: Any) -> bool:
     return not isinstance(value, (int, float)) or abs(value) <= sys.float_info.max
 
 
-def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: str) -> dict[str, Any]:
-    """The given values, typed. Raises ParameterError for an unknown name (with the nearest known) or a wrong type."""
+def check_parameters(
+    declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: str
+) -> dict[str, Any]:
+    """The given values, typed. Raises ParameterError for an unknown name (with the nearest known)
+    or a wrong type.
+    """
     for name in given:
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
@@ -168,7 +208,9 @@ class _Loader(StrictLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not read", self.peek_event().start_mark)
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) are not read", self.peek_event().start_mark
+            )
         return super().compose_node(parent, index)
 
 
@@ -177,22 +219,32 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in pairs if tag not in _TEXT]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF")
+)
 
 
 def load_parameters(path: Path) -> dict[str, Any]:
-    """The mapping name -> value of a YAML file, read safely. Raises ParameterError when it is anything else."""
+    """The mapping name -> value of a YAML file, read safely. Raises ParameterError when it is
+    anything else.
+    """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ParameterError(f"--parameters {path.name}: {error.strerror or error}") from error
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ParameterError(f"--parameters {path.name}: not plain YAML: {line}{error.problem}") from error
+        raise ParameterError(
+            f"--parameters {path.name}: not plain YAML: {line}{error.problem}"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ParameterError(f"--parameters {path.name}: not plain YAML: {first_line(error)}") from error
+        raise ParameterError(
+            f"--parameters {path.name}: not plain YAML: {first_line(error)}"
+        ) from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ParameterError(f"--parameters {path.name}: expected lines 'name: value', got {shown(content)}")
+        raise ParameterError(
+            f"--parameters {path.name}: expected lines 'name: value', got {shown(content)}"
+        )
     return content
 
 

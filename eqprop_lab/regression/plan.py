@@ -1,4 +1,6 @@
-"""What a run will do, decided and checked before a kernel starts: options, notebooks, parameters, time limits."""
+"""What a run will do, decided and checked before a kernel starts: options, notebooks, parameters,
+time limits.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ LONGEST = 7 * 86400.0
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is asked for. `root` is the project folder; `output` takes everything a run writes."""
+    """What a run is asked for. `root` is the project folder; `output` takes everything a run
+    writes.
+    """
 
     root: Path
     output: Path
@@ -49,7 +53,8 @@ class Options:
 class Plan:
     """One notebook, read and checked: nothing has been executed yet.
 
-    name: what the baseline, the report and the index of figures call it; key: what its files are called.
+    name: what the baseline, the report and the index of figures call it; key: what its files are
+        called.
     """
 
     path: Path
@@ -63,11 +68,14 @@ class Plan:
     @property
     def changed(self) -> set[str]:
         """Names of the parameters that differ from the notebook's defaults."""
-        return {name for name, value in self.parameters.items() if self.declared[name].default != value}
+        return {
+            name for name, value in self.parameters.items() if self.declared[name].default != value
+        }
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: here) that holds notebooks/ and pyproject.toml.
+    """The nearest folder at or above `start` (default: here) that holds notebooks/ and
+    pyproject.toml.
 
     Raises ParameterError when there is none: the installed package carries no notebooks.
     """
@@ -75,11 +83,14 @@ def project_root(start: Path | None = None) -> Path:
     for folder in (here, *here.parents):
         if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
             return folder
-    raise ParameterError("no project here: run this in the folder that holds notebooks/ and pyproject.toml")
+    raise ParameterError(
+        "no project here: run this in the folder that holds notebooks/ and pyproject.toml"
+    )
 
 
 def find_notebooks(names: Sequence[str], root: Path) -> list[Path]:
-    """Paths of the named notebooks (a path, a stem, or a number such as 04); all of the series for no names.
+    """Paths of the named notebooks (a path, a stem, or a number such as 04); all of the series for
+    no names.
 
     Raises ParameterError for an unknown name, with the nearest known one.
     """
@@ -92,18 +103,26 @@ def find_notebooks(names: Sequence[str], root: Path) -> list[Path]:
         if Path(name).suffix == ".ipynb" and Path(name).is_file():
             here = Path(name).resolve()
             if any(here != path.resolve() for path in hits):
-                raise ParameterError(f"{name} is there twice, {here} and {hits[0]}: give the one you mean as a path")
+                raise ParameterError(
+                    f"{name} is there twice, {here} and {hits[0]}: give the one you mean as a path"
+                )
             hits = hits or [here]
         if not hits:
             near = difflib.get_close_matches(name, [path.stem for path in series], n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(p.stem for p in series) or 'none'}"
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else f"known: {', '.join(p.stem for p in series) or 'none'}"
+            )
             raise ParameterError(f"no notebook {name!r}; {hint}")
         found += [path for path in hits if path not in found]
     return found
 
 
 def name_of(path: Path, root: Path) -> str:
-    """What a notebook is called: its stem in notebooks/, elsewhere its path without the ending (in `root` if there)."""
+    """What a notebook is called: its stem in notebooks/, elsewhere its path without the ending (in
+    `root` if there).
+    """
     # The file itself may be a link: its name is the one that it has here.
     place, base = path.parent.resolve() / path.name, root.resolve()
     if place.parent == base / "notebooks":
@@ -114,7 +133,9 @@ def name_of(path: Path, root: Path) -> str:
 
 
 def key_of(path: Path, root: Path) -> str:
-    """What the files of a notebook are called: as no other notebook's, whatever folder that lies in."""
+    """What the files of a notebook are called: as no other notebook's, whatever folder that lies
+    in.
+    """
     name = name_of(path, root)
     if "/" not in name:
         return name
@@ -133,10 +154,18 @@ def read_notebook(path: Path) -> NotebookNode:
     except Exception as error:
         raise NotebookError(f"{path.name}: not a notebook: {first_line(error)}") from error
     if version != 4:
-        raise NotebookError(f"{path.name}: a notebook of format {version!r}, and 4 is needed: save it in JupyterLab")
+        raise NotebookError(
+            f"{path.name}: a notebook of format {version!r}, and 4 is needed: save it in JupyterLab"
+        )
     kernel = source.metadata.get("kernelspec", {})
-    if not isinstance(kernel, dict) or not isinstance(kernel.get("name"), str) or not kernel["name"]:
-        raise NotebookError(f"{path.name}: names no kernel (kernelspec.name in its metadata): choose one in JupyterLab")
+    if (
+        not isinstance(kernel, dict)
+        or not isinstance(kernel.get("name"), str)
+        or not kernel["name"]
+    ):
+        raise NotebookError(
+            f"{path.name}: names no kernel (kernelspec.name in its metadata): choose one in JupyterLab"
+        )
     return source
 
 
@@ -156,25 +185,38 @@ def _limit(source: NotebookNode, path: Path, options: Options) -> float:
 def plan_notebook(path: Path, options: Options) -> Plan:
     """Read a notebook, check the given parameters against its tagged cell.
 
-    Raises NotebookError for a notebook that cannot be run, ParameterError for values it does not accept.
+    Raises NotebookError for a notebook that cannot be run, ParameterError for values it does not
+    accept.
     """
     source = read_notebook(path)
     declared = read_parameters(source, path.stem)
     parameters = check_parameters(declared, options.parameters, path.stem)
     if "profile" in parameters:
-        raise ParameterError(f"{path.stem}: the profile is chosen with --profile, not as a parameter")
+        raise ParameterError(
+            f"{path.stem}: the profile is chosen with --profile, not as a parameter"
+        )
     if "profile" in declared:
         parameters = {"profile": options.profile} | parameters
     if options.seeds and "seed" not in declared:
         raise ParameterError(f"{path.stem}: --seeds needs a parameter 'seed'")
     limit = _limit(source, path, options)
-    return Plan(path, name_of(path, options.root), key_of(path, options.root), source, declared, parameters, limit)
+    return Plan(
+        path,
+        name_of(path, options.root),
+        key_of(path, options.root),
+        source,
+        declared,
+        parameters,
+        limit,
+    )
 
 
 def jobs_of(plans: Sequence[Plan], options: Options) -> list[Job]:
-    """One job per notebook, or one per notebook and seed (those write no figures). Each has files of its own.
+    """One job per notebook, or one per notebook and seed (those write no figures). Each has files
+    of its own.
 
-    Raises ParameterError for one notebook given twice, or two whose files would have the same names.
+    Raises ParameterError for one notebook given twice, or two whose files would have the same
+    names.
     """
     folder, figures = options.output / "notebooks", options.output / "figures"
     seeds: Sequence[int | None] = options.seeds or [None]
@@ -185,9 +227,13 @@ def jobs_of(plans: Sequence[Plan], options: Options) -> list[Job]:
             parameters = dict(plan.parameters) | ({} if seed is None else {"seed": seed})
             drawn = figures / key if seed is None else None
             output = folder / f"{key}.ipynb"
-            jobs.append(Job(key, plan.path, output, parameters, plan.limit, drawn, options.env, plan.name))
+            jobs.append(
+                Job(key, plan.path, output, parameters, plan.limit, drawn, options.env, plan.name)
+            )
     twice = {job.key: job for job in jobs}
     if len(twice) < len(jobs):
         both = next(job for job in jobs if twice[job.key] is not job)
-        raise ParameterError(f"{both.notebook} and {twice[both.key].notebook} would share the files of {both.key!r}")
+        raise ParameterError(
+            f"{both.notebook} and {twice[both.key].notebook} would share the files of {both.key!r}"
+        )
     return jobs

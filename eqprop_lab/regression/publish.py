@@ -1,4 +1,6 @@
-"""The committed outputs of one notebook: its cleaned copy and its figures, changed as a whole or not at all."""
+"""The committed outputs of one notebook: its cleaned copy and its figures, changed as a whole or
+not at all.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from eqprop_lab.regression.swap import RECORD, recover, swap
 
 
 def publish(result: NotebookResult, plan: Plan, job: Job, options: Options) -> None:
-    """Rewrite the committed outputs and figures of a green notebook; what may not be committed turns it red."""
+    """Rewrite the committed outputs and figures of a green notebook; what may not be committed
+    turns it red.
+    """
     executed = nbformat.read(job.output, as_version=4)
     try:
         copy = committed_copy(plan.source, executed, options.root)
@@ -38,7 +42,8 @@ def publish(result: NotebookResult, plan: Plan, job: Job, options: Options) -> N
 
 @contextmanager
 def committed(options: Options) -> Iterator[list[str]]:
-    """Hold what is committed for a run that changes it, and finish first what a killed run has left; lines on that.
+    """Hold what is committed for a run that changes it, and finish first what a killed run has
+    left; lines on that.
 
     Raises FolderError where another run is changing it.
     """

@@ -29,7 +29,9 @@ pre {white-space: pre-wrap; margin: 0}
 
 @dataclass
 class NotebookResult:
-    """Outcome of one notebook: status is "passed", "failed" or "not run"; problems say why, notes say what else."""
+    """Outcome of one notebook: status is "passed", "failed" or "not run"; problems say why, notes
+    say what else.
+    """
 
     key: str
     notebook: str
@@ -45,20 +47,32 @@ class NotebookResult:
 
 
 def plain(text: Any) -> str:
-    """Text that every reader of a report takes: no terminal codes, nothing XML or UTF-8 cannot hold, a bounded length.
+    """Text that every reader of a report takes: no terminal codes, nothing XML or UTF-8 cannot
+    hold, a bounded length.
 
-    A notebook may put anything into its messages: half a surrogate pair, a bell, a hundred megabytes.
+    A notebook may put anything into its messages: half a surrogate pair, a bell, a hundred
+    megabytes.
     """
     whole = str(text)
     head = whole[:LONGEST_TEXT]
     more = f" ... ({len(whole) - len(head)} characters more)" if len(whole) > len(head) else ""
-    return "".join(char if _readable(char) else f"\\x{ord(char):02x}" for char in ANSI.sub("", head)) + more
+    return (
+        "".join(char if _readable(char) else f"\\x{ord(char):02x}" for char in ANSI.sub("", head))
+        + more
+    )
 
 
 def _readable(char: str) -> bool:
-    # XML 1.0: no C0 controls but these, no surrogates, no U+FFFE and U+FFFF; C1 controls are terminal codes.
+    # XML 1.0: no C0 controls but these, no surrogates, no U+FFFE and U+FFFF; C1 controls are
+    # terminal codes.
     code = ord(char)
-    return char in "\n\t" or 0x20 <= code < 0x7F or 0xA0 <= code < 0xD800 or 0xE000 <= code < 0xFFFE or code > 0xFFFF
+    return (
+        char in "\n\t"
+        or 0x20 <= code < 0x7F
+        or 0xA0 <= code < 0xD800
+        or 0xE000 <= code < 0xFFFE
+        or code > 0xFFFF
+    )
 
 
 def _lines(lines: Sequence[str]) -> list[str]:
@@ -80,7 +94,9 @@ def table(results: Sequence[NotebookResult]) -> str:
 
 
 def html(results: Sequence[NotebookResult], profile: str) -> str:
-    """A self-contained page: summary table, then metrics, parameters and provenance of every notebook."""
+    """A self-contained page: summary table, then metrics, parameters and provenance of every
+    notebook.
+    """
     passed = sum(result.status == "passed" for result in results)
     rows = "".join(_row(result) for result in results)
     return (
@@ -111,7 +127,9 @@ def _section(result: NotebookResult) -> str:
     key = escape(plain(result.key))
     notes = "".join(f"<p>{escape(note)}</p>" for note in _lines(result.notes))
     facts = {"parameters": result.parameters, **result.provenance}
-    described = "".join(f"<tr><td>{escape(plain(k))}</td><td>{escape(plain(v))}</td></tr>" for k, v in facts.items())
+    described = "".join(
+        f"<tr><td>{escape(plain(k))}</td><td>{escape(plain(v))}</td></tr>" for k, v in facts.items()
+    )
     metrics = "".join(
         f'<tr><td>{escape(plain(name))}</td><td class="n">{value:.6g}</td></tr>'
         for name, value in result.metrics.items()
@@ -124,24 +142,34 @@ def _section(result: NotebookResult) -> str:
 
 
 def junit(results: Sequence[NotebookResult]) -> str:
-    """JUnit XML: one test case per notebook, a failure with all its problems, notebooks not run as skipped."""
+    """JUnit XML: one test case per notebook, a failure with all its problems, notebooks not run as
+    skipped.
+    """
     suite = ElementTree.Element("testsuite", name="notebooks", tests=str(len(results)))
     suite.set("failures", str(sum(result.status == "failed" for result in results)))
     suite.set("skipped", str(sum(result.status == "not run" for result in results)))
     suite.set("time", f"{sum(result.seconds for result in results):.3f}")
     for result in results:
-        case = ElementTree.SubElement(suite, "testcase", classname="notebooks", name=plain(result.key))
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="notebooks", name=plain(result.key)
+        )
         case.set("time", f"{result.seconds:.3f}")
         if result.status == "failed":
             problems = _lines(result.problems or ["failed"])
             ElementTree.SubElement(case, "failure", message=problems[0]).text = "\n".join(problems)
         elif result.status == "not run":
             ElementTree.SubElement(case, "skipped", message="; ".join(_lines(result.problems)))
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        + ElementTree.tostring(suite, encoding="unicode")
+        + "\n"
+    )
 
 
 def _json(value: Any) -> Any:
-    """The value with nothing JSON cannot say: texts as in the other reports, NaN and infinities as their names."""
+    """The value with nothing JSON cannot say: texts as in the other reports, NaN and infinities as
+    their names.
+    """
     if isinstance(value, dict):
         return {plain(key): _json(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -154,7 +182,8 @@ def _json(value: Any) -> Any:
 def write_reports(results: Sequence[NotebookResult], folder: Path, profile: str) -> Path:
     """Write report.html, junit.xml and metrics.json into `folder`; returns the path of the page."""
     replace_text(
-        folder / "metrics.json", json.dumps(_json([asdict(r) for r in results]), indent=2, allow_nan=False) + "\n"
+        folder / "metrics.json",
+        json.dumps(_json([asdict(r) for r in results]), indent=2, allow_nan=False) + "\n",
     )
     replace_text(folder / "junit.xml", junit(results))
     page = folder / "report.html"

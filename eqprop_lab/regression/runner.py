@@ -1,4 +1,6 @@
-"""Run notebooks as regression: check parameters, execute, judge, report, and on request renew the committed outputs."""
+"""Run notebooks as regression: check parameters, execute, judge, report, and on request renew the
+committed outputs.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ from eqprop_lab.regression.report import NotebookResult, write_reports
 
 @dataclass
 class Run:
-    """The results of a run in the order of the notebooks, its report, and what stopped the report (`error`)."""
+    """The results of a run in the order of the notebooks, its report, and what stopped the report
+    (`error`).
+    """
 
     results: list[NotebookResult]
     report: Path | None = None
@@ -39,15 +43,25 @@ class Run:
     @property
     def green(self) -> bool:
         """True when every notebook passed."""
-        return not self.interrupted and self.error is None and all(result.status == "passed" for result in self.results)
+        return (
+            not self.interrupted
+            and self.error is None
+            and all(result.status == "passed" for result in self.results)
+        )
 
 
 def judge(execution: Execution, plan: Plan, baseline: Baseline, options: Options) -> NotebookResult:
-    """Turn an execution into a result: cell errors, hidden errors, thread errors, metrics against the baseline."""
+    """Turn an execution into a result: cell errors, hidden errors, thread errors, metrics against
+    the baseline.
+    """
     job = execution.job
-    result = NotebookResult(job.key, plan.name, "failed", execution.seconds, parameters=dict(job.parameters))
+    result = NotebookResult(
+        job.key, plan.name, "failed", execution.seconds, parameters=dict(job.parameters)
+    )
     result.seed = job.parameters.get("seed")
-    result.problems = ([execution.error] if execution.error else []) + list(dict.fromkeys(execution.thread_errors))
+    result.problems = ([execution.error] if execution.error else []) + list(
+        dict.fromkeys(execution.thread_errors)
+    )
     if not job.output.exists():
         result.problems = result.problems or ["no executed notebook was written"]
         return result
@@ -56,7 +70,9 @@ def judge(execution: Execution, plan: Plan, baseline: Baseline, options: Options
         _look_inside(result, execution, plan, baseline, options)
     except Exception as error:
         # Whatever a notebook has put into its outputs, it spoils its own row and no other.
-        result.problems.append(f"{job.output.name} cannot be judged: {type(error).__name__}: {error}")
+        result.problems.append(
+            f"{job.output.name} cannot be judged: {type(error).__name__}: {error}"
+        )
     result.status = "failed" if result.problems else "passed"
     return result
 
@@ -69,13 +85,19 @@ def _look_inside(
     result.provenance = provenance_of(executed)
     if execution.error is None:
         hidden = hidden_errors(executed)
-        result.problems += [p for p in hidden if not (execution.thread_errors and "Exception in thread" in p)]
+        result.problems += [
+            p for p in hidden if not (execution.thread_errors and "Exception in thread" in p)
+        ]
         result.problems += wrong or _baseline_problems(result, plan, baseline, options)
 
 
-def _baseline_problems(result: NotebookResult, plan: Plan, baseline: Baseline, options: Options) -> list[str]:
+def _baseline_problems(
+    result: NotebookResult, plan: Plan, baseline: Baseline, options: Options
+) -> list[str]:
     if not result.metrics:
-        return ["no metric was recorded: a notebook without a number cannot notice a wrong gradient"]
+        return [
+            "no metric was recorded: a notebook without a number cannot notice a wrong gradient"
+        ]
     entries = baseline.get(plan.name)
     if entries is not None and (problems := entry_problems(plan.name, entries)):
         return problems
@@ -88,20 +110,25 @@ def _baseline_problems(result: NotebookResult, plan: Plan, baseline: Baseline, o
         return [f"no baseline for {plan.name}; run with --seeds 0,1,2,3,4 --rebaseline"]
     compared = options.profile == "smoke" and plan.changed <= {"seed", "profile"}
     if not compared:
-        result.notes.append("values not compared: the baseline belongs to the smoke profile and default parameters")
+        result.notes.append(
+            "values not compared: the baseline belongs to the smoke profile and default parameters"
+        )
     return compare(result.metrics, entries, values=compared)
 
 
 def run_notebooks(paths: Sequence[Path], options: Options) -> Run:
-    """Run the notebooks and write the report. What is wrong with the request is raised before any work.
+    """Run the notebooks and write the report. What is wrong with the request is raised before any
+    work.
 
-    A notebook that cannot be run has a row that says why, and the others run. Raises ParameterError, BaselineError,
-    FolderError (also where another run is at work in the same folder). An interrupted run returns too, with what had
-    finished.
+    A notebook that cannot be run has a row that says why, and the others run. Raises
+    ParameterError, BaselineError, FolderError (also where another run is at work in the same
+    folder). An interrupted run returns too, with what had finished.
     """
     paths = list(dict.fromkeys(paths))
     plans, spoilt = plan_all(paths, options)
-    if options.update and (options.profile != "smoke" or options.seeds or any(p.changed for p in plans.values())):
+    if options.update and (
+        options.profile != "smoke" or options.seeds or any(p.changed for p in plans.values())
+    ):
         raise ParameterError("--update needs the smoke profile and the default parameters")
     baseline = read_baseline(options.baseline)
     jobs = jobs_of(list(plans.values()), options)
@@ -109,11 +136,14 @@ def run_notebooks(paths: Sequence[Path], options: Options) -> Run:
         for folder in (options.output / "notebooks", options.output / "figures"):
             ensure_writable(folder)
         finished, interrupted = _execute(jobs, plans, baseline, options)
-        run = Run(_rows(paths, jobs, finished, spoilt, plans), interrupted=interrupted, lines=list(lines))
+        run = Run(
+            _rows(paths, jobs, finished, spoilt, plans), interrupted=interrupted, lines=list(lines)
+        )
         try:
             run.report = write_reports(run.results, options.output, options.profile)
         except OSError as error:
-            # The table of what was computed is still printed; the executed notebooks are on disk already.
+            # The table of what was computed is still printed; the executed notebooks are on disk
+            # already.
             run.error = f"cannot write the report to {options.output}: {error.strerror or error}"
             return run
         if options.rebaseline and run.green:
@@ -121,8 +151,12 @@ def run_notebooks(paths: Sequence[Path], options: Options) -> Run:
     return run
 
 
-def plan_all(paths: Sequence[Path], options: Options) -> tuple[dict[Path, Plan], dict[Path, NotebookResult]]:
-    """The plans by path, and a red row for each notebook that cannot be run. Raises ParameterError for the request."""
+def plan_all(
+    paths: Sequence[Path], options: Options
+) -> tuple[dict[Path, Plan], dict[Path, NotebookResult]]:
+    """The plans by path, and a red row for each notebook that cannot be run. Raises ParameterError
+    for the request.
+    """
     plans: dict[Path, Plan] = {}
     spoilt: dict[Path, NotebookResult] = {}
     for path in paths:
@@ -143,7 +177,9 @@ def _execute(
         if job.figures is not None:
             shutil.rmtree(job.figures, ignore_errors=True)
     cells = sum(len(plans[job.notebook].source.cells) + bool(job.parameters) for job in jobs)
-    with tqdm(total=cells, unit="cell", disable=None if options.progress_bar else True, leave=False) as bar:
+    with tqdm(
+        total=cells, unit="cell", disable=None if options.progress_bar else True, leave=False
+    ) as bar:
 
         def done(execution: Execution) -> None:
             job, plan = execution.job, plans[execution.job.notebook]
@@ -176,7 +212,9 @@ def _rows(
             rows.append(spoilt[path])
         for job in jobs:
             if job.notebook == path:
-                missing = NotebookResult(job.key, plans[path].name, "not run", problems=["interrupted"])
+                missing = NotebookResult(
+                    job.key, plans[path].name, "not run", problems=["interrupted"]
+                )
                 rows.append(finished.get(job.key) or missing)
     return rows
 

@@ -1,8 +1,11 @@
-"""Several files changed as one: all of them, or none, also when the process is killed in the middle.
+"""Several files changed as one: all of them, or none, also when the process is killed in the
+middle.
 
-    record (what is to change) -> stage new contents and copies of the old -> swap -> record "done" -> tidy
+    record (what is to change) -> stage new contents and copies of the old -> swap -> record "done"
+    -> tidy
 
-Until the record says "done", everything is undone: at once after an error, by `recover` after a kill.
+Until the record says "done", everything is undone: at once after an error, by `recover` after a
+kill.
 """
 
 from __future__ import annotations
@@ -48,10 +51,11 @@ def swap(changes: Mapping[Path, bytes | None], root: Path) -> None:
 
 
 def recover(root: Path) -> list[str]:
-    """Finish what a killed `swap` has left: undo it, or tidy up where it was done; one line for each file touched.
+    """Finish what a killed `swap` has left: undo it, or tidy up where it was done; one line for
+    each file touched.
 
-    A file that somebody has edited since is left as it is, and its line says so. Raises OSError, ValueError for a
-    record that cannot be read.
+    A file that somebody has edited since is left as it is, and its line says so. Raises OSError,
+    ValueError for a record that cannot be read.
     """
     record = root / RECORD
     if not record.exists():
@@ -61,7 +65,9 @@ def recover(root: Path) -> list[str]:
         done, entries = bool(content["done"]), list(content["files"])
         paths = [Path(entry["path"]) for entry in entries]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{record} is no record of an update: look at `git status`, then remove it") from error
+        raise ValueError(
+            f"{record} is no record of an update: look at `git status`, then remove it"
+        ) from error
     lines = [] if done else [line for entry in entries for line in _undo(entry, root)]
     for path in paths:
         for kind in ("new", "old"):
@@ -87,7 +93,9 @@ def _undo(entry: Mapping[str, Any], root: Path) -> Iterator[str]:
 
 
 def _stage(path: Path, content: bytes | None) -> None:
-    """The new content and a copy of the old, each on the disk beside the file, so that a rename is all that is left."""
+    """The new content and a copy of the old, each on the disk beside the file, so that a rename is
+    all that is left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = [("new", content), ("old", _content(path))]
     for kind, data in parts:

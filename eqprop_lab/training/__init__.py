@@ -1,4 +1,6 @@
-"""One training loop for every source of gradients, with checkpoints, callbacks, loggers and a store of runs."""
+"""One training loop for every source of gradients, with checkpoints, callbacks, loggers and a store
+of runs.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What a loader yields, as one pair of tensors on one device: from torch's loaders, lists, generators, NumPy.
+"""What a loader yields, as one pair of tensors on one device: from torch's loaders, lists,
+generators, NumPy.
 
-A pair (x, y) or {"x": ..., "y": ...} is taken; anything else is refused with what it is: which of three parts is the
-target, and whether the third is a weight, cannot be known.
+A pair (x, y) or {"x": ..., "y": ...} is taken; anything else is refused with what it is: which of
+three parts is the target, and whether the third is a weight, cannot be known.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ PAIR = "a batch must be a pair (x, y), or a mapping with the keys 'x' and 'y'"
 
 
 def length(items: object) -> int | None:
-    """How many batches a loader, or samples a set, says it has; None where it does not know (a stream)."""
+    """How many batches a loader, or samples a set, says it has; None where it does not know (a
+    stream).
+    """
     try:
         return len(items)  # type: ignore[arg-type]
     except TypeError:
@@ -27,9 +30,13 @@ def length(items: object) -> int | None:
 
 
 def check_loader(name: str, loader: object, epochs: int) -> None:
-    """Raise TypeError, ValueError unless `loader` can be gone through once in each of `epochs` epochs."""
+    """Raise TypeError, ValueError unless `loader` can be gone through once in each of `epochs`
+    epochs.
+    """
     if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
-        raise TypeError(f"{name} must yield batches (x, y), got {shown(loader)} ({type(loader).__name__})")
+        raise TypeError(
+            f"{name} must yield batches (x, y), got {shown(loader)} ({type(loader).__name__})"
+        )
     if isinstance(loader, Iterator) and epochs > 1:
         raise ValueError(
             f"{name} must be something that can be gone through {epochs} times, once an epoch, got a "
@@ -38,7 +45,9 @@ def check_loader(name: str, loader: object, epochs: int) -> None:
 
 
 def pair(item: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(x, y) of one batch on `device`. Raises TypeError, ValueError saying what the batch is instead."""
+    """(x, y) of one batch on `device`. Raises TypeError, ValueError saying what the batch is
+    instead.
+    """
     if isinstance(item, Mapping):
         if set(item) != {"x", "y"}:
             raise TypeError(
@@ -48,7 +57,9 @@ def pair(item: Any, device: torch.device) -> tuple[Tensor, Tensor]:
         item = item["x"], item["y"]
     if isinstance(item, Tensor | np.ndarray | str) or not isinstance(item, Sequence):
         form = f" of shape {tuple(item.shape)}" if isinstance(item, Tensor | np.ndarray) else ""
-        raise TypeError(f"{PAIR}, got a {type(item).__name__}{form}; a single batch is given as [(x, y)]")
+        raise TypeError(
+            f"{PAIR}, got a {type(item).__name__}{form}; a single batch is given as [(x, y)]"
+        )
     if len(item) != 2:
         raise ValueError(
             f"{PAIR}, got {len(item)} parts ({', '.join(type(part).__name__ for part in item[:8])}); wrap the loader, "
@@ -60,10 +71,15 @@ def pair(item: Any, device: torch.device) -> tuple[Tensor, Tensor]:
 def _tensor(name: str, value: Any, device: torch.device) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(device)
-    if not isinstance(value, Sequence | np.ndarray | np.generic | float | int) or isinstance(value, str):
-        raise TypeError(f"{name} must be a tensor, an array or a list of numbers, got {shown(value)}")
+    if not isinstance(value, Sequence | np.ndarray | np.generic | float | int) or isinstance(
+        value, str
+    ):
+        raise TypeError(
+            f"{name} must be a tensor, an array or a list of numbers, got {shown(value)}"
+        )
     try:
-        if isinstance(value, np.ndarray | np.generic):  # copied: torch warns of arrays that it may not write to
+        # copied: torch warns of arrays that it may not write to
+        if isinstance(value, np.ndarray | np.generic):
             return torch.from_numpy(np.array(value)).to(device)
         return torch.tensor(value, device="cpu").to(device)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -72,9 +88,13 @@ def _tensor(name: str, value: Any, device: torch.device) -> Tensor:
 
 
 def check_logits(logits: object, x: Tensor) -> Tensor:
-    """The logits (B, K) a module has made of x (B, ...). Raises TypeError, ValueError for anything else."""
+    """The logits (B, K) a module has made of x (B, ...). Raises TypeError, ValueError for anything
+    else.
+    """
     if not isinstance(logits, Tensor):
-        raise TypeError(f"model must return logits (B, classes) as one tensor, got a {type(logits).__name__}")
+        raise TypeError(
+            f"model must return logits (B, classes) as one tensor, got a {type(logits).__name__}"
+        )
     if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(
             f"model must return logits (B, classes) for x of shape {tuple(x.shape)}, got shape {tuple(logits.shape)}"

@@ -2,11 +2,13 @@
 
 A callback is a function of the epoch's record, or an object with any of
 
-    on_fit_start(trainer), on_batch_end(trainer, batch, batches), on_epoch_end(trainer, record), on_fit_end(trainer)
+    on_fit_start(trainer), on_batch_end(trainer, batch, batches), on_epoch_end(trainer, record),
+    on_fit_end(trainer)
 
-and, if it has something to keep across an interruption, state_dict() and load_state_dict(state) (tensors and plain
-containers; one that keeps nothing returns {}). A fit that is not resumed (`trainer.resumed` in on_fit_start) must begin
-without another fit's memory. `runs_last = True` puts it behind the others. Raising StopTraining ends the fit cleanly.
+and, if it has something to keep across an interruption, state_dict() and load_state_dict(state)
+(tensors and plain containers; one that keeps nothing returns {}). A fit that is not resumed
+(`trainer.resumed` in on_fit_start) must begin without another fit's memory. `runs_last = True` puts
+it behind the others. Raising StopTraining ends the fit cleanly.
 """
 
 from __future__ import annotations
@@ -32,20 +34,28 @@ HOOKS = ("on_fit_start", "on_batch_end", "on_epoch_end", "on_fit_end")
 
 
 class Callbacks:
-    """The callbacks of one fit, in the order in which they run. Raises TypeError, ValueError for what is none."""
+    """The callbacks of one fit, in the order in which they run. Raises TypeError, ValueError for
+    what is none.
+    """
 
     def __init__(self, callbacks: Sequence[Any]) -> None:
         for number, callback in enumerate(callbacks):
             hooked = any(hasattr(callback, hook) for hook in HOOKS)
             if not (callable(callback) or hooked):
-                raise TypeError(f"callbacks must be functions or have one of {', '.join(HOOKS)}, got {callback!r}")
+                raise TypeError(
+                    f"callbacks must be functions or have one of {', '.join(HOOKS)}, got {callback!r}"
+                )
             if hooked and isinstance(callback, type):
-                raise TypeError(f"callbacks must be objects, got the class {callback.__name__}; call it")
+                raise TypeError(
+                    f"callbacks must be objects, got the class {callback.__name__}; call it"
+                )
             if hooked and any(callback is other for other in callbacks[:number]):
                 raise ValueError(
                     f"callbacks must be named once: {type(callback).__name__} would count every epoch twice"
                 )
-        self.members = sorted(callbacks, key=lambda callback: bool(getattr(callback, "runs_last", False)))
+        self.members = sorted(
+            callbacks, key=lambda callback: bool(getattr(callback, "runs_last", False))
+        )
         self.watchers = [c for c in self.members if hasattr(c, "on_batch_end")]
         self._started: list[Any] = []
 
@@ -66,7 +76,9 @@ class Callbacks:
             raise stop
 
     def epoch(self, trainer: EqPropTrainer, record: Record) -> None:
-        """After an epoch. All of them see it, also when one wants to stop: StopTraining is raised at the end."""
+        """After an epoch. All of them see it, also when one wants to stop: StopTraining is raised
+        at the end.
+        """
         stop: StopTraining | None = None
         for callback in self.members:
             try:
@@ -91,19 +103,29 @@ class Callbacks:
         return [(type(callback).__name__, state) for state, callback in self._keepers()]
 
     def _keepers(self) -> list[tuple[dict[str, Any], Any]]:
-        kept = [(callback.state_dict(), callback) for callback in self.members if hasattr(callback, "state_dict")]
+        kept = [
+            (callback.state_dict(), callback)
+            for callback in self.members
+            if hasattr(callback, "state_dict")
+        ]
         return [(state, callback) for state, callback in kept if state]
 
     def load(self, states: Sequence[tuple[str, dict[str, Any]]], model: nn.Module) -> None:
-        """Hand out what `state` gave: the n-th callback of a class gets the n-th state of that class.
+        """Hand out what `state` gave: the n-th callback of a class gets the n-th state of that
+        class.
 
-        Raises ValueError when the callbacks that keep a state are not those, before any has got its own, or when one
-        keeps parameters of another model.
+        Raises ValueError when the callbacks that keep a state are not those, before any has got its
+        own, or when one keeps parameters of another model.
         """
         keepers = [callback for _, callback in self._keepers()]
-        had, has = sorted(name for name, _ in states), sorted(type(callback).__name__ for callback in keepers)
+        had, has = (
+            sorted(name for name, _ in states),
+            sorted(type(callback).__name__ for callback in keepers),
+        )
         if had != has:
-            raise ValueError(f"the callbacks with a memory were {_listed(had)}, now they are {_listed(has)}")
+            raise ValueError(
+                f"the callbacks with a memory were {_listed(had)}, now they are {_listed(has)}"
+            )
         left = list(states)
         for callback in keepers:
             mine = next(entry for entry in left if entry[0] == type(callback).__name__)
@@ -118,12 +140,16 @@ def _listed(names: list[str]) -> str:
 
 
 class Best:
-    """The best value of a monitored curve: smallest, or largest for mode="max" (the default for accuracies)."""
+    """The best value of a monitored curve: smallest, or largest for mode="max" (the default for
+    accuracies).
+    """
 
     def __init__(self, monitor: str, mode: str | None = None, min_delta: float = 0.0) -> None:
         self.monitor = monitor
         self.mode = one_of(
-            "mode", ("max" if "accuracy" in monitor else "min") if mode is None else mode, ("min", "max")
+            "mode",
+            ("max" if "accuracy" in monitor else "min") if mode is None else mode,
+            ("min", "max"),
         )
         self.min_delta = real("min_delta", min_delta, at_least=0.0)
         self.forget()
@@ -138,15 +164,21 @@ class Best:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what was seen. Raises ValueError when it was looked at in another way."""
-        check_settings("monitor, mode, min_delta", state.get("how"), (self.monitor, self.mode, self.min_delta))
+        check_settings(
+            "monitor, mode, min_delta", state.get("how"), (self.monitor, self.mode, self.min_delta)
+        )
         value, epoch = state["best"]
         self.value, self.epoch = float(value), int(epoch)
 
     def improved(self, record: Mapping[str, Any]) -> bool:
-        """Whether this epoch is the best so far, by more than `min_delta`; nan never is. Raises ValueError."""
+        """Whether this epoch is the best so far, by more than `min_delta`; nan never is. Raises
+        ValueError.
+        """
         if self.monitor not in record:
             hint = "; pass val_loader to fit" if self.monitor.startswith("val_") else ""
-            raise ValueError(f"monitor must be one of {', '.join(map(repr, record))}, got {self.monitor!r}{hint}")
+            raise ValueError(
+                f"monitor must be one of {', '.join(map(repr, record))}, got {self.monitor!r}{hint}"
+            )
         value = float(record[self.monitor])
         gain = value - self.value if self.mode == "max" else self.value - value
         better = gain > self.min_delta or (math.isnan(self.value) and not math.isnan(value))
@@ -164,10 +196,11 @@ def check_settings(names: str, there: Any, here: tuple[Any, ...]) -> None:
 class EarlyStopping:
     """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs.
 
-    restore_best: give the model its best parameters back when the fit ends; files written then hold them too, and the
-    last ones beside them, from which a resumed fit goes on. Every fit that is not resumed begins without a memory.
-    mode: "min", "max", or None: "max" for accuracies, "min" for all else. Raises ValueError at the first epoch that
-    does not report `monitor`.
+    restore_best: give the model its best parameters back when the fit ends; files written then hold
+    them too, and the last ones beside them, from which a resumed fit goes on. Every fit that is not
+    resumed begins without a memory.
+    mode: "min", "max", or None: "max" for accuracies, "min" for all else. Raises ValueError at the
+    first epoch that does not report `monitor`.
     """
 
     def __init__(
@@ -215,28 +248,42 @@ class EarlyStopping:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        own = {"waited": self.waited, "settings": (self.patience, self.restore_best), "parameters": self.parameters}
+        own = {
+            "waited": self.waited,
+            "settings": (self.patience, self.restore_best),
+            "parameters": self.parameters,
+        }
         return own | self.best.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the count of the interrupted fit. Raises ValueError for that of another kind of stopping."""
-        check_settings("patience, restore_best", state.get("settings"), (self.patience, self.restore_best))
+        """Take up the count of the interrupted fit. Raises ValueError for that of another kind of
+        stopping.
+        """
+        check_settings(
+            "patience, restore_best", state.get("settings"), (self.patience, self.restore_best)
+        )
         self.best.load_state_dict(state)
         self.waited, self.parameters = int(state["waited"]), state["parameters"]
 
 
 class ModelCheckpoint:
-    """Save the trainer after every epoch (`save="last"`) or after those that improve `monitor` (`save="best"`).
+    """Save the trainer after every epoch (`save="last"`) or after those that improve `monitor`
+    (`save="best"`).
 
-    "last" saves once more when the fit ends, if another callback has given the model other parameters then: the file
-    holds what the fit left. Every fit that is not resumed begins without a memory of the best. It runs after the
-    callbacks that do not say so, so that the file holds their state of the same epoch.
+    "last" saves once more when the fit ends, if another callback has given the model other
+    parameters then: the file holds what the fit left. Every fit that is not resumed begins without
+    a memory of the best. It runs after the callbacks that do not say so, so that the file holds
+    their state of the same epoch.
     """
 
     runs_last = True
 
     def __init__(
-        self, path: str | Path, save: str = "last", monitor: str = "val_loss", mode: str | None = None
+        self,
+        path: str | Path,
+        save: str = "last",
+        monitor: str = "val_loss",
+        mode: str | None = None,
     ) -> None:
         self.path = a_path("path", path)
         self.save = one_of("save", save, ("last", "best"))

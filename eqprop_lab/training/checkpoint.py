@@ -1,13 +1,14 @@
 """Checkpoints: everything the next epoch depends on, in one file of tensors and plain containers.
 
-    parameters and buffers, optimiser, schedule, generators (torch, CUDA, NumPy, Python, the loaders' own), history,
-    the plan of the fit and what it was fed with, the state of callbacks, the experiment config
+    parameters and buffers, optimiser, schedule, generators (torch, CUDA, NumPy, Python, the
+    loaders' own), history, the plan of the fit and what it was fed with, the state of callbacks,
+    the experiment config
 
-The parameters are those that the trainer has. Where a callback put others in their place when the fit ended (the best
-ones), "last" holds those that the fit goes on from.
+The parameters are those that the trainer has. Where a callback put others in their place when the
+fit ended (the best ones), "last" holds those that the fit goes on from.
 
-On a CPU a resumed fit equals an uninterrupted one bit for bit. A file is written whole or not at all, and read with
-`weights_only`, so that it cannot run code.
+On a CPU a resumed fit equals an uninterrupted one bit for bit. A file is written whole or not at
+all, and read with `weights_only`, so that it cannot run code.
 """
 
 from __future__ import annotations
@@ -52,11 +53,15 @@ PLAIN = (str, bool, int, float, type(None), bytes)
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written, read, or used here; the message names the file and the reason."""
+    """A checkpoint that cannot be written, read, or used here; the message names the file and the
+    reason.
+    """
 
 
 def _plain(value: object, name: str) -> Any:
-    """A copy of nested containers, in the types that `weights_only` reads. Raises TypeError naming what is none."""
+    """A copy of nested containers, in the types that `weights_only` reads. Raises TypeError naming
+    what is none.
+    """
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, Mapping):
@@ -65,23 +70,31 @@ def _plain(value: object, name: str) -> Any:
         items = [_plain(v, f"{name}.{i}") for i, v in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
     if type(value) not in PLAIN:
-        raise TypeError(f"{name} is a {type(value).__name__}; only tensors, numbers, texts and containers of them fit")
+        raise TypeError(
+            f"{name} is a {type(value).__name__}; only tensors, numbers, texts and containers of them fit"
+        )
     return value
 
 
 def model_settings(model: nn.Module) -> dict[str, Any]:
-    """The arguments of a model and all its parts, as far as they are kept as plain values: "rho", "layers.1.p"."""
+    """The arguments of a model and all its parts, as far as they are kept as plain values: "rho",
+    "layers.1.p".
+    """
     found = {}
     for path, module in model.named_modules():
         for name in inspect.signature(type(module).__init__).parameters:
             value = vars(module).get(name)
-            if type(value) in PLAIN or (isinstance(value, list | tuple) and all(type(v) in PLAIN for v in value)):
+            if type(value) in PLAIN or (
+                isinstance(value, list | tuple) and all(type(v) in PLAIN for v in value)
+            ):
                 found[f"{path}.{name}".removeprefix(".")] = value
     return found
 
 
 def _defaults(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    return {name: value for name, value in optimizer.defaults.items() if type(value) in (*PLAIN, tuple)}
+    return {
+        name: value for name, value in optimizer.defaults.items() if type(value) in (*PLAIN, tuple)
+    }
 
 
 def left_behind(trainer: EqPropTrainer) -> dict[str, Any] | None:
@@ -99,7 +112,11 @@ def capture(trainer: EqPropTrainer) -> dict[str, Any]:
     model, optimizer = trainer.model, trainer.optimizer
     content = {
         "format": FORMAT,
-        "model": {"class": type(model).__name__, "state": model.state_dict(), "settings": model_settings(model)},
+        "model": {
+            "class": type(model).__name__,
+            "state": model.state_dict(),
+            "settings": model_settings(model),
+        },
         "last": left_behind(trainer),
         "optimizer": {
             "class": type(optimizer).__name__,
@@ -121,7 +138,9 @@ def capture(trainer: EqPropTrainer) -> dict[str, Any]:
 
 
 def save(trainer: EqPropTrainer, path: str | Path) -> Path:
-    """Write a checkpoint, whole or not at all. Raises CheckpointError, OSError; an older file then stays as it was."""
+    """Write a checkpoint, whole or not at all. Raises CheckpointError, OSError; an older file then
+    stays as it was.
+    """
     path = a_path("path", path)
     try:
         for name, note in trainer.sources.items():
@@ -133,7 +152,9 @@ def save(trainer: EqPropTrainer, path: str | Path) -> Path:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint file, on the CPU, checked for damage and never executed. Raises CheckpointError."""
+    """The content of a checkpoint file, on the CPU, checked for damage and never executed. Raises
+    CheckpointError.
+    """
 
     def refuse(reason: str) -> CheckpointError:
         return CheckpointError(f"cannot load {path}: {reason}")
@@ -150,19 +171,28 @@ def read(path: str | Path) -> dict[str, Any]:
         with torch.device("cpu"):
             content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise refuse("it holds objects other than tensors and plain containers, which could run code") from error
+        raise refuse(
+            "it holds objects other than tensors and plain containers, which could run code"
+        ) from error
     except Exception as error:
-        # What a damaged archive raises depends on the byte: zlib, index, key, value and runtime errors were seen.
+        # What a damaged archive raises depends on the byte: zlib, index, key, value and runtime
+        # errors were seen.
         raise refuse(f"it is damaged, or it is no checkpoint ({type(error).__name__})") from error
     if damaged is not None:
         raise refuse(f"it is damaged (checksum of {damaged})")
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not content.keys() >= set(KEYS):
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != FORMAT
+        or not content.keys() >= set(KEYS)
+    ):
         raise refuse(f"it is no {FORMAT!r}: a trainer's save_checkpoint writes them")
     return content
 
 
 def check(trainer: EqPropTrainer, content: dict[str, Any], same_settings: bool = False) -> None:
-    """Make a content ready for `_apply`; ValueError says why it is not sound, or does not fit this trainer."""
+    """Make a content ready for `_apply`; ValueError says why it is not sound, or does not fit this
+    trainer.
+    """
     saved, optimizer = content["model"], content["optimizer"]
     mine, theirs = type(trainer.model).__name__, saved["class"]
     if mine != theirs:
@@ -171,17 +201,22 @@ def check(trainer: EqPropTrainer, content: dict[str, Any], same_settings: bool =
     if content.get("last") is not None:
         soundness.check_parameters_fit(trainer.model, content["last"], "the last state")
     if type(trainer.optimizer).__name__ != optimizer["class"]:
-        raise ValueError(f"it holds the state of {optimizer['class']}, not of {type(trainer.optimizer).__name__}")
+        raise ValueError(
+            f"it holds the state of {optimizer['class']}, not of {type(trainer.optimizer).__name__}"
+        )
     optimizer["state"] = soundness.check_optimizer(trainer.optimizer, optimizer["state"])
     soundness.check_plan(content["plan"], soundness.check_history(content["history"]))
     soundness.check_generators(content["rng"])
-    # Other steps are another measurement of the same network; another rho or gamma is another network.
+    # Other steps are another measurement of the same network; another rho or gamma is another
+    # network.
     model = model_settings(trainer.model)
     if isinstance(trainer.model, EquilibriumModel) and not same_settings:
         model.pop("max_steps", None)
         _same("of a model with", saved.get("settings", model), model)
     if same_settings and "sources" not in content:
-        raise ValueError("an older version wrote it, which did not note the data; go on without resume=True")
+        raise ValueError(
+            "an older version wrote it, which did not note the data; go on without resume=True"
+        )
     if same_settings:
         _same("of a training with", content["settings"], trainer.describe())
         _same("of a model with", saved.get("settings", {}), model)
@@ -190,7 +225,9 @@ def check(trainer: EqPropTrainer, content: dict[str, Any], same_settings: bool =
 
 def _same(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
     other = [
-        f"{k} is {there.get(k)!r} there, {v!r} here" for k, v in here.items() if _as_list(there.get(k)) != _as_list(v)
+        f"{k} is {there.get(k)!r} there, {v!r} here"
+        for k, v in here.items()
+        if _as_list(there.get(k)) != _as_list(v)
     ]
     if other:
         raise ValueError(f"it is {what} other settings: {', '.join(other)}")
@@ -203,8 +240,9 @@ def _as_list(value: object) -> object:
 def load(trainer: EqPropTrainer, path: str | Path, same_settings: bool = False) -> None:
     """Put a trainer where the checkpoint was taken. The global generators are set too.
 
-    Loaders, callbacks and the schedule belong to a fit: the next one takes theirs up. same_settings: refuse a training
-    with other settings. Raises CheckpointError; nothing has changed then.
+    Loaders, callbacks and the schedule belong to a fit: the next one takes theirs up.
+    same_settings: refuse a training with other settings. Raises CheckpointError; nothing has
+    changed then.
     """
     content = read(path)
     with unchanged(trainer):
@@ -216,7 +254,9 @@ def load(trainer: EqPropTrainer, path: str | Path, same_settings: bool = False) 
         except Exception as error:
             reason = f"its content does not fit ({type(error).__name__}: {error})"
             raise CheckpointError(f"cannot load {path}: {reason}") from error
-        trainer.pending = {key: content.get(key) for key in ("loaders", "callbacks", "scheduler", "rng", "sources")}
+        trainer.pending = {
+            key: content.get(key) for key in ("loaders", "callbacks", "scheduler", "rng", "sources")
+        }
         trainer.stood = None
 
 
@@ -224,7 +264,10 @@ def load(trainer: EqPropTrainer, path: str | Path, same_settings: bool = False) 
 def unchanged(trainer: EqPropTrainer) -> Iterator[None]:
     """A trainer that is as it was when the body raises."""
     before = copy.deepcopy(capture(trainer))
-    kept = {name: getattr(trainer, name) for name in ("pending", "stood", "resumed", "scheduler", "sources", "last")}
+    kept = {
+        name: getattr(trainer, name)
+        for name in ("pending", "stood", "resumed", "scheduler", "sources", "last")
+    }
     try:
         yield
     except BaseException:

@@ -28,15 +28,23 @@ def correct(logits: Tensor, y: Tensor) -> int:
 
 
 def free_logits(trainer: EqPropTrainer, x: Tensor) -> tuple[Tensor, float]:
-    """(logits at the free state, its residual): `model.max_steps` steps at most, up to `eval_tol` where one is set."""
+    """(logits at the free state, its residual): `model.max_steps` steps at most, up to `eval_tol`
+    where one is set.
+    """
     model = trainer.model
     if not isinstance(model, EquilibriumModel):
         return trainer.logits(x), math.nan
     model.check_batch(x)
     drive = model.drive(x)
-    solver = None if trainer.eval_tol is None or trainer.settings is None else make_solver(trainer.settings.solver)
+    solver = (
+        None
+        if trainer.eval_tol is None or trainer.settings is None
+        else make_solver(trainer.settings.solver)
+    )
     start = model.initial_state(drive)
-    end = settle(model, start, drive, max_steps=model.max_steps, tol=trainer.eval_tol, solver=solver)
+    end = settle(
+        model, start, drive, max_steps=model.max_steps, tol=trainer.eval_tol, solver=solver
+    )
     return model.readout(end.state), end.residual
 
 
@@ -59,4 +67,9 @@ def evaluate(trainer: EqPropTrainer, loader: Iterable[tuple[Tensor, Tensor]]) ->
         right += correct(logits, y)
     if seen == 0:
         raise ValueError("loader is empty: it must yield at least one batch (x, y)")
-    return {"accuracy": right / seen, "loss": loss_sum / seen, "residual": residual, "samples": seen}
+    return {
+        "accuracy": right / seen,
+        "loss": loss_sum / seen,
+        "residual": residual,
+        "samples": seen,
+    }

@@ -2,7 +2,8 @@
 
     ||g||_2 over all parameters, finite  <=>  nothing to look for
 
-One fused norm a step, which gradient clipping takes over; the culprit is looked for only when there is one.
+One fused norm a step, which gradient clipping takes over; the culprit is looked for only when there
+is one.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import torch
 from torch import Tensor, nn
 
 
-def check_step(loss: Tensor, parameters: Mapping[str, nn.Parameter], clipping: bool = False) -> Tensor:
-    """The l2 norm of all gradients, if cost (B,) and gradients are finite; else ValueError naming what is not.
+def check_step(
+    loss: Tensor, parameters: Mapping[str, nn.Parameter], clipping: bool = False
+) -> Tensor:
+    """The l2 norm of all gradients, if cost (B,) and gradients are finite; else ValueError naming
+    what is not.
 
-    A norm that overflows while every gradient is finite is an error only where it is needed, for clipping.
+    A norm that overflows while every gradient is finite is an error only where it is needed, for
+    clipping.
     """
     gradients = [p.grad for p in parameters.values() if p.grad is not None]
     norm = _norm(gradients)
@@ -53,7 +58,9 @@ def _values(tensor: Tensor) -> Tensor:
 
 
 def check_parameters(parameters: Mapping[str, Tensor]) -> None:
-    """Raise ValueError naming the first parameter that is not finite: a step too large for its type, or a bad start."""
+    """Raise ValueError naming the first parameter that is not finite: a step too large for its
+    type, or a bad start.
+    """
     for name, parameter in parameters.items():
         if text := _spoiled(parameter):
             raise ValueError(f"parameter {name} is not finite ({text})")
@@ -76,7 +83,9 @@ def _because(parameters: Mapping[str, Tensor]) -> str:
 
 @contextmanager
 def unspoiled(buffers: Sequence[Tensor]) -> Iterator[None]:
-    """Buffers a forward pass moves (the statistics of batch normalisation) go back when the batch fails."""
+    """Buffers a forward pass moves (the statistics of batch normalisation) go back when the batch
+    fails.
+    """
     kept = [buffer.clone() for buffer in buffers]
     try:
         yield

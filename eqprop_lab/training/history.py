@@ -19,15 +19,19 @@ class BatchError(RuntimeError):
 class History(dict[str, list[Any]]):
     """Curves of a training, one entry an epoch.
 
-    Keys: "epoch", "estimator", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "residual" (worst free-phase
-    residual of the epoch), "nudged_residual" (worst last movement of what is divided by beta, relative to itself; nan
-    where nothing is), "val_residual" (free phases of the evaluation after it), "norm" (certified contraction bound
-    then; nan for ordinary modules), "sigma_error" (relative error of d sigma/dW of the bounded weights after the last
-    step, against converged vectors; nan where nothing is bounded), "seconds" (wall time of the training part).
+    Keys: "epoch", "estimator", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
+    "residual" (worst free-phase residual of the epoch), "nudged_residual" (worst last movement of
+    what is divided by beta, relative to itself; nan where nothing is), "val_residual" (free phases
+    of the evaluation after it), "norm" (certified contraction bound then; nan for ordinary
+    modules), "sigma_error" (relative error of d sigma/dW of the bounded weights after the last
+    step, against converged vectors; nan where nothing is bounded), "seconds" (wall time of the
+    training part).
     """
 
     def append(self, record: Record) -> None:
-        """Add one epoch. A curve that starts late is filled up with nan, so that all have one entry an epoch."""
+        """Add one epoch. A curve that starts late is filled up with nan, so that all have one entry
+        an epoch.
+        """
         done = max(map(len, self.values()), default=0)
         for key in {**self, **record}:
             curve = self.setdefault(key, [])

@@ -1,9 +1,10 @@
-"""Where the records of a training go: CSV and JSON lines built in, TensorBoard and Weights & Biases if installed.
+"""Where the records of a training go: CSV and JSON lines built in, TensorBoard and Weights & Biases
+if installed.
 
     start(config)  log(record, step)  finish()
 
-is all a logger has; as callbacks of `fit` they are given the settings, every epoch, and the end. A second or resumed
-fit logs the earlier epochs again first, so that every log is whole.
+is all a logger has; as callbacks of `fit` they are given the settings, every epoch, and the end. A
+second or resumed fit logs the earlier epochs again first, so that every log is whole.
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ class Logger(ABC):
 
     def on_fit_start(self, trainer: EqPropTrainer) -> None:
         """Begin, and catch up on the epochs that are done."""
-        self.start({**trainer.describe(), **({} if trainer.config is None else {"experiment": trainer.config})})
+        self.start(
+            {
+                **trainer.describe(),
+                **({} if trainer.config is None else {"experiment": trainer.config}),
+            }
+        )
         for record in trainer.history.records():
             self.log(record, int(record["epoch"]))
 
@@ -59,7 +65,9 @@ class Logger(ABC):
 
 def numbers(record: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers of a record, without its epoch: what a plot can show."""
-    found = {k: v for k, v in record.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    found = {
+        k: v for k, v in record.items() if isinstance(v, int | float) and not isinstance(v, bool)
+    }
     return {k: float(v) for k, v in found.items() if k != "epoch" and math.isfinite(v)}
 
 
@@ -89,7 +97,9 @@ class CSVLogger(Logger):
 
 
 class JSONLogger(Logger):
-    """JSON lines: {"config": ...}, then one object an epoch. Numbers that are not finite become null."""
+    """JSON lines: {"config": ...}, then one object an epoch. Numbers that are not finite become
+    null.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = a_path("path", path)
@@ -113,7 +123,9 @@ class JSONLogger(Logger):
 
 
 def finite(value: Any) -> Any:
-    """The same nested containers with None for numbers that are not finite, which JSON does not know."""
+    """The same nested containers with None for numbers that are not finite, which JSON does not
+    know.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -129,7 +141,9 @@ def _optional(module: str, package: str, logger: str) -> ModuleType:
 
 
 class TensorBoardLogger(Logger):
-    """Curves and settings as TensorBoard event files in `folder`. Raises ImportError without the package."""
+    """Curves and settings as TensorBoard event files in `folder`. Raises ImportError without the
+    package.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = a_path("folder", folder)
@@ -137,9 +151,13 @@ class TensorBoardLogger(Logger):
         self._writer: Any = None
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Open an event file; what an earlier fit wrote into the folder is replaced by what is caught up on."""
+        """Open an event file; what an earlier fit wrote into the folder is replaced by what is
+        caught up on.
+        """
         self._writer = self._module.SummaryWriter(str(self.folder), purge_step=0)
-        self._writer.add_text("config", f"```\n{json.dumps(finite(config), indent=1, default=str)}\n```", 0)
+        self._writer.add_text(
+            "config", f"```\n{json.dumps(finite(config), indent=1, default=str)}\n```", 0
+        )
 
     def log(self, record: Record, step: int) -> None:
         """One point on every curve."""
@@ -154,12 +172,16 @@ class TensorBoardLogger(Logger):
 class WandbLogger(Logger):
     """Curves and settings as a run of Weights & Biases.
 
-    mode: "offline" (the default: files in `folder`, nothing leaves the machine) or "online" (needs an account). Other
-    options are those of wandb.init. Raises ImportError without the package.
+    mode: "offline" (the default: files in `folder`, nothing leaves the machine) or "online" (needs
+    an account). Other options are those of wandb.init. Raises ImportError without the package.
     """
 
     def __init__(
-        self, project: str = "eqprop_lab", mode: str = "offline", folder: str | Path | None = None, **options: Any
+        self,
+        project: str = "eqprop_lab",
+        mode: str = "offline",
+        folder: str | Path | None = None,
+        **options: Any,
     ) -> None:
         place = None if folder is None else a_path("folder", folder)
         self._wandb = _optional("wandb", "wandb", "WandbLogger")

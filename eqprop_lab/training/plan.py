@@ -29,11 +29,12 @@ def begin(
     path: str | Path | None,
     resume: bool,
 ) -> range:
-    """The epochs that are to be trained now; schedule, loaders and callbacks are made ready for the first of them.
+    """The epochs that are to be trained now; schedule, loaders and callbacks are made ready for the
+    first of them.
 
-    A plan is {"first": epoch, "epochs": n, "batches": a whole epoch's or None, "inside": the epoch that is unfinished,
-    or 0}. Raises CheckpointError when the fit that goes on is another one, or was left inside an epoch; nothing has
-    changed then.
+    A plan is {"first": epoch, "epochs": n, "batches": a whole epoch's or None, "inside": the epoch
+    that is unfinished, or 0}. Raises CheckpointError when the fit that goes on is another one, or
+    was left inside an epoch; nothing has changed then.
     """
     file = path if resume and path is not None and Path(path).exists() else None
     # Without a file everything is looked at before anything is changed: no copy is needed.
@@ -41,7 +42,11 @@ def begin(
         if file is not None:
             checkpoint.load(trainer, file, same_settings=True)
         goes_on = resume and trainer.plan is not None
-        planned = _go_on(trainer, loaders, callbacks, epochs) if goes_on else _begin_anew(trainer, loaders, epochs)
+        planned = (
+            _go_on(trainer, loaders, callbacks, epochs)
+            if goes_on
+            else _begin_anew(trainer, loaders, epochs)
+        )
     trainer.resumed, trainer.pending, trainer.stood = goes_on, None, None
     trainer.loaders, trainer.callbacks = loaders, callbacks
     return planned
@@ -52,7 +57,10 @@ def _begin_anew(trainer: EqPropTrainer, loaders: dict[str, Any], epochs: int) ->
     trainer.scheduler = make_schedule(trainer.schedule, trainer.optimizer, loader, epochs)
     if trainer.pending is not None:
         for name, kept in trainer.pending["loaders"].items():
-            if isinstance(kept, dict) and kept.keys() == sources.generators(loaders.get(name)).keys():
+            if (
+                isinstance(kept, dict)
+                and kept.keys() == sources.generators(loaders.get(name)).keys()
+            ):
                 sources.set_states(loaders[name], kept)
     trainer.plan = {"first": done + 1, "epochs": epochs, "batches": length(loader), "inside": 0}
     trainer.sources = {name: {"facts": sources.facts(loader)} for name, loader in loaders.items()}
@@ -60,7 +68,9 @@ def _begin_anew(trainer: EqPropTrainer, loaders: dict[str, Any], epochs: int) ->
     return range(done + 1, done + epochs + 1)
 
 
-def _go_on(trainer: EqPropTrainer, loaders: dict[str, Any], callbacks: Callbacks, epochs: int) -> range:
+def _go_on(
+    trainer: EqPropTrainer, loaders: dict[str, Any], callbacks: Callbacks, epochs: int
+) -> range:
     plan, done, content = trainer.plan, trainer.history.epochs, trainer.pending or trainer.stood
     assert plan is not None
     if plan["inside"]:
@@ -71,7 +81,9 @@ def _go_on(trainer: EqPropTrainer, loaders: dict[str, Any], callbacks: Callbacks
         )
     batches = length(loaders["train"])
     if plan["batches"] != batches:
-        raise CheckpointError(f"cannot resume: an epoch had {plan['batches']} batches, train_loader has {batches}")
+        raise CheckpointError(
+            f"cannot resume: an epoch had {plan['batches']} batches, train_loader has {batches}"
+        )
     if trainer.schedule is not None and plan["epochs"] != epochs:
         raise CheckpointError(
             f"cannot resume: the schedule {trainer.schedule!r} was laid out for {plan['epochs']} epochs, got {epochs}"
@@ -98,7 +110,8 @@ def _check_sources(trainer: EqPropTrainer, loaders: dict[str, Any]) -> None:
     for name, loader in loaders.items():
         note, former = trainer.sources[name], trainer.loaders.get(name)
         if trainer.pending is None and former is loader:
-            # It goes on as it stands; reading it twice would only disturb a state that nobody can put back.
+            # It goes on as it stands; reading it twice would only disturb a state that nobody can
+            # put back.
             sources.check_facts(name, loader, note)
             continue
         if trainer.pending is None:
@@ -107,7 +120,8 @@ def _check_sources(trainer: EqPropTrainer, loaders: dict[str, Any]) -> None:
 
 
 def _take_up_schedule(trainer: EqPropTrainer, loader: object, epochs: int, state: Any) -> None:
-    # Laying out a schedule sets the rates of its first batch; the optimiser has those of the next one.
+    # Laying out a schedule sets the rates of its first batch; the optimiser has those of the next
+    # one.
     rates = trainer.optimizer.state_dict()
     trainer.scheduler = make_schedule(trainer.schedule, trainer.optimizer, loader, epochs)
     if trainer.scheduler is None:
@@ -121,7 +135,9 @@ def _take_up_schedule(trainer: EqPropTrainer, loader: object, epochs: int, state
 
 
 def mark(trainer: EqPropTrainer, inside: int) -> None:
-    """Note the epoch that the trainer is inside, 0 between two; only from the end of one can a fit go on exactly."""
+    """Note the epoch that the trainer is inside, 0 between two; only from the end of one can a fit
+    go on exactly.
+    """
     assert trainer.plan is not None
     trainer.plan["inside"] = inside
 
@@ -135,7 +151,9 @@ def watch(trainer: EqPropTrainer, name: str, loader: Any, batches: Any = None) -
 
 
 def keep(trainer: EqPropTrainer) -> None:
-    """At the end of a fit, before callbacks have the last word: keep what it goes on from, if it can go on."""
+    """At the end of a fit, before callbacks have the last word: keep what it goes on from, if it
+    can go on.
+    """
     assert trainer.plan is not None
     trainer.last = trainer.stood = None
     if not trainer.plan["inside"]:
@@ -148,14 +166,17 @@ def keep(trainer: EqPropTrainer) -> None:
 
 
 def hold_out(loader: object, val_loader: object, part: float) -> tuple[Batches, Batches]:
-    """Two loaders from one: the part that trains, shuffled and augmented as before, and the part that validates, as is.
+    """Two loaders from one: the part that trains, shuffled and augmented as before, and the part
+    that validates, as is.
 
-    The samples held out are drawn with a fixed seed, so that every fit holds out the same ones. Raises TypeError,
-    ValueError.
+    The samples held out are drawn with a fixed seed, so that every fit holds out the same ones.
+    Raises TypeError, ValueError.
     """
     part = real("validation_split", part, above=0.0, below=1.0)
     if val_loader is not None:
-        raise ValueError("validation_split and val_loader are two ways to validate: give one of them")
+        raise ValueError(
+            "validation_split and val_loader are two ways to validate: give one of them"
+        )
     if not isinstance(loader, Batches):
         raise TypeError(
             f"validation_split needs a train_loader made by Split.batches, got {type(loader).__name__}; "

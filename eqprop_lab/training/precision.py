@@ -1,11 +1,12 @@
-"""bfloat16 where it is safe: the matrix products of relaxations that take no difference of two states.
+"""bfloat16 where it is safe: the matrix products of relaxations that take no difference of two
+states.
 
     response, implicit   force and readout products in bfloat16; states, weights and gradients stay float32
     autograd             torch.autocast(bfloat16) around the forward pass
     all others           refused: D = (s+ - s-)/2 is of size beta, the rounding of s+ and s- of size 2^-9 |s|
 
-Measured relative gradient error with these products (64-64-10, digits): `response` and `implicit` 2e-3; `centered`
-20 % at beta = 0.01 and 3 % at 0.1; `one_sided` 46 % and 10 %.
+Measured relative gradient error with these products (64-64-10, digits): `response` and `implicit`
+2e-3; `centered` 20 % at beta = 0.01 and 3 % at 0.1; `one_sided` 46 % and 10 %.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ SAFE = ("response", "implicit", "autograd")
 
 
 def check_amp(amp: object, gradient: str) -> bool:
-    """`amp`, if it is a bool that suits the source of gradients. Raises TypeError, ValueError saying why not."""
+    """`amp`, if it is a bool that suits the source of gradients. Raises TypeError, ValueError
+    saying why not.
+    """
     amp = switch("amp", amp)
     if amp and gradient not in SAFE:
         why = (
@@ -31,7 +34,9 @@ def check_amp(amp: object, gradient: str) -> bool:
             else "it divides the difference of two nearly equal states by beta, and bfloat16 keeps 8 bits of each: "
             "most of the difference is rounding (gradient error 20 % at beta = 0.01)"
         )
-        raise ValueError(f"amp=True is refused with gradient={gradient!r}: {why}; use one of {', '.join(SAFE)}")
+        raise ValueError(
+            f"amp=True is refused with gradient={gradient!r}: {why}; use one of {', '.join(SAFE)}"
+        )
     return amp
 
 
@@ -41,8 +46,8 @@ def autocast(amp: bool, device: torch.device) -> AbstractContextManager[object]:
 
 
 class LowPrecision(ModelView):
-    """A view of a model whose force and readout products are rounded to bfloat16. States stay float32, and the
-    parameter gradients are computed by the model itself, in full precision.
+    """A view of a model whose force and readout products are rounded to bfloat16. States stay
+    float32, and the parameter gradients are computed by the model itself, in full precision.
     """
 
     products = torch.bfloat16

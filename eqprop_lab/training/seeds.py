@@ -14,8 +14,8 @@ from eqprop_lab.validation import a_seed
 def seed_everything(seed: int) -> int:
     """Seed Python's, NumPy's and torch's global generators (all devices), and return the seed.
 
-    seed: 0 <= seed < 2^32, which is what all three accept. Raises TypeError, ValueError. Shuffling loaders of
-    `Split.batches` and models with a `seed` of their own have their own generators.
+    seed: 0 <= seed < 2^32, which is what all three accept. Raises TypeError, ValueError. Shuffling
+    loaders of `Split.batches` and models with a `seed` of their own have their own generators.
     """
     seed = a_seed("seed", seed)
     random.seed(seed)
@@ -25,19 +25,29 @@ def seed_everything(seed: int) -> int:
 
 
 def rng_state(cuda: bool = False) -> dict[str, Any]:
-    """State of the global generators: tensors, numbers, tuples only. cuda: those of all CUDA devices too."""
+    """State of the global generators: tensors, numbers, tuples only. cuda: those of all CUDA
+    devices too.
+    """
     numpy: Any = np.random.get_state()
     kind, keys, position, has_gauss, gauss = numpy
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if cuda else None,
-        "numpy": (str(kind), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(gauss)),
+        "numpy": (
+            str(kind),
+            torch.from_numpy(keys.astype(np.int64)),
+            int(position),
+            int(has_gauss),
+            float(gauss),
+        ),
         "python": random.getstate(),
     }
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put the global generators back where `rng_state` found them. CUDA generators only if they were asked for."""
+    """Put the global generators back where `rng_state` found them. CUDA generators only if they
+    were asked for.
+    """
     kind, keys, *rest = state["numpy"]
     torch.set_rng_state(state["torch"])
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))

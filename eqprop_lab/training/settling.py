@@ -1,4 +1,6 @@
-"""What the phases of an epoch's batches were like: both residuals for the history, and at most one warning."""
+"""What the phases of an epoch's batches were like: both residuals for the history, and at most one
+warning.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,18 @@ import warnings
 from eqprop_lab.equilibrium.contrast import Estimate, rounded, unsettled
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, RoundingWarning
 
-# Mean expected error of an epoch's gradients from which a training is told: above the 10 % or so that the recipe for
-# MNIST has (8 free and 6 nudged steps on a trained net), whose accuracy is stored. A choice: neither that a training
-# stays as good below it was measured, nor that settled phases would make it no better.
+# Mean expected error of an epoch's gradients from which a training is told: above the 10 % or so
+# that the recipe for MNIST has (8 free and 6 nudged steps on a trained net), whose accuracy is
+# stored. A choice: neither that a training stays as good below it was measured, nor that settled
+# phases would make it no better.
 TOLD = 0.2
 
 
 class Settling:
     """Collects the estimates of one epoch.
 
-    residual, nudged_residual: the worst of all batches, nan before the first (and for gradients without phases).
+    residual, nudged_residual: the worst of all batches, nan before the first (and for gradients
+        without phases).
     """
 
     def __init__(self) -> None:
@@ -41,7 +45,9 @@ class Settling:
             self.missed[text.split(":")[0]] = self.missed.get(text.split(":")[0], 0) + 1
 
     def doubts(self) -> list[tuple[str, type[UserWarning]]]:
-        """What is to be told: of phases that were off, or rounded, by more than 20 % in the mean over the batches."""
+        """What is to be told: of phases that were off, or rounded, by more than 20 % in the mean
+        over the batches.
+        """
         if self.batches == 0:
             return []
         told: list[tuple[str, type[UserWarning]]] = [

@@ -1,7 +1,9 @@
-"""Whether the content of a checkpoint is sound and fits a trainer: looked at before anything of it is loaded.
+"""Whether the content of a checkpoint is sound and fits a trainer: looked at before anything of it
+is loaded.
 
-Fused optimisers take shapes on trust: a state that is too small would let them write past its end. So names, shapes,
-types and finiteness of everything are compared with what is here. All functions raise ValueError saying what is wrong.
+Fused optimisers take shapes on trust: a state that is too small would let them write past its end.
+So names, shapes, types and finiteness of everything are compared with what is here. All functions
+raise ValueError saying what is wrong.
 """
 
 from __future__ import annotations
@@ -16,11 +18,33 @@ import torch
 from torch import Tensor, nn
 
 # Optimisers whose state is one number a parameter; the fused kernels are among them.
-ELEMENTWISE = ("Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
+ELEMENTWISE = (
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "Adamax",
+    "AdamW",
+    "ASGD",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGD",
+)
 NEEDED = {"Adam": {"step", "exp_avg", "exp_avg_sq"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg")
-AT_LEAST_0 = ("lr", "weight_decay", "eps", "momentum", "dampening", "initial_lr", "max_lr", "min_lr")
-SCHEDULED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}  # what schedules add to a group
+AT_LEAST_0 = (
+    "lr",
+    "weight_decay",
+    "eps",
+    "momentum",
+    "dampening",
+    "initial_lr",
+    "max_lr",
+    "min_lr",
+)
+# what schedules add to a group
+SCHEDULED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
 PLAN = {"first", "epochs", "batches", "inside"}
 
 
@@ -32,11 +56,16 @@ def kind(value: object) -> str:
 
 
 def check_parameters_fit(model: nn.Module, state: Any, what: str = "it") -> None:
-    """A state_dict for this model: the same names, shapes and types, and nothing that is not finite."""
+    """A state_dict for this model: the same names, shapes and types, and nothing that is not
+    finite.
+    """
     if not isinstance(state, Mapping):
         raise ValueError(f"{what} has a {type(state).__name__} in the place of parameters")
     own, parameters = model.state_dict(), dict(model.named_parameters())
-    for names, verb in ((own.keys() - state.keys(), "lacks"), (state.keys() - own.keys(), "has, beyond the model,")):
+    for names, verb in (
+        (own.keys() - state.keys(), "lacks"),
+        (state.keys() - own.keys(), "has, beyond the model,"),
+    ):
         if names:
             raise ValueError(f"{what} {verb} {', '.join(sorted(names))}")
     for name, tensor in own.items():
@@ -49,7 +78,9 @@ def check_parameters_fit(model: nn.Module, state: Any, what: str = "it") -> None
 
 
 def _fewer_vectors(name: str, own: Tensor, saved: object) -> bool:
-    """Whether this is the block of a bounded weight with fewer vectors, of an earlier version: a load takes it."""
+    """Whether this is the block of a bounded weight with fewer vectors, of an earlier version: a
+    load takes it.
+    """
     if not name.endswith(".basis") or not isinstance(saved, Tensor) or saved.ndim != own.ndim:
         return False
     differ = [a > b > 0 for a, b in zip(own.shape, saved.shape, strict=True) if a != b]
@@ -61,7 +92,9 @@ def _finite(tensor: Tensor, infinite: bool = False) -> bool:
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> dict[str, Any]:
-    """The saved state_dict of such an optimiser, every tensor laid out in memory as its parameter is."""
+    """The saved state_dict of such an optimiser, every tensor laid out in memory as its parameter
+    is.
+    """
     mine = optimizer.state_dict()["param_groups"]
     theirs = saved["param_groups"]
     if [group["params"] for group in mine] != [group["params"] for group in theirs]:
@@ -71,11 +104,21 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> dict[str, A
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     name, states = type(optimizer).__name__, {}
     for index, entry in saved["state"].items():
-        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(parameters):
-            raise ValueError(f"its optimiser has a state for parameter {index!r} of {len(parameters)}")
+        if (
+            isinstance(index, bool)
+            or not isinstance(index, int)
+            or not 0 <= index < len(parameters)
+        ):
+            raise ValueError(
+                f"its optimiser has a state for parameter {index!r} of {len(parameters)}"
+            )
         if missing := NEEDED.get(name, set()) - entry.keys():
-            raise ValueError(f"its optimiser has no {', '.join(sorted(missing))} for parameter {index}")
-        states[index] = {key: _slot(name, key, value, parameters[index], index) for key, value in entry.items()}
+            raise ValueError(
+                f"its optimiser has no {', '.join(sorted(missing))} for parameter {index}"
+            )
+        states[index] = {
+            key: _slot(name, key, value, parameters[index], index) for key, value in entry.items()
+        }
     return {**saved, "state": states}
 
 
@@ -99,9 +142,15 @@ def _alike(own: object, value: object) -> bool:
     if isinstance(own, bool) or own is None:
         return value is None or isinstance(value, bool)
     if isinstance(own, int | float):
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
     if isinstance(own, tuple | list):
-        return isinstance(value, tuple | list) and len(own) == len(value) and all(map(_alike, own, value))
+        return (
+            isinstance(value, tuple | list)
+            and len(own) == len(value)
+            and all(map(_alike, own, value))
+        )
     if isinstance(own, Tensor):
         return isinstance(value, Tensor) and kind(own) == kind(value) and _finite(value)
     return own == value
@@ -111,13 +160,20 @@ def _slot(optimizer: str, key: str, value: Any, parameter: Tensor, index: int) -
     """One entry of the state of a parameter, laid out as the parameter is."""
     where, elementwise = f"its optimiser's {key} of parameter {index} is", optimizer in ELEMENTWISE
     if not isinstance(value, Tensor):
-        wanted = elementwise and key in (*MOMENTS, "step") and not (value is None and optimizer == "SGD")
-        if wanted or not (value is None or (isinstance(value, int | float) and math.isfinite(value))):
+        wanted = (
+            elementwise and key in (*MOMENTS, "step") and not (value is None and optimizer == "SGD")
+        )
+        if wanted or not (
+            value is None or (isinstance(value, int | float) and math.isfinite(value))
+        ):
             raise ValueError(f"{where} {value!r}")
         return value
     if elementwise:
-        # Some keep a number for all of a parameter (a step, a rate); a moment has one for each of its entries.
-        shapes = [()] if key == "step" else [tuple(parameter.shape), *([] if key in MOMENTS else [()])]
+        # Some keep a number for all of a parameter (a step, a rate); a moment has one for each of
+        # its entries.
+        shapes = (
+            [()] if key == "step" else [tuple(parameter.shape), *([] if key in MOMENTS else [()])]
+        )
         dense = value.layout == torch.strided and value.is_floating_point()
         if not dense or tuple(value.shape) not in shapes:
             raise ValueError(f"{where} {kind(value)}, the parameter is {kind(parameter)}")
@@ -127,20 +183,32 @@ def _slot(optimizer: str, key: str, value: Any, parameter: Tensor, index: int) -
         raise ValueError(f"{where} negative")
     if value.shape != parameter.shape:
         return value
-    # Kernels pair numbers by their place in memory: strides of a file's own choice would lead past the end.
+    # Kernels pair numbers by their place in memory: strides of a file's own choice would lead past
+    # the end.
     return torch.empty_like(parameter, device="cpu", dtype=value.dtype).copy_(value).detach()
 
 
 def check_history(history: Any) -> int:
     """The number of epochs of curves as a trainer writes them."""
     curves: list[Any] = list(history.values()) if isinstance(history, Mapping) else [None]
-    if not all(isinstance(curve, list) for curve in curves) or len({len(curve) for curve in curves}) > 1:
-        raise ValueError("its history or plan is not what a trainer writes: curves of unequal length")
+    if (
+        not all(isinstance(curve, list) for curve in curves)
+        or len({len(curve) for curve in curves}) > 1
+    ):
+        raise ValueError(
+            "its history or plan is not what a trainer writes: curves of unequal length"
+        )
     epochs = list(history.get("epoch", []))
     if epochs != list(range(1, len(epochs) + 1)) or (curves and len(curves[0]) != len(epochs)):
-        raise ValueError("its history or plan is not what a trainer writes: epochs that do not count from 1")
-    if not all(entry is None or isinstance(entry, str | int | float) for curve in curves for entry in curve):
-        raise ValueError("its history or plan is not what a trainer writes: entries that are no numbers")
+        raise ValueError(
+            "its history or plan is not what a trainer writes: epochs that do not count from 1"
+        )
+    if not all(
+        entry is None or isinstance(entry, str | int | float) for curve in curves for entry in curve
+    ):
+        raise ValueError(
+            "its history or plan is not what a trainer writes: entries that are no numbers"
+        )
     return len(epochs)
 
 
@@ -155,7 +223,9 @@ def check_plan(plan: Any, done: int) -> None:
         good = good and isinstance(plan["inside"], int) and plan["inside"] >= 0
         good = good and plan["first"] - 1 <= done <= plan["first"] - 1 + plan["epochs"]
     if not good:
-        raise ValueError(f"its history or plan is not what a trainer writes: {plan!r:.200} after {done} epochs")
+        raise ValueError(
+            f"its history or plan is not what a trainer writes: {plan!r:.200} after {done} epochs"
+        )
 
 
 def check_schedule(own: Mapping[str, Any], saved: Any, steps: int) -> None:
@@ -166,7 +236,9 @@ def check_schedule(own: Mapping[str, Any], saved: Any, steps: int) -> None:
         if not _alike(own[key], value) or (key in ("total_steps", "T_max") and own[key] != value):
             raise ValueError(f"its schedule has {key} {value!r}, here it is {own[key]!r}")
     if saved["last_epoch"] != steps:
-        raise ValueError(f"its schedule has taken {saved['last_epoch']} steps, its epochs have {steps}")
+        raise ValueError(
+            f"its schedule has taken {saved['last_epoch']} steps, its epochs have {steps}"
+        )
 
 
 def check_generators(rng: Any) -> None:
@@ -176,5 +248,12 @@ def check_generators(rng: Any) -> None:
         torch.Generator(device="cpu").set_state(rng["torch"])
         np.random.RandomState().set_state((name, keys.numpy().astype(np.uint32), *rest))
         random.Random().setstate(rng["python"])
-    except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        AttributeError,
+        LookupError,
+        OverflowError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ValueError(f"the state of its generators is none: {error}") from error

@@ -4,8 +4,9 @@
     data       a digest of the whole set, where it lies open (tensors, and the data sets that torch makes of them)
     first      a digest of each of the first batches, and the state of every generator before them
 
-A loader is fed the same if facts and data agree, and if from that state it gives these batches again, twice: a loader
-with a state that nobody can put back (a counter, a generator in a closure) gives others the second time.
+A loader is fed the same if facts and data agree, and if from that state it gives these batches
+again, twice: a loader with a state that nobody can put back (a counter, a generator in a closure)
+gives others the second time.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ from eqprop_lab.datasets.splits import Batches, Split
 from eqprop_lab.training.batches import length
 from eqprop_lab.training.seeds import rng_state, set_rng_state
 
-FIRST = 4  # batches that are looked at; what only changes later ones is seen by `data`, or not at all
-DEPTH = 5  # how far below a loader generators are looked for: loader.batch_sampler.sampler.generator is 3
+# batches that are looked at; what only changes later ones is seen by `data`, or not at all
+FIRST = 4
+# how far below a loader generators are looked for: loader.batch_sampler.sampler.generator is 3
+DEPTH = 5
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
 
 def generators(loader: object) -> dict[str, Any]:
-    """Every random generator that a loader holds, by the path to it: its own, its samplers', its data set's."""
+    """Every random generator that a loader holds, by the path to it: its own, its samplers', its
+    data set's.
+    """
     found: dict[str, Any] = {}
     seen: set[int] = set()
     level: list[tuple[str, object]] = [("", loader)]
@@ -71,7 +76,11 @@ def _state(generator: Any) -> Any:
         return generator.get_state()
     if isinstance(generator, random.Random):
         return generator.getstate()
-    numpy = generator.bit_generator.state if isinstance(generator, np.random.Generator) else generator.get_state(False)
+    numpy = (
+        generator.bit_generator.state
+        if isinstance(generator, np.random.Generator)
+        else generator.get_state(False)
+    )
     return json.dumps(numpy, default=lambda array: array.tolist())
 
 
@@ -116,7 +125,10 @@ def facts(loader: object) -> dict[str, Any] | None:
         }
     if isinstance(loader, DataLoader):
         said |= {name: getattr(loader, name) for name in ("batch_size", "drop_last", "num_workers")}
-        said |= {name: type(getattr(loader, name, None)).__name__ for name in ("sampler", "batch_sampler", "dataset")}
+        said |= {
+            name: type(getattr(loader, name, None)).__name__
+            for name in ("sampler", "batch_sampler", "dataset")
+        }
         return said | {"samples": length(loader.dataset)}
     return said | {"batches": length(loader)}
 
@@ -129,7 +141,9 @@ def digest(loader: object) -> str | None:
 
 
 def _feed(found: Any, item: Any) -> bool:
-    """Digest a nested value; False where a part of it cannot be read without running the code of others."""
+    """Digest a nested value; False where a part of it cannot be read without running the code of
+    others.
+    """
     if isinstance(item, np.ndarray) and item.dtype.kind not in "biufc":
         return False
     if isinstance(item, Tensor | np.ndarray):
@@ -174,22 +188,31 @@ def watched(loader: object, batches: Any, note: dict[str, Any], cuda: bool) -> I
 
 
 def check_same(name: str, loader: Any, note: Mapping[str, Any]) -> None:
-    """Raise ValueError saying what is not the same. The generators, global ones included, are left as they were."""
+    """Raise ValueError saying what is not the same. The generators, global ones included, are left
+    as they were.
+    """
     check_facts(name, loader, note)
     if loader is None:
         return
     if isinstance(loader, Iterator):
-        raise ValueError(f"the {name} loader can be read once only; give one that begins anew in every epoch")
+        raise ValueError(
+            f"the {name} loader can be read once only; give one that begins anew in every epoch"
+        )
     if note["data"] != digest(loader):
         raise ValueError(f"the {name} loader holds other data")
     if "first" not in note:
         return  # stopped before its first batch
     before, everywhere = states(loader), rng_state(torch.cuda.is_available())
     try:
-        for attempt in ("other batches", "other batches each time: it has a state that cannot be put back"):
+        for attempt in (
+            "other batches",
+            "other batches each time: it has a state that cannot be put back",
+        ):
             set_states(loader, note["states"])
             set_rng_state(note["rng"])
-            if [_batch(batch) for _, batch in zip(note["first"], loader, strict=False)] != note["first"]:
+            if [_batch(batch) for _, batch in zip(note["first"], loader, strict=False)] != note[
+                "first"
+            ]:
                 raise ValueError(f"the {name} loader gives {attempt}")
     finally:
         set_states(loader, before)
@@ -198,12 +221,18 @@ def check_same(name: str, loader: Any, note: Mapping[str, Any]) -> None:
 
 def check_facts(name: str, loader: object, note: Mapping[str, Any]) -> None:
     """Raise ValueError when a loader says other things about itself."""
-    other = [f"{k} was {v!r}, now it is {here!r}" for k, v, here in _pairs(note["facts"], facts(loader)) if v != here]
+    other = [
+        f"{k} was {v!r}, now it is {here!r}"
+        for k, v, here in _pairs(note["facts"], facts(loader))
+        if v != here
+    ]
     if other:
         raise ValueError(f"the {name} loader is another one: {', '.join(other)}")
 
 
-def _pairs(one: Mapping[str, Any] | None, two: Mapping[str, Any] | None) -> list[tuple[str, Any, Any]]:
+def _pairs(
+    one: Mapping[str, Any] | None, two: Mapping[str, Any] | None
+) -> list[tuple[str, Any, Any]]:
     if one is None or two is None or one["kind"] != two["kind"]:
         return [("it", one and one["kind"], two and two["kind"])]
     return [(key, one.get(key), two.get(key)) for key in dict.fromkeys((*one, *two))]

@@ -45,19 +45,22 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class EqPropTrainer:
-    """Trains a model with gradients from an EqProp estimator, or from autograd for ordinary modules.
+    """Trains a model with gradients from an EqProp estimator, or from autograd for ordinary
+    modules.
 
     Args:
         model: an EquilibriumModel, or any nn.Module (x -> logits) with ``gradient="autograd"``.
         gradient: an estimator name ("centered", "bptt") or "autograd".
-        optimizer: "adam", "adamw", "sgd", or a function (parameters) -> torch Optimizer (`lr`, `weight_decay` are
-        then its own). lr > 0; weight_decay >= 0; beta, free_steps, nudged_steps, tol, solver: as in
-        `estimate_gradients`. eval_tol: relative residual at which the free phase of an evaluation stops (None: after
-        `model.max_steps` steps).
-        schedule: None, "one_cycle" (up to `lr` and down again) or "cosine" (down from `lr`), over the batches of
-        one `fit`. cost: "cross_entropy" or "mse". clip_norm > 0: scale the gradient down to at most this l2 norm.
-        amp: bfloat16 products, only where that is safe (see `precision`). use_compile: torch.compile the step; on a
-        CPU it does not pay (measured 0.6 to 1.0 times the speed, see `acceleration`). device: where the model is.
+        optimizer: "adam", "adamw", "sgd", or a function (parameters) -> torch Optimizer (`lr`,
+        `weight_decay` are then its own). lr > 0; weight_decay >= 0; beta, free_steps, nudged_steps,
+        tol, solver: as in `estimate_gradients`. eval_tol: relative residual at which the free phase
+        of an evaluation stops (None: after `model.max_steps` steps).
+        schedule: None, "one_cycle" (up to `lr` and down again) or "cosine" (down from `lr`), over
+        the batches of one `fit`. cost: "cross_entropy" or "mse". clip_norm > 0: scale the gradient
+        down to at most this l2 norm.
+        amp: bfloat16 products, only where that is safe (see `precision`). use_compile:
+        torch.compile the step; on a CPU it does not pay (measured 0.6 to 1.0 times the speed, see
+        `acceleration`). device: where the model is.
         progress: True, False, None (only on a terminal).
     Raises: TypeError, ValueError naming the argument, before any training.
     """
@@ -87,7 +90,8 @@ class EqPropTrainer:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         self.gradient = one_of("gradient", gradient, [*ESTIMATORS, "autograd"])
-        # Of a model that torch.compile has wrapped, the forward call is the compiled one; all else is the model's own.
+        # Of a model that torch.compile has wrapped, the forward call is the compiled one; all else
+        # is the model's own.
         compiled, model = model, original(model)
         check_trainable(model)
         if gradient != "autograd" and not isinstance(model, EquilibriumModel):
@@ -103,31 +107,39 @@ class EqPropTrainer:
         keep_freed_memory()
         self.settings: Settings | None = None
         if isinstance(model, EquilibriumModel):
-            self.settings = make_settings(model, beta, free_steps, nudged_steps, tol, solver, estimator=gradient)
+            self.settings = make_settings(
+                model, beta, free_steps, nudged_steps, tol, solver, estimator=gradient
+            )
         self.eval_tol = None if eval_tol is None else real("eval_tol", eval_tol, above=0.0)
         self.cost = one_of("cost", cost, ("cross_entropy", "mse"))
         self.clip_norm = None if clip_norm is None else real("clip_norm", clip_norm, above=0.0)
         self.amp = check_amp(amp, gradient)
         # What the estimator relaxes: the model, or a view of it with rounded products.
         self.relaxed = LowPrecision(model) if amp and isinstance(model, EquilibriumModel) else model
-        self.parameters = dict(self.model.named_parameters())  # walking the modules costs more than a small product
+        # walking the modules costs more than a small product
+        self.parameters = dict(self.model.named_parameters())
         # What a forward pass of an ordinary module may move; an equilibrium model moves nothing.
         self.statistics = [] if isinstance(model, EquilibriumModel) else list(self.model.buffers())
         self.bounds = bounded_weights(self.model)
-        self.lr, self.weight_decay = real("lr", lr, above=0.0), real("weight_decay", weight_decay, at_least=0.0)
+        self.lr, self.weight_decay = (
+            real("lr", lr, above=0.0),
+            real("weight_decay", weight_decay, at_least=0.0),
+        )
         self.optimizer = make_optimizer(optimizer, self.model, self.lr, self.weight_decay)
         self.schedule = None if schedule is None else one_of("schedule", schedule, SCHEDULES)
         self.scheduler: Scheduler | None = None
         self.progress = None if progress is None else switch("progress", progress)
         self.settling = Settling()
         self.history = History()
-        # What a checkpoint keeps besides: the experiment config; plan, loaders and callbacks of the running fit.
+        # What a checkpoint keeps besides: the experiment config; plan, loaders and callbacks of the
+        # running fit.
         self.config: dict[str, Any] | None = None
         self.plan: dict[str, Any] | None = None
         self.loaders: dict[str, Batches | None] = {}
         self.callbacks = Callbacks(())
         self.sources: dict[str, dict[str, Any]] = {}
-        # Where the next fit begins: what a loaded file, or the fit before, has left for it (see `plan`).
+        # Where the next fit begins: what a loaded file, or the fit before, has left for it (see
+        # `plan`).
         self.pending: dict[str, Any] | None = None
         self.stood: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
@@ -135,23 +147,42 @@ class EqPropTrainer:
 
     def describe(self) -> dict[str, Any]:
         """The settings, as plain values: what loggers note down and what a resumed fit must share."""
-        names = ("gradient", "cost", "lr", "weight_decay", "schedule", "clip_norm", "amp", "eval_tol")
+        names = (
+            "gradient",
+            "cost",
+            "lr",
+            "weight_decay",
+            "schedule",
+            "clip_norm",
+            "amp",
+            "eval_tol",
+        )
         own = {name: getattr(self, name) for name in names}
         phases = {} if self.settings is None else asdict(self.settings)
-        return {"model": type(self.model).__name__, "optimizer": type(self.optimizer).__name__, **own, **phases}
+        return {
+            "model": type(self.model).__name__,
+            "optimizer": type(self.optimizer).__name__,
+            **own,
+            **phases,
+        }
 
     def save_checkpoint(self, path: str | Path) -> Path:
-        """Everything the next epoch depends on, in one file, whole or not at all (see `checkpoint`)."""
+        """Everything the next epoch depends on, in one file, whole or not at all (see
+        `checkpoint`).
+        """
         return checkpoint.save(self, path)
 
     def load_checkpoint(self, path: str | Path) -> None:
-        """Go back to a checkpoint, global generators included. Raises CheckpointError; nothing has changed then."""
+        """Go back to a checkpoint, global generators included. Raises CheckpointError; nothing has
+        changed then.
+        """
         checkpoint.load(self, path)
 
     def train_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         """One update; returns (cost per sample (B,), logits (B, K), free-phase residual).
 
-        Raises ValueError naming the parameter when cost or gradient is not finite; nothing is updated then.
+        Raises ValueError naming the parameter when cost or gradient is not finite; nothing is
+        updated then.
         """
         for parameter in self.parameters.values():
             parameter.grad = None
@@ -175,7 +206,9 @@ class EqPropTrainer:
                     logits = self.logits(x)
                     loss = make_cost(self.cost, y, logits.shape[1], logits).value(logits)
                 if not loss.requires_grad:
-                    raise ValueError("model must have a parameter to train: all that it uses have requires_grad=False")
+                    raise ValueError(
+                        "model must have a parameter to train: all that it uses have requires_grad=False"
+                    )
                 loss.mean().backward()
             return loss, logits, math.nan
         assert isinstance(self.relaxed, EquilibriumModel) and self.settings is not None
@@ -206,32 +239,43 @@ class EqPropTrainer:
         """Train for `epochs` more epochs and return the history of all of them.
 
         callbacks: functions of the epoch's record, or objects with hooks (see `callbacks`).
-        validation_split: hold out this part of a train_loader made by `Split.batches`, instead of a val_loader.
-        checkpoint_path: save a checkpoint there after every epoch. resume: go on with the fit that was interrupted, up
-        to its `epochs`, from checkpoint_path if it exists; on a CPU the result is the same, bit for bit, or it is
+        validation_split: hold out this part of a train_loader made by `Split.batches`, instead of a
+            val_loader.
+        checkpoint_path: save a checkpoint there after every epoch. resume: go on with the fit that
+        was interrupted, up to its `epochs`, from checkpoint_path if it exists; on a CPU the result
+        is the same, bit for bit, or it is
         refused: other data, batches, settings or callbacks are another fit.
-        Raises: BatchError naming epoch and batch (from 1) of the first failure; ValueError; CheckpointError. Warns once
-        an epoch at most, when phases are expected to be 20 % off in the mean over its batches (see `settling`).
+        Raises: BatchError naming epoch and batch (from 1) of the first failure; ValueError;
+        CheckpointError. Warns once an epoch at most, when phases are expected to be 20 % off in the
+        mean over its batches (see `settling`).
         """
         epochs, resume = positive_int("epochs", epochs), switch("resume", resume)
-        checkpoint_path = None if checkpoint_path is None else a_path("checkpoint_path", checkpoint_path)
+        checkpoint_path = (
+            None if checkpoint_path is None else a_path("checkpoint_path", checkpoint_path)
+        )
         check_loader("train_loader", train_loader, epochs)
         if val_loader is not None:
             check_loader("val_loader", val_loader, epochs)
         if torch.is_inference_mode_enabled():
-            raise ValueError("fit must be called outside torch.inference_mode(), in which nothing can be trained")
+            raise ValueError(
+                "fit must be called outside torch.inference_mode(), in which nothing can be trained"
+            )
         if validation_split is not None:
             train_loader, val_loader = plan.hold_out(train_loader, val_loader, validation_split)
         saving = [] if checkpoint_path is None else [ModelCheckpoint(checkpoint_path)]
         loaders = {"train": train_loader, "val": val_loader}
-        planned = plan.begin(self, loaders, Callbacks([*callbacks, *saving]), epochs, checkpoint_path, resume)
+        planned = plan.begin(
+            self, loaders, Callbacks([*callbacks, *saving]), epochs, checkpoint_path, resume
+        )
         try:
             self.callbacks.start(self)
             for epoch in planned:
                 record = self._epoch(epoch, train_loader)
                 if val_loader is not None:
                     result = self.evaluate(val_loader)
-                    record |= {f"val_{name}": result[name] for name in ("loss", "accuracy", "residual")}
+                    record |= {
+                        f"val_{name}": result[name] for name in ("loss", "accuracy", "residual")
+                    }
                 self.history.append(record)
                 plan.mark(self, inside=0)
                 try:
@@ -254,7 +298,9 @@ class EqPropTrainer:
         loss_sum, correct, seen = 0.0, 0, 0
         self.settling = Settling()
         start = time.perf_counter()
-        batches = plan.watch(self, "train", loader, progress_bar(loader, f"epoch {epoch}", self.progress))
+        batches = plan.watch(
+            self, "train", loader, progress_bar(loader, f"epoch {epoch}", self.progress)
+        )
         for number, item in enumerate(batches, start=1):
             try:
                 x, y = pair(item, self.device)
@@ -278,7 +324,9 @@ class EqPropTrainer:
         except ValueError as error:
             raise BatchError(f"epoch {epoch}, after its last batch: {error}") from error
         self.settling.warn(epoch)
-        norm = self.model.contraction_bound() if isinstance(self.model, EquilibriumModel) else math.nan
+        norm = (
+            self.model.contraction_bound() if isinstance(self.model, EquilibriumModel) else math.nan
+        )
         return {
             "epoch": epoch,
             "estimator": self.gradient,
@@ -292,10 +340,11 @@ class EqPropTrainer:
         }
 
     def evaluate(self, loader: Batches) -> dict[str, float]:
-        """{"accuracy", "loss", "residual", "samples"} over a loader; residual: worst free-phase residual, nan for
-        ordinary modules.
+        """{"accuracy", "loss", "residual", "samples"} over a loader; residual: worst free-phase
+        residual, nan for ordinary modules.
 
-        Raises BatchError for the first batch that fails (none is skipped), ValueError for an empty loader.
+        Raises BatchError for the first batch that fails (none is skipped), ValueError for an empty
+        loader.
         """
         batches = plan.watch(self, "val", loader) if loader is self.loaders.get("val") else loader
         return evaluation.evaluate(self, batches)

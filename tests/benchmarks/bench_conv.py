@@ -1,11 +1,13 @@
-"""How much a centered training step of ConvEqProp costs beside its own convolutions, and how much memory it takes.
+"""How much a centered training step of ConvEqProp costs beside its own convolutions, and how much
+memory it takes.
 
     ratio = time(step) / time(convolutions),   step = 6 free + 6 nudged sweeps + gradients + AdamW (no certificate)
 
-convolutions (`needed`): the drive and the feed-forward start, up and down between the layers in every sweep (2B images
-in the nudged phase), one gradient a weight; nothing else. One step is watched and its calls are run again: the same
-kernels on the same tensors. One process, interleaved, CPU time, median. Memory: the peak of all tensors alive in a step
-of 10, 100 and 1000 sweeps a phase. `python -m tests.benchmarks.bench_conv [--repeats N] [--no-memory]`.
+convolutions (`needed`): the drive and the feed-forward start, up and down between the layers in
+every sweep (2B images in the nudged phase), one gradient a weight; nothing else. One step is
+watched and its calls are run again: the same kernels on the same tensors. One process, interleaved,
+CPU time, median. Memory: the peak of all tensors alive in a step of 10, 100 and 1000 sweeps a
+phase. `python -m tests.benchmarks.bench_conv [--repeats N] [--no-memory]`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ KINDS = {"aten::convolution": "up", "aten::convolution_backward": "gradient"}
 
 @dataclass(frozen=True)
 class Convolution:
-    """One kind of work: "up", "down" (transposed) or "gradient" (of the weight), shapes of one image and the weight."""
+    """One kind of work: "up", "down" (transposed) or "gradient" (of the weight), shapes of one
+    image and the weight.
+    """
 
     kind: str
     image: tuple[int, ...]
@@ -43,20 +47,27 @@ class Convolution:
 
 
 def needed(maps: Sequence[LinearMap], batch: int, free: int, nudged: int) -> Counter[Convolution]:
-    """How many images each convolution of a centered step must see, for the maps from the input to the top layer."""
+    """How many images each convolution of a centered step must see, for the maps from the input to
+    the top layer.
+    """
     first, *interior = maps
     images = Counter({Convolution("up", first.in_shape, first.weight_shape): batch})
     images[Convolution("gradient", first.out_shape, first.weight_shape)] += batch
     for linear in interior:
         # + 1 for the start: the feed-forward pass.
-        images[Convolution("up", linear.in_shape, linear.weight_shape)] += batch * (free + 1 + 2 * nudged)
-        images[Convolution("down", linear.out_shape, linear.weight_shape)] += batch * (free + 2 * nudged)
+        images[Convolution("up", linear.in_shape, linear.weight_shape)] += batch * (
+            free + 1 + 2 * nudged
+        )
+        images[Convolution("down", linear.out_shape, linear.weight_shape)] += batch * (
+            free + 2 * nudged
+        )
         images[Convolution("gradient", linear.out_shape, linear.weight_shape)] += 2 * batch
     return images
 
 
 class Watch(TorchDispatchMode):
-    """Notes every convolution of at least `batch` images: what it was, and how to run it again on the same tensors.
+    """Notes every convolution of at least `batch` images: what it was, and how to run it again on
+    the same tensors.
 
     Smaller ones follow the norm of the weights: a step would have its result without them.
     """
@@ -68,13 +79,19 @@ class Watch(TorchDispatchMode):
         self.calls: list[Callable[[], Any]] = []
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Any = None,
     ) -> Any:
         kind = KINDS.get(getattr(func, "_schema").name)  # noqa: B009 - OpOverload has it, Callable does not
         if kind is not None and len(args[0]) >= self.batch:
             weight = args[2] if kind == "gradient" else args[1]
             transposed = kind == "up" and bool(args[6])
-            key = Convolution("down" if transposed else kind, tuple(args[0].shape[1:]), tuple(weight.shape))
+            key = Convolution(
+                "down" if transposed else kind, tuple(args[0].shape[1:]), tuple(weight.shape)
+            )
             self.seen[key] += len(args[0])
             self.calls.append(lambda: func(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))
@@ -83,13 +100,17 @@ class Watch(TorchDispatchMode):
 def differences(found: Counter[Convolution], expected: Counter[Convolution]) -> list[str]:
     """What a step does on more or fewer images than listed, one line each."""
     kinds = sorted({*found, *expected}, key=str)
-    return [f"{k}: {found[k]} images, {expected[k]} listed" for k in kinds if found[k] != expected[k]]
+    return [
+        f"{k}: {found[k]} images, {expected[k]} listed" for k in kinds if found[k] != expected[k]
+    ]
 
 
 def make(batch: int, free: int, nudged: int) -> tuple[ConvEqProp, Callable[[], None]]:
     """(model, the step users get from the trainer)."""
     model = ConvEqProp(1, 32, 10, gamma=0.1, seed=0)
-    trainer = EqPropTrainer(model, "centered", "adamw", 8e-3, free_steps=free, nudged_steps=nudged, progress=False)
+    trainer = EqPropTrainer(
+        model, "centered", "adamw", 8e-3, free_steps=free, nudged_steps=nudged, progress=False
+    )
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(batch, 1, 28, 28, generator=generator), torch.arange(batch) % 10
 
@@ -99,7 +120,9 @@ def make(batch: int, free: int, nudged: int) -> tuple[ConvEqProp, Callable[[], N
     return model, run
 
 
-def convolutions(model: ConvEqProp, step: Callable[[], None], batch: int, free: int, nudged: int) -> Callable[[], None]:
+def convolutions(
+    model: ConvEqProp, step: Callable[[], None], batch: int, free: int, nudged: int
+) -> Callable[[], None]:
     """Only the convolutions of the step. Raises RuntimeError when they are not those of `needed`."""
     with Watch(batch) as watch:
         step()
@@ -128,7 +151,9 @@ def interleaved(runs: Sequence[Callable[[], None]], repeats: int, warm: int = 3)
 
 
 def peak_bytes(batch: int, sweeps: int) -> int:
-    """Most bytes of tensors alive within one step of `sweeps` sweeps a phase, parameters not counted."""
+    """Most bytes of tensors alive within one step of `sweeps` sweeps a phase, parameters not
+    counted.
+    """
     _, step = make(batch, sweeps, sweeps)
     with MemoryTimeline() as timeline:
         step()
@@ -142,16 +167,25 @@ def spread(values: Sequence[int]) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and store."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=25)
-    parser.add_argument("--no-memory", action="store_true", help="the ratio only; nothing is stored")
+    parser.add_argument(
+        "--no-memory", action="store_true", help="the ratio only; nothing is stored"
+    )
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model, step = make(BATCH, FREE, NUDGED)
-    took, bare = interleaved([step, convolutions(model, step, BATCH, FREE, NUDGED)], options.repeats)
+    took, bare = interleaved(
+        [step, convolutions(model, step, BATCH, FREE, NUDGED)], options.repeats
+    )
     ratio = round(took / bare, 3)
-    print(f"ConvEqProp(1, 32, 10), batch {BATCH}: step {1e3 * took:.1f} ms, convolutions {1e3 * bare:.1f} ms, ", end="")
+    print(
+        f"ConvEqProp(1, 32, 10), batch {BATCH}: step {1e3 * took:.1f} ms, convolutions {1e3 * bare:.1f} ms, ",
+        end="",
+    )
     print(f"ratio {ratio:.2f} (floor {FLOOR}, aim {AIM})")
     if options.no_memory:
         return
@@ -159,7 +193,12 @@ def main(arguments: list[str] | None = None) -> None:
     for sweeps, peak in zip(SWEEPS, peaks, strict=True):
         print(f"{sweeps:5} sweeps a phase: peak {peak / 2**20:.2f} MiB")
     milliseconds = {"step_ms": round(1e3 * took, 3), "convolutions_ms": round(1e3 * bare, 3)}
-    figures = {"batch": BATCH, "free_steps": FREE, "nudged_steps": NUDGED, "repeats": options.repeats} | milliseconds
+    figures = {
+        "batch": BATCH,
+        "free_steps": FREE,
+        "nudged_steps": NUDGED,
+        "repeats": options.repeats,
+    } | milliseconds
     memory = {"sweeps": SWEEPS, "peak_bytes": peaks, "spread": round(spread(peaks), 6)}
     result = figures | {"ratio": ratio, "floor": FLOOR, "aim": AIM, "memory": memory}
     write_result("conv", result, options.out)

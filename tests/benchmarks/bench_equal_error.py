@@ -1,9 +1,11 @@
-"""Time at equal gradient error: the fewest steps with which each method comes within 1e-3 of the exact gradient.
+"""Time at equal gradient error: the fewest steps with which each method comes within 1e-3 of the
+exact gradient.
 
     error = max over parameters of |g - g*| / |g*|,   g* the float64 adjoint;   time: CPU seconds, interleaved, median
 
-Compared with autograd through the unrolled relaxation (drive hoisted, float32). Prints a table and writes
-`results/equal_error.json`. `python -m tests.benchmarks.bench_equal_error [--repeats N] [--target 1e-3]`.
+Compared with autograd through the unrolled relaxation (drive hoisted, float32). Prints a table and
+writes `results/equal_error.json`. `python -m tests.benchmarks.bench_equal_error [--repeats N]
+[--target 1e-3]`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ BETA = 0.02
 def exact(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor) -> Gradients:
     """The adjoint gradient in float64."""
     twin = copy.deepcopy(model).double()
-    return estimate_gradients(twin, x.double(), y, "implicit", free_steps=2000, nudged_steps=2000, tol=1e-12)
+    return estimate_gradients(
+        twin, x.double(), y, "implicit", free_steps=2000, nudged_steps=2000, tol=1e-12
+    )
 
 
 def runner(
@@ -47,7 +51,9 @@ def runner(
     return lambda: estimate(model, x, y, name, settings)[0].gradients
 
 
-def fewest(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor, method: str, target: float) -> tuple[int, int, float]:
+def fewest(
+    model: LoopedMLP, x: torch.Tensor, y: torch.Tensor, method: str, target: float
+) -> tuple[int, int, float]:
     """(free steps, nudged steps, error) with the least products that reach the target."""
     reference = exact(model, x, y)
 
@@ -55,10 +61,15 @@ def fewest(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor, method: str, targ
         got = runner(model, x, y, method, free, nudged)()
         return max(agreement(got[name], value).relative_error for name, value in reference.items())
 
-    # What a step of the second phase costs in steps of the first: two for the pair of nudged states, none for bptt.
+    # What a step of the second phase costs in steps of the first: two for the pair of nudged
+    # states, none for bptt.
     price = {"bptt": 0, "centered": 2, "response": 1}[METHODS[method][0]]
     for total in range(2, 121):
-        splits = [(total, 1)] if price == 0 else [(total - price * n, n) for n in range(1, (total - 1) // price + 1)]
+        splits = (
+            [(total, 1)]
+            if price == 0
+            else [(total - price * n, n) for n in range(1, (total - 1) // price + 1)]
+        )
         for free, nudged in splits:
             found = error(free, nudged)
             if found <= target:
@@ -68,7 +79,9 @@ def fewest(model: LoopedMLP, x: torch.Tensor, y: torch.Tensor, method: str, targ
 
 def main() -> None:
     """Print and store the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--target", type=float, default=1e-3)
     parser.add_argument("--out", type=Path, default=None)
@@ -78,8 +91,13 @@ def main() -> None:
     sizes = ((256, 64), (256, 256), (512, 64), (512, 256))
     for hidden, batch, gain in [(*size, gain) for gain in (1.0, 5.0) for size in sizes]:
         torch.manual_seed(0)
-        model, x, y = LoopedMLP(784, hidden, 10, seed=0), torch.rand(batch, 784), torch.randint(0, 10, (batch,))
-        with torch.no_grad():  # gain 5 brings the norm to where training keeps it, just below the bound
+        model, x, y = (
+            LoopedMLP(784, hidden, 10, seed=0),
+            torch.rand(batch, 784),
+            torch.randint(0, 10, (batch,)),
+        )
+        # gain 5 brings the norm to where training keeps it, just below the bound
+        with torch.no_grad():
             model.W_rec.get_parameter("parametrizations.weight.original").mul_(gain)
         norm = model.contraction_bound()
         found = {method: fewest(model, x, y, method, options.target) for method in METHODS}
@@ -92,15 +110,23 @@ def main() -> None:
                 if repeat >= 3:
                     seconds[method].append(time.process_time() - start)
         base = statistics.median(seconds["bptt"])
-        print(f"784-{hidden}-10, norm of W_rec {norm:.2f}, batch {batch}, error <= {options.target:g}")
+        print(
+            f"784-{hidden}-10, norm of W_rec {norm:.2f}, batch {batch}, error <= {options.target:g}"
+        )
         for method, (free, nudged, error) in found.items():
             took = statistics.median(seconds[method])
             faster = base / took
             steps_taken = f"{free:3} + {nudged:2} steps  error {error:.1e}"
-            print(f"  {method:22} {steps_taken}  {1e3 * took:7.2f} ms  {faster:4.2f}x as fast as bptt")
+            print(
+                f"  {method:22} {steps_taken}  {1e3 * took:7.2f} ms  {faster:4.2f}x as fast as bptt"
+            )
             steps = {"free_steps": free, "nudged_steps": nudged, "error": error}
             times = {"ms": round(1e3 * took, 3), "times_faster_than_bptt": round(faster, 3)}
-            rows.append({"hidden": hidden, "norm": round(norm, 3), "batch": batch, "method": method} | steps | times)
+            rows.append(
+                {"hidden": hidden, "norm": round(norm, 3), "batch": batch, "method": method}
+                | steps
+                | times
+            )
     result = {"target": options.target, "beta": BETA, "repeats": options.repeats, "rows": rows}
     write_result("equal_error", result, options.out)
 

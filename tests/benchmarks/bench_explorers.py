@@ -1,7 +1,9 @@
-"""Latencies of explorers and cockpit: `python tests/benchmarks/bench_explorers.py [--repeats 15] [--no-browser]`.
+"""Latencies of explorers and cockpit: `python tests/benchmarks/bench_explorers.py [--repeats 15]
+[--no-browser]`.
 
-Prints a table and writes it to tests/benchmarks/results/explorers.json. Aims: 0.1 s from a key press on a slider to
-the new picture in the browser, the same for `Explorer.set`, 1 s from Stop to the end of the training.
+Prints a table and writes it to tests/benchmarks/results/explorers.json. Aims: 0.1 s from a key
+press on a slider to the new picture in the browser, the same for `Explorer.set`, 1 s from Stop to
+the end of the training.
 """
 
 from __future__ import annotations
@@ -96,7 +98,9 @@ def measure(repeats: int, browser: bool) -> Iterator[dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; 0 whether or not the aims are met: they are aims."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--no-browser", action="store_true", help="only what needs no browser")
     parser.add_argument("--output", type=Path, default=OUTPUT)
@@ -104,7 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.repeats < 1:
         parser.error(f"--repeats {options.repeats}: at least 1 is needed")
     torch.set_num_threads(1)
-    # A busy machine makes every figure worse: the load says whether these can be compared with others.
+    # A busy machine makes every figure worse: the load says whether these can be compared with
+    # others.
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     rows = []
     print(f"{'where':8} {'subject':18} {'what':34} {'median':>8} {'90 %':>8} {'aim':>6}")
@@ -124,7 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
         "device": "CPU",
         "cores": os.cpu_count(),
         "load_before": load,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
         "rows": rows,
     }
     replace_text(options.output, json.dumps(result, indent=1) + "\n")

@@ -1,10 +1,12 @@
-"""Which accelerated solver to keep: steps and CPU time to a residual of 1e-6, for three candidates beside Picard.
+"""Which accelerated solver to keep: steps and CPU time to a residual of 1e-6, for three candidates
+beside Picard.
 
     over-relaxation   s + w (F(s) - s), the best w of a few
     Anderson(5)       the combination of the last five images with the least residual, one small system a sample
     Chebyshev         what the package ships
 
-`python -m tests.benchmarks.bench_solvers [--repeats N]` prints a table and writes `results/solvers.json`.
+`python -m tests.benchmarks.bench_solvers [--repeats N]` prints a table and writes
+`results/solvers.json`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ OVER = (1.1, 1.2, 1.3, 1.4)
 
 
 class Anderson:
-    """s <- sum_i a_i F(s_i), a of sum 1 with the least |sum_i a_i (F(s_i) - s_i)|, over the last `DEPTH` states."""
+    """s <- sum_i a_i F(s_i), a of sum 1 with the least |sum_i a_i (F(s_i) - s_i)|, over the last
+    `DEPTH` states.
+    """
 
     def __init__(self) -> None:
         self.states: list[Tensor] = []
@@ -38,13 +42,18 @@ class Anderson:
 
     def advance(self, state: State, image: State) -> State:
         """One combination a sample; a little Tikhonov keeps the systems regular."""
-        self.states, self.images = [*self.states[1 - DEPTH :], state[0]], [*self.images[1 - DEPTH :], image[0].clone()]
+        self.states, self.images = (
+            [*self.states[1 - DEPTH :], state[0]],
+            [*self.images[1 - DEPTH :], image[0].clone()],
+        )
         images = torch.stack(self.images, 1)
         gaps = images - torch.stack(self.states, 1)
         gram = gaps @ gaps.mT
         size = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
         eye = torch.eye(gram.shape[1])
-        weights = torch.linalg.solve(gram + 1e-6 * size * eye, torch.ones(len(gram), gram.shape[1], 1))
+        weights = torch.linalg.solve(
+            gram + 1e-6 * size * eye, torch.ones(len(gram), gram.shape[1], 1)
+        )
         return ((weights / weights.sum(1, keepdim=True) * images).sum(1),)
 
 
@@ -62,7 +71,9 @@ def candidates() -> dict[str, Callable[[], Solver | None]]:
 
 def main() -> None:
     """Print and store the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=25)
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
@@ -89,7 +100,15 @@ def main() -> None:
         for name in seconds:
             took = 1e3 * statistics.median(seconds[name])
             print(f"  {name:22} {steps[name]:4} steps  {took:8.2f} ms")
-            rows.append({"hidden": hidden, "batch": batch, "solver": name, "steps": steps[name], "ms": round(took, 3)})
+            rows.append(
+                {
+                    "hidden": hidden,
+                    "batch": batch,
+                    "solver": name,
+                    "steps": steps[name],
+                    "ms": round(took, 3),
+                }
+            )
     write_result("solvers", {"tol": TOL, "repeats": options.repeats, "rows": rows}, options.out)
 
 

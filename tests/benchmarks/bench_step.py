@@ -1,9 +1,11 @@
-"""How much a centered training step costs beside its own matrix products, one process, interleaved, CPU time, median.
+"""How much a centered training step costs beside its own matrix products, one process, interleaved,
+CPU time, median.
 
     ratio = time(step) / time(products),   step = 30 free + 10 nudged relaxations + gradients + Adam (no certificate)
 
-products: x W_in^T once, one W_rec product a relaxation (2B rows in the nudged phase), the readout and its transpose a
-nudged relaxation, one gradient product per weight; nothing else. `python -m tests.benchmarks.bench_step [--repeats N]`.
+products: x W_in^T once, one W_rec product a relaxation (2B rows in the nudged phase), the readout
+and its transpose a nudged relaxation, one gradient product per weight; nothing else. `python -m
+tests.benchmarks.bench_step [--repeats N]`.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ def measure(batch: int, hidden: int, repeats: int) -> tuple[float, float]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=41)
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
@@ -83,8 +87,14 @@ def main() -> None:
         times = f"step {1e3 * took:.2f} ms, products {1e3 * bare:.2f} ms"
         print(f"784-{hidden}-10, batch {batch}: {times}, ratio {took / bare:.2f}")
         milliseconds = {"step_ms": round(1e3 * took, 3), "products_ms": round(1e3 * bare, 3)}
-        rows.append({"hidden": hidden, "batch": batch, "ratio": round(took / bare, 3)} | milliseconds)
-    write_result("step", {"free_steps": FREE, "nudged_steps": NUDGED, "repeats": repeats, "rows": rows}, options.out)
+        rows.append(
+            {"hidden": hidden, "batch": batch, "ratio": round(took / bare, 3)} | milliseconds
+        )
+    write_result(
+        "step",
+        {"free_steps": FREE, "nudged_steps": NUDGED, "repeats": repeats, "rows": rows},
+        options.out,
+    )
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@
     python -m tests.benchmarks.conv_eqprop mnist --seeds 0 1 2 --networks eqprop response
     python -m tests.benchmarks.conv_eqprop digits --ship digits_conv --seed 0
 
-The recipe is the package's (eqprop_lab/assets/recipes), chosen on the validation images; the test images are looked at once
-per seed, after training. Writes data/results/NAME_conv_eqprop.json, which the README's table and notebook 05 read; a
-run that is stored there already is not made again. The weights of every run by `centered` stay in runs/published, from
-where --ship takes them into the package.
+The recipe is the package's (eqprop_lab/assets/recipes), chosen on the validation images; the test
+images are looked at once per seed, after training. Writes data/results/NAME_conv_eqprop.json, which
+the README's table and notebook 05 read; a run that is stored there already is not made again. The
+weights of every run by `centered` stay in runs/published, from where --ship takes them into the
+package.
 
-A record has besides accuracy, curves and seconds: `largest_norm`, the largest certified bound of any epoch; `sweeps`,
-the sweeps T after which the residual is below 1e-4; `invariance`, the largest relative change of the logits when T
-becomes 2 T or 8 T.
+A record has besides accuracy, curves and seconds: `largest_norm`, the largest certified bound of
+any epoch; `sweeps`, the sweeps T after which the residual is below 1e-4; `invariance`, the largest
+relative change of the logits when T becomes 2 T or 8 T.
 """
 
 from __future__ import annotations
@@ -43,18 +44,23 @@ from tests.benchmarks.published import RESULTS, Row, Training, measured, publish
 RECIPES = {"digits": "digits_conv", "mnist": "mnist_conv", "mnist_long": "mnist_conv_long"}
 GRADIENTS = {"eqprop": "centered", "response": "response", "backprop": "autograd"}
 NETWORKS = {"eqprop": "ConvEqProp", "response": "ConvEqProp", "backprop": "BackpropCNN"}
-# Learning rates of the backprop network where another than the recipe's did better on validation data at the end of the
-# recipe: none. digits, four-fold cross-validation: 97.5, 98.7 and 98.3 % with 3e-3, 1e-2 and 2e-2 at the recipe's
-# weight decay of 0.3, at most 98.3 % with 0 or 0.05. mnist (one seed): 98.96, 99.10 and 99.00 % with 2e-3, 4e-3 and
-# 8e-3, and 99.12 % with 4e-3 and a weight decay of 0.05, a difference of one image. mnist_long was not searched.
+# Learning rates of the backprop network where another than the recipe's did better on validation
+# data at the end of the recipe: none. digits, four-fold cross-validation: 97.5, 98.7 and 98.3 %
+# with 3e-3, 1e-2 and 2e-2 at the recipe's weight decay of 0.3, at most 98.3 % with 0 or 0.05. mnist
+# (one seed): 98.96, 99.10 and 99.00 % with 2e-3, 4e-3 and 8e-3, and 99.12 % with 4e-3 and a weight
+# decay of 0.05, a difference of one image. mnist_long was not searched.
 TWIN_RATES: dict[str, float] = {}
 WEIGHTS = RESULTS.parents[1] / "runs" / "published"
 LOOKED_AT = 1000  # validation images whose logits are compared
 MOST_SWEEPS = 500
 
 
-def variant(config: ExperimentConfig, network: str, seed: int, rate: float | None = None) -> ExperimentConfig:
-    """The experiment `config` for one network of `NETWORKS` and one seed; rate: another learning rate."""
+def variant(
+    config: ExperimentConfig, network: str, seed: int, rate: float | None = None
+) -> ExperimentConfig:
+    """The experiment `config` for one network of `NETWORKS` and one seed; rate: another learning
+    rate.
+    """
     content = config.as_dict()
     content["experiment"]["seed"] = seed
     content["training"]["gradient"] = GRADIENTS[network]
@@ -70,35 +76,55 @@ def variant(config: ExperimentConfig, network: str, seed: int, rate: float | Non
 
 
 def recipe_of(config: ExperimentConfig) -> dict[str, Any]:
-    """Everything the runs share, as plain values on one level; the trainer's defaults are filled in."""
+    """Everything the runs share, as plain values on one level; the trainer's defaults are filled
+    in.
+    """
     trainer = make_trainer(config)
     assert trainer.settings is not None
-    model = {key: value for key, value in config.params.items() if key not in ("input_channels", "output_dim", "seed")}
+    model = {
+        key: value
+        for key, value in config.params.items()
+        if key not in ("input_channels", "output_dim", "seed")
+    }
     model |= {key: getattr(trainer.model, key) for key in ("gamma", "rho", "max_steps")}
     phases = {key: getattr(trainer.settings, key) for key in ("beta", "free_steps", "nudged_steps")}
     phases |= {key: getattr(trainer, key) for key in ("weight_decay", "schedule")}
     training = {key: value for key, value in config.trainer.items() if key != "gradient"}
-    data = {key: value for key, value in config.as_dict()["data"].items() if key not in ("dataset", "root")}
+    data = {
+        key: value
+        for key, value in config.as_dict()["data"].items()
+        if key not in ("dataset", "root")
+    }
     return (
-        model | {"epochs": config.epochs, "batch_size": config.batch_size, "lr": trainer.lr} | training | phases | data
+        model
+        | {"epochs": config.epochs, "batch_size": config.batch_size, "lr": trainer.lr}
+        | training
+        | phases
+        | data
     )
 
 
 def settled_facts(model: ConvEqProp, x: Tensor) -> Row:
-    """{"sweeps": T until the residual is below 1e-4, "invariance": max |z_T - z_nT| / |z_nT| for n = 2 and 8}.
+    """{"sweeps": T until the residual is below 1e-4, "invariance": max |z_T - z_nT| / |z_nT| for n
+    = 2 and 8}.
 
-    The change is that of the logits of a sample in the largest norm, for the sample with the largest change. Raises
-    RuntimeError for a network that does not settle.
+    The change is that of the logits of a sample in the largest norm, for the sample with the
+    largest change. Raises RuntimeError for a network that does not settle.
     """
     model.eval()
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         first = relax(model, x, MOST_SWEEPS, SETTLED)
     if not first.converged:
-        raise RuntimeError(f"the network has not settled: residual {first.residual:.1e} after {first.steps} sweeps")
+        raise RuntimeError(
+            f"the network has not settled: residual {first.residual:.1e} after {first.steps} sweeps"
+        )
     with torch.no_grad():
         short, *longer = (model.readout(relax(model, x, n * first.steps).state) for n in (1, 2, 8))
         changes = [(z - short).abs().amax(1) / z.abs().amax(1) for z in longer]
-    return {"sweeps": first.steps, "invariance": float(f"{max(float(c.max()) for c in changes):.3g}")}
+    return {
+        "sweeps": first.steps,
+        "invariance": float(f"{max(float(c.max()) for c in changes):.3g}"),
+    }
 
 
 def train(config: ExperimentConfig, data: DataSet, weights: Path | None) -> Row:
@@ -107,10 +133,14 @@ def train(config: ExperimentConfig, data: DataSet, weights: Path | None) -> Row:
     row = measured(trainer, lambda: fit_experiment(config, trainer, data), data)
     if not isinstance(trainer.model, ConvEqProp):
         return row
-    row |= {"largest_norm": max(row["norm"])} | settled_facts(trainer.model, data.validation.x[:LOOKED_AT])
+    row |= {"largest_norm": max(row["norm"])} | settled_facts(
+        trainer.model, data.validation.x[:LOOKED_AT]
+    )
     if weights is not None:
         head = shared(data, str(config.trainer["gradient"]), {}, (), 0, recipe_of(config))
-        info = {key: head[key] for key in ("dataset", "recipe", "estimator", "versions", "device")} | {
+        info = {
+            key: head[key] for key in ("dataset", "recipe", "estimator", "versions", "device")
+        } | {
             "seed": config.seed,
             "validation_accuracy": row["val_accuracy"][-1],
             "test_accuracy": row["test_accuracy"],
@@ -132,13 +162,16 @@ def run(
 ) -> dict[str, Any]:
     """The result in `path`, with the runs of these networks and seeds.
 
-    weights: folder for the trained networks, one file a seed; rate: learning rate of the backprop network.
+    weights: folder for the trained networks, one file a seed; rate: learning rate of the backprop
+        network.
     """
     config = variant(config, "eqprop", config.seed)
     model = make_trainer(config).model
     if not isinstance(model, ConvEqProp):
         raise TypeError(f"the recipe must be one of a ConvEqProp, got {config.model}")
-    parameters, other = (sum(p.numel() for p in m.parameters()) for m in (model, BackpropCNN.like(model)))
+    parameters, other = (
+        sum(p.numel() for p in m.parameters()) for m in (model, BackpropCNN.like(model))
+    )
     if parameters != other:
         raise RuntimeError("the two networks must have equally many parameters")
     image = "x".join(map(str, (model.input_channels, *geometry(model)["image_size"])))
@@ -150,7 +183,9 @@ def run(
         keep = network == "eqprop"
 
         def one(seed: int) -> Row:
-            return train(variant(config, network, seed, own), data, kept(weights, seed) if keep else None)
+            return train(
+                variant(config, network, seed, own), data, kept(weights, seed) if keep else None
+            )
 
         return Training(one, {} if own is None else {"lr": own})
 
@@ -163,7 +198,9 @@ def kept(folder: Path, seed: int) -> Path:
 
 
 def ship(path: Path, weights: Path, seed: int, name: str | Path) -> Path:
-    """Put the trained network of a stored run by `centered` among those of the package. Raises RuntimeError."""
+    """Put the trained network of a stored run by `centered` among those of the package. Raises
+    RuntimeError.
+    """
     result, file = read(path) or {}, kept(weights, seed)
     (row,) = [row for row in result.get("eqprop", []) if row["seed"] == seed] or [None]
     if row is None or not file.is_file():
@@ -173,7 +210,9 @@ def ship(path: Path, weights: Path, seed: int, name: str | Path) -> Path:
     known = trained_info(file)
     info = {key: known[key] for key in INFO}
     if (info["recipe"], info["test_accuracy"]) != (result["recipe"], row["test_accuracy"]):
-        raise RuntimeError(f"the weights of seed {seed} are not those of the run stored in {path.name}")
+        raise RuntimeError(
+            f"the weights of seed {seed} are not those of the run stored in {path.name}"
+        )
     return save_trained(load_trained(file), name, info)
 
 
@@ -184,9 +223,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder, default data/results")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder, default runs/published")
+    parser.add_argument(
+        "--weights", type=Path, default=WEIGHTS, help="folder, default runs/published"
+    )
     parser.add_argument("--fresh", action="store_true", help="discard the stored runs first")
-    parser.add_argument("--ship", metavar="NAME", help="train nothing; put the weights of --seed into the package")
+    parser.add_argument(
+        "--ship", metavar="NAME", help="train nothing; put the weights of --seed into the package"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -196,7 +239,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     config = load_config(RECIPES[given.data])
     rate = TWIN_RATES.get(given.data)
-    run(config, build_dataset(config.data), given.seeds, given.networks, path, weights, rate, given.fresh)
+    run(
+        config,
+        build_dataset(config.data),
+        given.seeds,
+        given.networks,
+        path,
+        weights,
+        rate,
+        given.fresh,
+    )
     print(f"wrote {path.name}")
 
 

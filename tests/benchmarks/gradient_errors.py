@@ -1,8 +1,10 @@
-"""The errors of every estimator against a reference that finds sigma itself, fresh and trained, MLP and conv.
+"""The errors of every estimator against a reference that finds sigma itself, fresh and trained, MLP
+and conv.
 
     error = max over the parameters of ||g - g*|| / ||g*||,    g* by autograd in float64 with the true sigma
 
-Settled phases, float64, a batch of digits; trained means some epochs of the recipe's Adam on the digits in float32.
+Settled phases, float64, a batch of digits; trained means some epochs of the recipe's Adam on the
+digits in float32.
 """
 
 from __future__ import annotations
@@ -32,14 +34,21 @@ BETAS = {"one_sided": 0.01, "centered": 0.01, "holomorphic": 0.01, "asymmetric":
 RHOS, GAMMAS = (0.5, 0.9, 0.99), (1.0, 0.05)
 
 
-def subjects(rhos: tuple[float, ...] = RHOS) -> Iterator[tuple[str, Callable[[], EquilibriumModel]]]:
+def subjects(
+    rhos: tuple[float, ...] = RHOS,
+) -> Iterator[tuple[str, Callable[[], EquilibriumModel]]]:
     """(what it is, how it is made)."""
     for rho in rhos:
-        yield f"LoopedMLP 64-64-10 rho {rho}", lambda rho=rho: LoopedMLP(64, 64, 10, rho=rho, seed=0)
+        yield (
+            f"LoopedMLP 64-64-10 rho {rho}",
+            lambda rho=rho: LoopedMLP(64, 64, 10, rho=rho, seed=0),
+        )
         for gamma in GAMMAS:
             yield (
                 f"ConvEqProp 8-16 gamma {gamma} rho {rho}",
-                lambda rho=rho, gamma=gamma: ConvEqProp(1, [8, 16], 10, gamma, rho, image_size=8, seed=0),
+                lambda rho=rho, gamma=gamma: ConvEqProp(
+                    1, [8, 16], 10, gamma, rho, image_size=8, seed=0
+                ),
             )
 
 
@@ -55,7 +64,9 @@ def trained(
     return model, history["sigma_error"][-1]
 
 
-def errors(model: EquilibriumModel, estimators: tuple[str, ...] = tuple(ESTIMATORS)) -> dict[str, float]:
+def errors(
+    model: EquilibriumModel, estimators: tuple[str, ...] = tuple(ESTIMATORS)
+) -> dict[str, float]:
     """{estimator: its largest relative error} of a float64 copy, on eight digits."""
     double = copy.deepcopy(model).double()
     test = build_dataset("digits").test
@@ -63,8 +74,11 @@ def errors(model: EquilibriumModel, estimators: tuple[str, ...] = tuple(ESTIMATO
     found = {}
     for name in estimators:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the last digit of a slow phase is rounding
-            settings = {"free_steps": 2000, "nudged_steps": 2000} if name.endswith("bptt") else ROUNDING
+            # the last digit of a slow phase is rounding
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            settings = (
+                {"free_steps": 2000, "nudged_steps": 2000} if name.endswith("bptt") else ROUNDING
+            )
             checked = check_gradient(double, x, y, name, BETAS.get(name, 0.03), **settings)
         found[name] = checked.worst
         found["d sigma/dW"] = max(checked.sigma.values())

@@ -1,4 +1,6 @@
-"""Latencies as a reader has them: measured inside the page, from the key or click to the painted answer."""
+"""Latencies as a reader has them: measured inside the page, from the key or click to the painted
+answer.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,8 @@ def _slider(notebook: OpenNotebook, name: str, part: LivePart, slider: int, repe
     seconds = []
     for _ in range(repeats + 1):
         _arm(notebook, part, "keydown", _REDRAWN)
-        label = part.press(slider)  # to the right, at the end to and fro: a slider of three steps has no more
+        # to the right, at the end to and fro: a slider of three steps has no more
+        label = part.press(slider)
         seconds.append(_latency(notebook))
     # The first one warms up.
     return name, label, seconds[1:]

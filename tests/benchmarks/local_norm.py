@@ -1,4 +1,5 @@
-"""What keeps the loop of a LoopedMLP settling, and what a synapse must know for it: five ways side by side.
+"""What keeps the loop of a LoopedMLP settling, and what a synapse must know for it: five ways side
+by side.
 
     python -m tests.benchmarks.local_norm
 
@@ -8,11 +9,13 @@
     decay d      W = S, and every synapse shrinks by itself (AdamW, d on W_rec only): no promise
     free         W = S, nothing at all
 
-`units` is certified: |W| <= c D^-1/2 |S| D^-1/2 with D the row sums of |S|, which is similar to a stochastic matrix, so
-||W|| <= c. Its price is the bound itself: a random S with row sums c has a norm of about 2c/sqrt(n) only.
+`units` is certified: |W| <= c D^-1/2 |S| D^-1/2 with D the row sums of |S|, which is similar to a
+stochastic matrix, so ||W|| <= c. Its price is the bound itself: a random S with row sums c has a
+norm of about 2c/sqrt(n) only.
 
-Scored on held-out training images (folds of `tune_looped_mlp`), each way at the best of the same three learning rates;
-no test image is looked at. Writes data/results/digits_local_norm.json, which notebook 04 reads.
+Scored on held-out training images (folds of `tune_looped_mlp`), each way at the best of the same
+three learning rates; no test image is looked at. Writes data/results/digits_local_norm.json, which
+notebook 04 reads.
 """
 
 from __future__ import annotations
@@ -70,11 +73,15 @@ class UnitBounded(LoopedMLP):
 class SigmaHeld(LoopedMLP):
     """LoopedMLP that learns as if sigma, by which its weights are divided, did not depend on them."""
 
-    def parameter_gradients(self, x: Tensor, cotangent: State, state: State, *rest: Any) -> dict[str, Tensor]:
+    def parameter_gradients(
+        self, x: Tensor, cotangent: State, state: State, *rest: Any
+    ) -> dict[str, Tensor]:
         """As in LoopedMLP, without the part of dL/dA along the top vector."""
         found = super().parameter_gradients(x, cotangent, state, *rest)
         with torch.no_grad():
-            matrix, weight = (m for m in (self.W_rec.parametrizations.weight.original, self.W_rec.weight))
+            matrix, weight = (
+                m for m in (self.W_rec.parametrizations.weight.original, self.W_rec.weight)
+            )
             matrix = (matrix + matrix.T) / 2
             by_weight = cotangent[0].T @ state[0]
             scale = torch.sum(weight * matrix) / torch.sum(matrix * matrix)
@@ -104,15 +111,24 @@ WAYS: dict[str, tuple[type[LoopedMLP], dict[str, Any], float]] = {
 
 
 def score(way: str, lr: float, seed: int, recipe: Mapping[str, Any]) -> Row:
-    """One training: accuracy on held-out images, norm of W_rec, residuals in training and after `max_steps`."""
+    """One training: accuracy on held-out images, norm of W_rec, residuals in training and after
+    `max_steps`.
+    """
     data = fold(build_dataset("digits"), seed)
     kind, options, decay = WAYS[way]
     model = kind(64, recipe["hidden_dim"], 10, max_steps=recipe["max_steps"], seed=seed, **options)
     names = ("schedule", "beta", "free_steps", "nudged_steps")
     trainer = EqPropTrainer(
-        model, ESTIMATOR, optimizer(model, lr, decay), lr, **{name: recipe[name] for name in names}, progress=False
+        model,
+        ESTIMATOR,
+        optimizer(model, lr, decay),
+        lr,
+        **{name: recipe[name] for name in names},
+        progress=False,
     )
-    history = trainer.fit(data.train.batches(recipe["batch_size"], shuffle=True, seed=seed), recipe["epochs"])
+    history = trainer.fit(
+        data.train.batches(recipe["batch_size"], shuffle=True, seed=seed), recipe["epochs"]
+    )
     found = trainer.evaluate(data.validation.batches(1000))
     values = {
         "val_accuracy": found["accuracy"],
@@ -121,36 +137,51 @@ def score(way: str, lr: float, seed: int, recipe: Mapping[str, Any]) -> Row:
         "train_residual": history["residual"][-1],
         "val_residual": found["residual"],
     }
-    return {"way": way, "lr": lr, "seed": seed} | {name: float(f"{value:.4g}") for name, value in values.items()}
+    return {"way": way, "lr": lr, "seed": seed} | {
+        name: float(f"{value:.4g}") for name, value in values.items()
+    }
 
 
-def run(path: Path, recipe: Mapping[str, Any], ways: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """The result in `path`, with the trainings that were missing. Raises ValueError for one made by another recipe."""
+def run(
+    path: Path, recipe: Mapping[str, Any], ways: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """The result in `path`, with the trainings that were missing. Raises ValueError for one made by
+    another recipe.
+    """
     common = {key: value for key, value in recipe.items() if key not in ("lr", "weight_decay")}
     head = shared(build_dataset("digits"), ESTIMATOR, {}, (), 0, common)
     head = {key: head[key] for key in ("device", "versions", "estimator", "dataset", "recipe")}
     result = read(path) or {"runs": []}
     if result.get("recipe", common) != json.loads(json.dumps(common)):
-        raise ValueError(f"{path.name} holds trainings by another recipe: {result['recipe']}; remove it first")
+        raise ValueError(
+            f"{path.name} holds trainings by another recipe: {result['recipe']}; remove it first"
+        )
     rows = result["runs"]
     for way in ways:
         for lr in RATES:
             for seed in seeds:
                 if not any((row["way"], row["lr"], row["seed"]) == (way, lr, seed) for row in rows):
                     rows.append(score(way, lr, seed, recipe))
-                    seen = {"date": datetime.date.today().isoformat(), "seeds": sorted({row["seed"] for row in rows})}
+                    seen = {
+                        "date": datetime.date.today().isoformat(),
+                        "seeds": sorted({row["seed"] for row in rows}),
+                    }
                     result = head | seen | {"runs": rows}
                     replace_text(path, json.dumps(result, indent=1) + "\n")
     return result
 
 
 def best(result: Mapping[str, Any], way: str) -> dict[str, float]:
-    """Means over the seeds at the learning rate with the highest mean accuracy, then the lowest loss."""
+    """Means over the seeds at the learning rate with the highest mean accuracy, then the lowest
+    loss.
+    """
     points = []
     for lr in {row["lr"] for row in result["runs"] if row["way"] == way}:
         rows = [row for row in result["runs"] if (row["way"], row["lr"]) == (way, lr)]
         numbers = ("val_accuracy", "val_loss", "norm", "train_residual", "val_residual")
-        points.append({"lr": lr} | {name: statistics.mean(row[name] for row in rows) for name in numbers})
+        points.append(
+            {"lr": lr} | {name: statistics.mean(row[name] for row in rows) for name in numbers}
+        )
     return min(points, key=lambda point: (-round(point["val_accuracy"], 9), point["val_loss"]))
 
 
@@ -162,9 +193,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder, default data/results")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    result = run(given.output / "digits_local_norm.json", RECIPES["digits"], given.ways, given.seeds)
+    result = run(
+        given.output / "digits_local_norm.json", RECIPES["digits"], given.ways, given.seeds
+    )
     for way in given.ways:
-        print(way.ljust(11), {name: float(f"{value:.4g}") for name, value in best(result, way).items()})
+        print(
+            way.ljust(11),
+            {name: float(f"{value:.4g}") for name, value in best(result, way).items()},
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""The published runs of notebook 04: LoopedMLP by EqProp next to BackpropMLP of equal size, on MNIST or the digits.
+"""The published runs of notebook 04: LoopedMLP by EqProp next to BackpropMLP of equal size, on
+MNIST or the digits.
 
     python -m tests.benchmarks.looped_mlp mnist --seeds 0 1 2
     python -m tests.benchmarks.looped_mlp digits --seeds 0 1 2 3 4
 
-Both networks get the same recipe except for learning rate and weight decay, which `tune_looped_mlp` chose for each on
-the same grid, on held-out training images; the test images are scored once per seed, after training. MNIST takes about
-a minute a seed on one core. Writes data/results/NAME_looped_mlp.json, which the README's table and notebook 04 read. A
-run that is stored there already is not made again.
+Both networks get the same recipe except for learning rate and weight decay, which `tune_looped_mlp`
+chose for each on the same grid, on held-out training images; the test images are scored once per
+seed, after training. MNIST takes about a minute a seed on one core. Writes
+data/results/NAME_looped_mlp.json, which the README's table and notebook 04 read. A run that is
+stored there already is not made again.
 """
 
 from __future__ import annotations
@@ -28,10 +30,24 @@ ESTIMATOR = "centered"
 GRADIENTS = {"eqprop": ESTIMATOR, "backprop": "autograd"}
 SHARED: dict[str, Any] = {"optimizer": "adamw", "schedule": "one_cycle", "beta": 0.03}
 RECIPES: dict[str, dict[str, Any]] = {
-    "mnist": {"hidden_dim": 256, "max_steps": 20, "epochs": 10, "batch_size": 100, "lr": 6e-3, "weight_decay": 0.1}
+    "mnist": {
+        "hidden_dim": 256,
+        "max_steps": 20,
+        "epochs": 10,
+        "batch_size": 100,
+        "lr": 6e-3,
+        "weight_decay": 0.1,
+    }
     | SHARED
     | {"free_steps": 8, "nudged_steps": 6},
-    "digits": {"hidden_dim": 128, "max_steps": 30, "epochs": 15, "batch_size": 32, "lr": 4.8e-2, "weight_decay": 0.1}
+    "digits": {
+        "hidden_dim": 128,
+        "max_steps": 30,
+        "epochs": 15,
+        "batch_size": 32,
+        "lr": 4.8e-2,
+        "weight_decay": 0.1,
+    }
     | SHARED
     | {"free_steps": 12, "nudged_steps": 10},
 }
@@ -43,7 +59,9 @@ TWINS: dict[str, dict[str, Any]] = {
 
 
 def makers(data: DataSet, recipe: Mapping[str, Any]) -> dict[str, Callable[[int], nn.Module]]:
-    """How either network of `NETWORKS` is made from a seed. Raises RuntimeError unless they are of equal size."""
+    """How either network of `NETWORKS` is made from a seed. Raises RuntimeError unless they are of
+    equal size.
+    """
     sizes = (data.input_dim, recipe["hidden_dim"], len(data.classes))
 
     def looped(seed: int) -> nn.Module:
@@ -68,11 +86,15 @@ def make_trainer(model: nn.Module, gradient: str, recipe: Mapping[str, Any]) -> 
     return EqPropTrainer(model, gradient, **{name: recipe[name] for name in names}, progress=False)
 
 
-def train(model: nn.Module, gradient: str, data: DataSet, recipe: Mapping[str, Any], seed: int) -> Row:
+def train(
+    model: nn.Module, gradient: str, data: DataSet, recipe: Mapping[str, Any], seed: int
+) -> Row:
     """The record of one run."""
     trainer = make_trainer(model, gradient, recipe)
     batches = data.train.batches(recipe["batch_size"], shuffle=True, seed=seed)
-    return measured(trainer, lambda: trainer.fit(batches, recipe["epochs"], data.validation.batches(1000)), data)
+    return measured(
+        trainer, lambda: trainer.fit(batches, recipe["epochs"], data.validation.batches(1000)), data
+    )
 
 
 def run(
@@ -83,14 +105,18 @@ def run(
     fresh: bool = False,
     twin: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The result in `path`, with the runs of both networks for these seeds. twin: other settings for backprop."""
+    """The result in `path`, with the runs of both networks for these seeds. twin: other settings
+    for backprop.
+    """
     own = dict(twin or {})
     make = makers(data, recipe)
     sizes = (data.input_dim, recipe["hidden_dim"], len(data.classes))
     head = shared(data, ESTIMATOR, NETWORKS, sizes, count(make["eqprop"](0)), recipe)
     trainings = {
         "eqprop": Training(lambda seed: train(make["eqprop"](seed), ESTIMATOR, data, recipe, seed)),
-        "backprop": Training(lambda seed: train(make["backprop"](seed), "autograd", data, recipe | own, seed), own),
+        "backprop": Training(
+            lambda seed: train(make["backprop"](seed), "autograd", data, recipe | own, seed), own
+        ),
     }
     return publish(path, head, trainings, seeds, fresh)
 

@@ -1,8 +1,9 @@
-"""Published results: trainings stored one by one, so that a long job can be cut anywhere and goes on where it was.
+"""Published results: trainings stored one by one, so that a long job can be cut anywhere and goes
+on where it was.
 
-A result is one JSON file: what its runs share (device, versions, recipe, ...) and a list of runs per network, one run a
-seed. A run that is there is not made again; a file whose runs were made otherwise is left alone. Seconds are CPU
-seconds of the process, validation included.
+A result is one JSON file: what its runs share (device, versions, recipe, ...) and a list of runs
+per network, one run a seed. A run that is there is not made again; a file whose runs were made
+otherwise is left alone. Seconds are CPU seconds of the process, validation included.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from eqprop_lab.training import History
 
 RESULTS = Path(__file__).resolve().parents[2] / "data" / "results"
 CURVES = ("train_accuracy", "val_accuracy")
-SETTLING = ("residual", "val_residual", "norm")  # of networks that settle, where the trainer measures it
+# of networks that settle, where the trainer measures it
+SETTLING = ("residual", "val_residual", "norm")
 SHARED = (
     "device",
     "versions",
@@ -51,7 +53,9 @@ class StaleResult(RuntimeError):
 
 @dataclass(frozen=True)
 class Training:
-    """How one network is trained: seed -> its record. settings: what it does otherwise than the shared recipe."""
+    """How one network is trained: seed -> its record. settings: what it does otherwise than the
+    shared recipe.
+    """
 
     run: Callable[[int], Row]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -65,8 +69,14 @@ def shared(
     parameters: int,
     recipe: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The part of a result that its runs share. networks: class by the key under which its runs stand."""
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    """The part of a result that its runs share. networks: class by the key under which its runs
+    stand.
+    """
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
     threads = torch.get_num_threads()
     return {
         "device": f"CPU, {threads} thread{'s' if threads > 1 else ''}",
@@ -74,7 +84,11 @@ def shared(
         | {"eqprop_lab": __version__},
         "estimator": estimator,
         "dataset": data.name,
-        "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "samples": {
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test),
+        },
         "sizes": list(sizes),
         "parameters": parameters,
         "recipe": dict(recipe),
@@ -83,18 +97,26 @@ def shared(
 
 
 def measured(trainer: EqPropTrainer, fit: Callable[[], History], data: DataSet) -> Row:
-    """Curves over the epochs, CPU seconds of `fit`, and the accuracy on the test images, looked at once."""
+    """Curves over the epochs, CPU seconds of `fit`, and the accuracy on the test images, looked at
+    once.
+    """
     start = time.process_time()
     history = fit()
     seconds = time.process_time() - start
-    names = CURVES if trainer.gradient == "autograd" else [name for name in (*CURVES, *SETTLING) if name in history]
+    names = (
+        CURVES
+        if trainer.gradient == "autograd"
+        else [name for name in (*CURVES, *SETTLING) if name in history]
+    )
     test = trainer.evaluate(data.test.batches(1000))
     curves = {name: [float(f"{value:.5g}") for value in history[name]] for name in names}
     return {"test_accuracy": test["accuracy"], "cpu_seconds": round(seconds, 1), **curves}
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """A stored result, None where there is none yet. Raises ValueError for a file that is no JSON object."""
+    """A stored result, None where there is none yet. Raises ValueError for a file that is no JSON
+    object.
+    """
     if not path.is_file():
         return None
     try:
@@ -115,8 +137,8 @@ def publish(
 ) -> dict[str, Any]:
     """Make the runs that are missing in `path`, storing each at once; return the whole result.
 
-    Several processes may fill one file. fresh: discard what is stored before. Raises StaleResult when the file holds
-    runs made otherwise, before any training.
+    Several processes may fill one file. fresh: discard what is stored before. Raises StaleResult
+    when the file holds runs made otherwise, before any training.
     """
     head = json.loads(json.dumps(head))
     if fresh:
@@ -125,7 +147,10 @@ def publish(
     for seed in seeds:
         for name, training in trainings.items():
             settings = json.loads(json.dumps(training.settings))
-            if any(row["seed"] == seed and settings.items() <= row.items() for row in result.get(name, [])):
+            if any(
+                row["seed"] == seed and settings.items() <= row.items()
+                for row in result.get(name, [])
+            ):
                 print(f"seed {seed} {name:8} is stored already", flush=True)
                 continue
             row = {"seed": seed} | settings | training.run(seed)
@@ -139,7 +164,9 @@ def publish(
 
 
 def _fitting(path: Path, head: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored result, {} where there is none. Raises StaleResult when its runs do not share `head`."""
+    """The stored result, {} where there is none. Raises StaleResult when its runs do not share
+    `head`.
+    """
     result = read(path) or {}
     for key in SHARED:
         if result and result.get(key) != head[key]:
@@ -147,7 +174,9 @@ def _fitting(path: Path, head: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(there, dict) and isinstance(here, dict):
                 differ = {k for k in there.keys() | here.keys() if there.get(k) != here.get(k)}
                 there, here = ({k: d[k] for k in sorted(differ) if k in d} for d in (there, here))
-            raise StaleResult(f"{path.name} holds runs with {key} {there}, these have {here}: --fresh discards them")
+            raise StaleResult(
+                f"{path.name} holds runs with {key} {there}, these have {here}: --fresh discards them"
+            )
     return result
 
 
@@ -161,8 +190,17 @@ def _add(path: Path, head: Mapping[str, Any], name: str, row: Row) -> dict[str, 
         rows = [*(other for other in runs.get(name, []) if other["seed"] != row["seed"]), row]
         runs[name] = sorted(rows, key=lambda one: int(one["seed"]))
         seeds = sorted({one["seed"] for rows in runs.values() for one in rows})
-        start = {"device": head["device"], "versions": head["versions"], "date": datetime.date.today().isoformat()}
+        start = {
+            "device": head["device"],
+            "versions": head["versions"],
+            "date": datetime.date.today().isoformat(),
+        }
         ordered = {key: runs[key] for key in head["networks"] if key in runs}
-        result = {**start, "seeds": seeds, **{k: v for k, v in head.items() if k not in start}, **ordered}
+        result = {
+            **start,
+            "seeds": seeds,
+            **{k: v for k, v in head.items() if k not in start},
+            **ordered,
+        }
         replace_text(path, json.dumps(result, indent=1) + "\n")
     return result

@@ -1,4 +1,6 @@
-"""Where benchmarks keep what they measured: `tests/benchmarks/results/NAME.json`, with versions, device and date."""
+"""Where benchmarks keep what they measured: `tests/benchmarks/results/NAME.json`, with versions,
+device and date.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,13 @@ from eqprop_lab.files import replace_text
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
-def write_result(name: str, result: dict[str, Any], folder: Path | None = None, device: str = "CPU, 1 thread") -> Path:
+def write_result(
+    name: str, result: dict[str, Any], folder: Path | None = None, device: str = "CPU, 1 thread"
+) -> Path:
     """Write one result atomically and return its path."""
-    versions = {"python": platform.python_version()} | {p: version(p) for p in ("torch", "numpy", "eqprop_lab")}
+    versions = {"python": platform.python_version()} | {
+        p: version(p) for p in ("torch", "numpy", "eqprop_lab")
+    }
     versions = {package: text.partition("+")[0] for package, text in versions.items()}
     path = (RESULTS if folder is None else folder) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""What the latency benchmark measures: every explorer of the package, and a training cockpit, as notebook cells."""
+"""What the latency benchmark measures: every explorer of the package, and a training cockpit, as
+notebook cells.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ def explorer_cells() -> dict[str, str]:
     cells = {}
     for module in pkgutil.iter_modules(explorers.__path__, f"{explorers.__name__}."):
         for name, member in vars(importlib.import_module(module.name)).items():
-            if inspect.isclass(member) and issubclass(member, Explorer) and member.__module__ == module.name:
+            if (
+                inspect.isclass(member)
+                and issubclass(member, Explorer)
+                and member.__module__ == module.name
+            ):
                 cells[name] = CELLS.get(name, f"from {module.name} import {name}\n\n{name}()")
     return cells
 

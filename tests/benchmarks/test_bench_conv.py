@@ -1,4 +1,6 @@
-"""The benchmark times what it says: the listed convolutions, all of them and no others; and memory stays flat."""
+"""The benchmark times what it says: the listed convolutions, all of them and no others; and memory
+stays flat.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ def test_a_step_does_the_listed_convolutions_and_no_others() -> None:
     convolutions(model, step, 16, 3, 2)()
     with pytest.raises(RuntimeError, match="not the listed ones:\n.*112 images, 128 listed"):
         convolutions(model, step, 16, 4, 2)
-    assert differences(Counter("aab"), Counter("abb")) == ["a: 2 images, 1 listed", "b: 1 images, 2 listed"]
+    assert differences(Counter("aab"), Counter("abb")) == [
+        "a: 2 images, 1 listed",
+        "b: 1 images, 2 listed",
+    ]
 
 
 def test_runs_are_taken_in_turns() -> None:
@@ -65,7 +70,9 @@ def test_what_is_printed_is_written(
     bench_conv.main(["--repeats", "1", "--out", str(tmp_path)])
     result = json.loads((tmp_path / "conv.json").read_text())
     assert result["ratio"] == pytest.approx(result["step_ms"] / result["convolutions_ms"], rel=0.01)
-    assert result["memory"]["spread"] == pytest.approx(spread(result["memory"]["peak_bytes"]), abs=1e-6)
+    assert result["memory"]["spread"] == pytest.approx(
+        spread(result["memory"]["peak_bytes"]), abs=1e-6
+    )
     assert f"ratio {result['ratio']:.2f}" in capsys.readouterr().out
 
 

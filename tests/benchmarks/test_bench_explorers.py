@@ -36,7 +36,9 @@ def test_rows_are_printed_and_written(
 
 def test_median_and_ninety_per_cent_of_the_repetitions() -> None:
     row = bench_explorers.row("set()", "Any", "Stop", [0.1 * i for i in range(1, 11)])
-    assert row["median_s"] == 0.55 and row["p90_s"] == 0.9 and row["aim_s"] == bench_explorers.STOP_AIM
+    assert (
+        row["median_s"] == 0.55 and row["p90_s"] == 0.9 and row["aim_s"] == bench_explorers.STOP_AIM
+    )
 
 
 def test_no_repetitions_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

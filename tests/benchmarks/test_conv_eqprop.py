@@ -1,4 +1,6 @@
-"""The script behind the results of ConvEqProp, at toy size; and what is stored keeps what the project promises."""
+"""The script behind the results of ConvEqProp, at toy size; and what is stored keeps what the
+project promises.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,13 @@ def toy() -> ExperimentConfig:
     return parse_config(
         {
             "model": {"name": "ConvEqProp", "params": {"hidden_channels": 4, "gamma": 0.1}},
-            "training": {"epochs": 2, "learning_rate": 1e-2, "free_steps": 3, "nudged_steps": 3, "optimizer": "adamw"},
+            "training": {
+                "epochs": 2,
+                "learning_rate": 1e-2,
+                "free_steps": 3,
+                "nudged_steps": 3,
+                "optimizer": "adamw",
+            },
             "data": {"dataset": "digits", "augmentation": {"shift": 1}},
         }
     )
@@ -41,7 +49,9 @@ def toy() -> ExperimentConfig:
 def few() -> DataSet:
     """Digits, a few of each split."""
     whole = build_dataset("digits")
-    train, validation, test = (Split(p.x[:60], p.y[:60]) for p in (whole.train, whole.validation, whole.test))
+    train, validation, test = (
+        Split(p.x[:60], p.y[:60]) for p in (whole.train, whole.validation, whole.test)
+    )
     return DataSet("digits", train, validation, test, whole.classes)
 
 
@@ -49,7 +59,9 @@ def few() -> DataSet:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A finished toy result and the folder of its files."""
     folder = tmp_path_factory.mktemp("published")
-    return folder, run(toy(), few(), [3, 4], list(NETWORKS), folder / "toy.json", folder / "weights", 0.02)
+    return folder, run(
+        toy(), few(), [3, 4], list(NETWORKS), folder / "toy.json", folder / "weights", 0.02
+    )
 
 
 def test_a_run_records_what_is_claimed(made: tuple[Path, dict[str, Any]]) -> None:
@@ -58,13 +70,22 @@ def test_a_run_records_what_is_claimed(made: tuple[Path, dict[str, Any]]) -> Non
     looped = read(RESULTS / "digits_looped_mlp.json")
     assert looped is not None and result.keys() == looped.keys() | {"response"}
     assert result["sizes"] == ["1x8x8", 4, 8, 10] and result["parameters"] == 1626
-    assert result["recipe"].items() >= {"lr": 0.01, "beta": 0.03, "free_steps": 3, "gamma": 0.1, "epochs": 2}.items()
-    assert result["recipe"].items() >= {"rho": 0.9, "max_steps": 30, "weight_decay": 0.0, "schedule": None}.items()
+    assert (
+        result["recipe"].items()
+        >= {"lr": 0.01, "beta": 0.03, "free_steps": 3, "gamma": 0.1, "epochs": 2}.items()
+    )
+    assert (
+        result["recipe"].items()
+        >= {"rho": 0.9, "max_steps": 30, "weight_decay": 0.0, "schedule": None}.items()
+    )
     assert result["recipe"]["augmentation"]["shift"] == 1
     for network in NETWORKS:
         assert [row["seed"] for row in result[network]] == [3, 4]
         for row in result[network]:
-            assert len(row["val_accuracy"]) == len(row["train_accuracy"]) == 2 and row["cpu_seconds"] >= 0
+            assert (
+                len(row["val_accuracy"]) == len(row["train_accuracy"]) == 2
+                and row["cpu_seconds"] >= 0
+            )
     for row in result["eqprop"] + result["response"]:
         assert row["largest_norm"] == max(row["norm"]) < 0.9 and len(row["residual"]) == 2
         assert 1 < row["sweeps"] < 50 and row["invariance"] < 1e-3
@@ -84,19 +105,28 @@ def test_finished_runs_are_not_made_again(
         run(parse_config(other), few(), [3], ["eqprop"], folder / "toy.json", tmp_path)
 
 
-def test_weights_of_a_finished_run_can_be_shipped(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_weights_of_a_finished_run_can_be_shipped(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     folder, result = made
     target = ship(folder / "toy.json", folder / "weights", 4, tmp_path / "toy.safetensors")
     info, row = trained_info(target), result["eqprop"][1]
-    assert info["test_accuracy"] == row["test_accuracy"] and info["validation_accuracy"] == row["val_accuracy"][-1]
-    assert info["seed"] == 4 and info["estimator"] == "centered" and info["recipe"] == result["recipe"]
+    assert (
+        info["test_accuracy"] == row["test_accuracy"]
+        and info["validation_accuracy"] == row["val_accuracy"][-1]
+    )
+    assert (
+        info["seed"] == 4 and info["estimator"] == "centered" and info["recipe"] == result["recipe"]
+    )
     model = load_trained(target)
     assert model.contraction_bound() == pytest.approx(row["norm"][-1], rel=1e-4)
     facts = settled_facts(model, few().validation.x)
     assert facts["sweeps"] == row["sweeps"] and facts["invariance"] < 1e-3
 
 
-def test_what_cannot_be_shipped_is_refused(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_what_cannot_be_shipped_is_refused(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     folder, _ = made
     target = tmp_path / "toy.safetensors"
     for path, weights, seed in (
@@ -104,12 +134,16 @@ def test_what_cannot_be_shipped_is_refused(made: tuple[Path, dict[str, Any]], tm
         (folder / "none.json", folder / "weights", 3),
         (folder / "toy.json", tmp_path, 3),
     ):
-        with pytest.raises(RuntimeError, match=f"seed {seed} is not trained, or its weights are gone"):
+        with pytest.raises(
+            RuntimeError, match=f"seed {seed} is not trained, or its weights are gone"
+        ):
             ship(path, weights, seed, target)
     changed = json.loads((folder / "toy.json").read_text())
     changed["eqprop"][0]["test_accuracy"] = -1.0
     (tmp_path / "changed.json").write_text(json.dumps(changed))
-    with pytest.raises(RuntimeError, match="weights of seed 3 are not those of the run stored in changed.json"):
+    with pytest.raises(
+        RuntimeError, match="weights of seed 3 are not those of the run stored in changed.json"
+    ):
         ship(tmp_path / "changed.json", folder / "weights", 3, target)
     assert not target.exists()
 
@@ -152,18 +186,28 @@ def test_the_command_line_trains_and_ships(
     assert trained_info(target)["seed"] == 1
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if (RESULTS / f"{name}_conv_eqprop.json").is_file()])
+@pytest.mark.parametrize(
+    "name", [name for name in RECIPES if (RESULTS / f"{name}_conv_eqprop.json").is_file()]
+)
 def test_the_stored_results_keep_what_the_project_promises(name: str) -> None:
     result = read(RESULTS / f"{name}_conv_eqprop.json")
     assert result is not None and {"eqprop", "backprop"} <= result.keys()
     assert name == "mnist_long" or "response" in result
     config = load_config(RECIPES[name])
     assert result["recipe"] == json.loads(json.dumps(conv_eqprop.recipe_of(config)))
-    # The 360 test digits are harder than the others for both networks: no floor is promised there but the twin's.
-    seeds, floor, most = {"digits": (5, 0.0, 60), "mnist": (3, 0.987, 360), "mnist_long": (2, 0.99, 1200)}[name]
+    # The 360 test digits are harder than the others for both networks: no floor is promised there
+    # but the twin's.
+    seeds, floor, most = {
+        "digits": (5, 0.0, 60),
+        "mnist": (3, 0.987, 360),
+        "mnist_long": (2, 0.99, 1200),
+    }[name]
     assert len(result["eqprop"]) >= seeds
     for row in result["eqprop"] + result.get("response", []):
         assert row["largest_norm"] < result["recipe"]["rho"] and row["invariance"] < 1e-3
-    ours, twin = (statistics.mean(row["test_accuracy"] for row in result[key]) for key in ("eqprop", "backprop"))
+    ours, twin = (
+        statistics.mean(row["test_accuracy"] for row in result[key])
+        for key in ("eqprop", "backprop")
+    )
     assert ours >= floor and ours >= twin - 0.01
     assert max(row["cpu_seconds"] for row in result["eqprop"]) <= most

@@ -1,4 +1,6 @@
-"""Bounds by what two units know: the norm holds for any matrix, and the gradients are those of what is trained."""
+"""Bounds by what two units know: the norm holds for any matrix, and the gradients are those of what
+is trained.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def test_the_network_bounded_by_units_has_the_right_gradient() -> None:
     model = local_norm.UnitBounded(64, 16, 10, seed=0).double()
     with torch.no_grad():
         model.W_rec.get_parameter("parametrizations.weight.original").mul_(5)
-    table = check_gradient(model, data.x[:16].double(), data.y[:16], "centered", 0.01, free_steps=200, nudged_steps=200)
+    table = check_gradient(
+        model, data.x[:16].double(), data.y[:16], "centered", 0.01, free_steps=200, nudged_steps=200
+    )
     assert table.worst < 1e-4 and 0.1 < model.contraction_bound() <= 0.9
 
 
@@ -59,14 +63,17 @@ def test_holding_sigma_leaves_out_one_direction_only() -> None:
     whole, held = (kind(64, 16, 10, seed=0).double() for kind in (LoopedMLP, local_norm.SigmaHeld))
     settings = {"free_steps": 200, "nudged_steps": 200}
     found = [
-        estimate_gradients(m, data.x[:16].double(), data.y[:16], "centered", 0.01, **settings) for m in (whole, held)
+        estimate_gradients(m, data.x[:16].double(), data.y[:16], "centered", 0.01, **settings)
+        for m in (whole, held)
     ]
     gap = {name: found[0][name] - found[1][name] for name in found[0]}
     assert all(float(g.abs().max()) == 0 for name, g in gap.items() if name != local_norm.W_REC)
     values, vectors = torch.linalg.eigh(whole.W_rec.weight.detach())
     top = vectors[:, values.abs().argmax()]
     missing = gap[local_norm.W_REC]
-    assert torch.linalg.matrix_norm(missing) > 1e-3 * torch.linalg.matrix_norm(found[0][local_norm.W_REC])
+    assert torch.linalg.matrix_norm(missing) > 1e-3 * torch.linalg.matrix_norm(
+        found[0][local_norm.W_REC]
+    )
     along = (top @ missing @ top) * torch.outer(top, top)
     assert torch.linalg.matrix_norm(missing - along) < 1e-6 * torch.linalg.matrix_norm(missing)
 
@@ -75,6 +82,8 @@ def test_the_stored_comparison_is_complete() -> None:
     result = read(RESULTS / "digits_local_norm.json")
     assert result is not None
     made = {(row["way"], row["lr"], row["seed"]) for row in result["runs"]}
-    assert made == {(way, lr, seed) for way in local_norm.WAYS for lr in local_norm.RATES for seed in (0, 1, 2)}
+    assert made == {
+        (way, lr, seed) for way in local_norm.WAYS for lr in local_norm.RATES for seed in (0, 1, 2)
+    }
     assert len(made) == len(result["runs"])
     assert max(row["norm"] for row in result["runs"] if row["way"] in ("bounded", "units")) < 0.9

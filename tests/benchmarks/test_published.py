@@ -1,4 +1,6 @@
-"""Published results are stored run by run, go on after a cut, and never mix runs that were made otherwise."""
+"""Published results are stored run by run, go on after a cut, and never mix runs that were made
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -48,15 +50,22 @@ def test_a_cut_job_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFi
     assert eqprop.seeds == [0, 1, 2] and plain.seeds == [0, 2, 1]
     assert result == read(path) and result["seeds"] == [0, 1, 2]
     assert all([row["seed"] for row in result[key]] == [0, 1, 2] for key in NETWORKS)
-    assert list(result)[:4] == ["device", "versions", "date", "seeds"] and list(result)[-2:] == list(NETWORKS)
+    assert list(result)[:4] == ["device", "versions", "date", "seeds"] and list(result)[
+        -2:
+    ] == list(NETWORKS)
     said = capsys.readouterr().out
-    assert "seed 0 eqprop   is stored already" in said and "seed 2 backprop validation 2.2500 test 0.5000" in said
+    assert (
+        "seed 0 eqprop   is stored already" in said
+        and "seed 2 backprop validation 2.2500 test 0.5000" in said
+    )
 
 
 def test_a_network_with_other_settings_is_trained_again(tmp_path: Path) -> None:
     path, one, two = tmp_path / "result.json", Trainer(), Trainer()
     publish(path, head(), {"eqprop": Training(one), "backprop": Training(two)}, [0])
-    result = publish(path, head(), {"eqprop": Training(one), "backprop": Training(two, {"lr": 0.2})}, [0])
+    result = publish(
+        path, head(), {"eqprop": Training(one), "backprop": Training(two, {"lr": 0.2})}, [0]
+    )
     assert one.seeds == [0] and two.seeds == [0, 0]
     assert [row["lr"] for row in result["backprop"]] == [0.2] and "lr" not in result["eqprop"][0]
 
@@ -68,7 +77,9 @@ def test_two_jobs_may_fill_one_file(tmp_path: Path) -> None:
         publish(path, head(), {"backprop": Training(plain)}, [seed])
         return Trainer()(seed)
 
-    result = publish(path, head(), {"eqprop": Training(meanwhile), "backprop": Training(plain)}, [5])
+    result = publish(
+        path, head(), {"eqprop": Training(meanwhile), "backprop": Training(plain)}, [5]
+    )
     assert [len(result[key]) for key in NETWORKS] == [1, 1] and plain.seeds == [5]
 
 
@@ -78,7 +89,10 @@ def test_runs_of_another_recipe_are_kept_apart(tmp_path: Path) -> None:
     publish(path, head(), training, [0, 1])
     before = path.read_bytes()
     for other, said in (
-        (head(lr=0.2), r"holds runs with recipe {'lr': 0.1}, these have {'lr': 0.2}: --fresh discards"),
+        (
+            head(lr=0.2),
+            r"holds runs with recipe {'lr': 0.1}, these have {'lr': 0.2}: --fresh discards",
+        ),
         (head() | {"parameters": 7}, "parameters 42, these have 7"),
         (head() | {"device": "CPU, 9 threads"}, "device CPU"),
     ):
@@ -99,4 +113,8 @@ def test_a_file_that_is_no_result_is_named_and_kept(tmp_path: Path, text: str) -
 
 def test_only_the_listed_parts_are_shared() -> None:
     stored = json.loads(json.dumps(head()))
-    assert stored["recipe"]["image_size"] == [8, 8] and stored["samples"] == {"train": 8, "validation": 8, "test": 8}
+    assert stored["recipe"]["image_size"] == [8, 8] and stored["samples"] == {
+        "train": 8,
+        "validation": 8,
+        "test": 8,
+    }

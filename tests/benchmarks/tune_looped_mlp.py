@@ -1,13 +1,16 @@
-"""The search behind the recipes of `looped_mlp`: both networks on one grid, on held-out training images only.
+"""The search behind the recipes of `looped_mlp`: both networks on one grid, on held-out training
+images only.
 
     python -m tests.benchmarks.tune_looped_mlp digits
     python -m tests.benchmarks.tune_looped_mlp mnist
 
-Learning rate x weight decay, the same values, epochs, batches and seeds for either network: the same number of
-trainings, none of which sees a test image. digits: run k of five trains without every fifth image of training and
-validation set, begun at k, and is scored on those (1,437 images in all, where the validation set alone has 180).
-mnist: scored on the 5,000 validation images, one seed. Writes data/results/NAME_looped_mlp_search.json; a training that
-is stored there is not made again, so the job can be cut, and a grid can be widened later.
+Learning rate x weight decay, the same values, epochs, batches and seeds for either network: the
+same number of trainings, none of which sees a test image. digits: run k of five trains without
+every fifth image of training and validation set, begun at k, and is scored on those (1,437 images
+in all, where the validation set alone has 180).
+mnist: scored on the 5,000 validation images, one seed. Writes
+data/results/NAME_looped_mlp_search.json; a training that is stored there is not made again, so the
+job can be cut, and a grid can be widened later.
 """
 
 from __future__ import annotations
@@ -46,8 +49,12 @@ SEEDS = {"digits": range(FOLDS), "mnist": range(1)}
 
 
 def fold(data: DataSet, index: int) -> DataSet:
-    """`data` with every FOLDS-th image of training and validation set, from `index` on, as its validation set."""
-    x, y = (torch.cat([getattr(part, name) for part in (data.train, data.validation)]) for name in "xy")
+    """`data` with every FOLDS-th image of training and validation set, from `index` on, as its
+    validation set.
+    """
+    x, y = (
+        torch.cat([getattr(part, name) for part in (data.train, data.validation)]) for name in "xy"
+    )
     held = torch.arange(len(y)) % FOLDS == index
     return replace(data, train=Split(x[~held], y[~held]), validation=Split(x[held], y[held]))
 
@@ -69,22 +76,32 @@ def score(network: str, data: DataSet, recipe: Mapping[str, Any], seed: int) -> 
 def search(
     data: DataSet, name: str, recipe: Mapping[str, Any], path: Path, at_most: int | None = None
 ) -> dict[str, Any]:
-    """The result in `path` with every training of the plan for `name`, the missing ones made and stored one by one.
+    """The result in `path` with every training of the plan for `name`, the missing ones made and
+    stored one by one.
 
-    at_most: make no more trainings than these now. Raises ValueError when `path` holds trainings by another recipe.
+    at_most: make no more trainings than these now. Raises ValueError when `path` holds trainings by
+        another recipe.
     """
     common = {key: value for key, value in recipe.items() if key not in GRIDS[name]}
     head = shared(data, ESTIMATOR, NETWORKS, (), 0, common)
     head = {key: head[key] for key in ("device", "versions", "estimator", "dataset", "recipe")}
-    head |= {"held_out": f"{FOLDS} folds of training and validation set" if name == "digits" else "validation set"}
+    head |= {
+        "held_out": f"{FOLDS} folds of training and validation set"
+        if name == "digits"
+        else "validation set"
+    }
     result = read(path) or {network: [] for network in NETWORKS}
     if result.get("recipe", common) != json.loads(json.dumps(common)):
-        raise ValueError(f"{path.name} holds trainings by another recipe: {result['recipe']}; remove it first")
+        raise ValueError(
+            f"{path.name} holds trainings by another recipe: {result['recipe']}; remove it first"
+        )
     for made, (network, key) in enumerate(missing(result, name)):
         if made == at_most:
             break
         seed = key["seed"]
-        row = key | score(network, fold(data, seed) if name == "digits" else data, {**common, **key}, seed)
+        row = key | score(
+            network, fold(data, seed) if name == "digits" else data, {**common, **key}, seed
+        )
         result[network].append(row)
         seen = sorted({row["seed"] for n in NETWORKS for row in result[n]})
         start = {"date": datetime.date.today().isoformat(), "seeds": seen}
@@ -96,7 +113,9 @@ def search(
 def missing(result: Mapping[str, Any], name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(network, settings and seed) of each training that the plan lacks."""
     grid = GRIDS[name]
-    points = [{"lr": lr, "weight_decay": decay} for lr in grid["lr"] for decay in grid["weight_decay"]]
+    points = [
+        {"lr": lr, "weight_decay": decay} for lr in grid["lr"] for decay in grid["weight_decay"]
+    ]
     for point in points:
         for seed in SEEDS[name]:
             for network in NETWORKS:
@@ -112,7 +131,10 @@ def summary(result: Mapping[str, Any], network: str) -> list[dict[str, float]]:
         points.setdefault((row["lr"], row["weight_decay"]), []).append(row)
     means = [
         {"lr": lr, "weight_decay": decay, "trainings": len(rows)}
-        | {name: statistics.mean(row[name] for row in rows) for name in ("val_accuracy", "val_loss")}
+        | {
+            name: statistics.mean(row[name] for row in rows)
+            for name in ("val_accuracy", "val_loss")
+        }
         for (lr, decay), rows in points.items()
     ]
     return sorted(means, key=lambda point: (-round(point["val_accuracy"], 9), point["val_loss"]))
@@ -131,9 +153,7 @@ def main() -> None:
     for network in NETWORKS:
         print(network)
         for point in summary(result, network):
-            line = (
-                "  lr {lr:<7g} decay {weight_decay:<4g} accuracy {val_accuracy:.4f} loss {val_loss:.4f} of {trainings}"
-            )
+            line = "  lr {lr:<7g} decay {weight_decay:<4g} accuracy {val_accuracy:.4f} loss {val_loss:.4f} of {trainings}"
             print(line.format(**point))
 
 

@@ -35,29 +35,37 @@ def find_chromium() -> Path:
     named = os.environ.get(VARIABLE)
     if named:
         if not Path(named).is_file():
-            raise FileNotFoundError(f"{VARIABLE} = {named!r} is no file; name the Chromium program or unset it")
+            raise FileNotFoundError(
+                f"{VARIABLE} = {named!r} is no file; name the Chromium program or unset it"
+            )
         return Path(named)
     for place in (*map(shutil.which, COMMANDS), *PLACES):
         if place and Path(place).is_file():
             return Path(place)
-    raise NoBrowser(f"no Chromium here: install the package chromium, or set {VARIABLE} to the program")
+    raise NoBrowser(
+        f"no Chromium here: install the package chromium, or set {VARIABLE} to the program"
+    )
 
 
 @contextmanager
 def launched() -> Iterator[Browser]:
     """A headless Chromium. Raises NoBrowser where Playwright or Chromium is missing.
 
-    Until the context ends an asyncio loop lives in this thread: code that starts one of its own must wait.
+    Until the context ends an asyncio loop lives in this thread: code that starts one of its own
+    must wait.
     """
     if importlib.util.find_spec("playwright") is None:
-        raise NoBrowser("playwright is not installed: pip install playwright (part of the extra 'test')")
+        raise NoBrowser(
+            "playwright is not installed: pip install playwright (part of the extra 'test')"
+        )
     from playwright.sync_api import sync_playwright
 
     program = find_chromium()
     with sync_playwright() as playwright:
         # Containers give /dev/shm 64 MB, and Chromium dies when that is full.
         browser = playwright.chromium.launch(
-            executable_path=program, args=["--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"]
+            executable_path=program,
+            args=["--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"],
         )
         try:
             yield browser

@@ -1,7 +1,7 @@
 """A server, a browser and at most one open notebook for all tests of this folder.
 
-They end with the folder's last test and not with the session: Playwright keeps an asyncio loop in the thread, and
-tests elsewhere start their own.
+They end with the folder's last test and not with the session: Playwright keeps an asyncio loop in
+the thread, and tests elsewhere start their own.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def browser(pytestconfig: pytest.Config) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def server(browser: Browser, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+def server(
+    browser: Browser, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[JupyterServer]:
     with JupyterServer(tmp_path_factory.mktemp("jupyter"), root) as running:
         yield running
 
@@ -82,7 +84,9 @@ def notebook(request: pytest.FixtureRequest, desk: Desk) -> OpenNotebook:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one notebook follow one another, whatever file they are in: it is opened and run once."""
+    """Tests of one notebook follow one another, whatever file they are in: it is opened and run
+    once.
+    """
     places = [i for i, item in enumerate(items) if HERE in item.path.parents]
     mine = sorted((items[i] for i in places), key=_notebook_of)
     for i, item in zip(places, mine, strict=True):
@@ -94,7 +98,9 @@ def _notebook_of(item: pytest.Item) -> str:
     return str(callspec.params.get("notebook", "")) if callspec else ""
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     reason = config.stash.get(NO_BROWSER, "")
     if reason:
         terminalreporter.write_line(f"browser tests skipped: {reason}")

@@ -1,7 +1,8 @@
-"""A notebook in JupyterLab as its reader has it: opened, run by the menu, its explorers moved by keyboard.
+"""A notebook in JupyterLab as its reader has it: opened, run by the menu, its explorers moved by
+keyboard.
 
-What is done goes through the page; what came of it is read from Lab's model of the notebook, which knows the cells
-that are scrolled away as well.
+What is done goes through the page; what came of it is read from Lab's model of the notebook, which
+knows the cells that are scrolled away as well.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ _SCROLL = f"async index => {{ {_PANEL} await panel.content.scrollToItem(index); 
 
 @dataclass(frozen=True)
 class Run:
-    """What Run All left: replies of the kernel, error outputs as `name: value`, the indicator's last status."""
+    """What Run All left: replies of the kernel, error outputs as `name: value`, the indicator's
+    last status.
+    """
 
     replies: list[str]
     errors: list[str]
@@ -52,7 +55,8 @@ class Run:
 class OpenNotebook:
     """One notebook in a page of its own, with a kernel of its own; `close` ends both.
 
-    Args: `url` of the server, `path` of the notebook below its root. The page is ready when the kernel is.
+    Args: `url` of the server, `path` of the notebook below its root. The page is ready when the
+    kernel is.
     """
 
     def __init__(self, browser: Browser, url: str, path: str) -> None:
@@ -87,8 +91,13 @@ class OpenNotebook:
         return list(self.page.evaluate(_CELLS))
 
     def run_all(self) -> Run:
-        """Run > Run All Cells, until the last reply of the kernel or the first error, and until the page is idle."""
-        wanted = sum(cell["cell_type"] == "code" and bool("".join(cell["source"]).strip()) for cell in self.cells())
+        """Run > Run All Cells, until the last reply of the kernel or the first error, and until the
+        page is idle.
+        """
+        wanted = sum(
+            cell["cell_type"] == "code" and bool("".join(cell["source"]).strip())
+            for cell in self.cells()
+        )
         self.page.evaluate(_LISTEN)
         self.page.click("li.lm-MenuBar-item:has-text('Run')")
         self.page.click("li.lm-Menu-item:has-text('Run All Cells')")
@@ -124,7 +133,9 @@ class OpenNotebook:
 
     def use_theme(self, name: str) -> None:
         """Settings > Theme."""
-        self.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
+        self.page.evaluate(
+            "theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", name
+        )
         self.page.locator(f"body[data-jp-theme-name='{name}']").wait_for(state="attached")
 
     def screens(self, step: int = 4) -> Iterator[bytes]:

@@ -44,7 +44,9 @@ class LivePart:
         return Look(*self.root.locator("img.eqprop-picture").evaluate("img => [img.src, img.alt]"))
 
     def press(self, slider: int, key: str | None = None) -> str:
-        """Press an arrow key on a slider, away from its end unless `key` says which; returns the slider's label."""
+        """Press an arrow key on a slider, away from its end unless `key` says which; returns the
+        slider's label.
+        """
         handle = self.root.locator(".noUi-handle").nth(slider)
         handle.scroll_into_view_if_needed()
         if key is None:
@@ -59,16 +61,24 @@ class LivePart:
         labels = self.root.locator(".widget-slider .widget-label").all_inner_texts()
         slider = labels.index(label)
         self.press(slider, "End")
-        return float(self.root.locator(".noUi-handle").nth(slider).get_attribute("aria-valuemax") or "nan")
+        return float(
+            self.root.locator(".noUi-handle").nth(slider).get_attribute("aria-valuemax") or "nan"
+        )
 
     def wait_for_other_look(self, before: Look, after: str = "") -> None:
-        """Until picture and alternative text both differ; a TimeoutError that says `after` what, at the limit."""
+        """Until picture and alternative text both differ; a TimeoutError that says `after` what, at
+        the limit.
+        """
         try:
-            self._page.wait_for_function(_LOOKS_OTHER, arg=[self.root.element_handle(), before.src, before.alt])
+            self._page.wait_for_function(
+                _LOOKS_OTHER, arg=[self.root.element_handle(), before.src, before.alt]
+            )
         except Exception as error:
             now = self.look()
             same = [what for what in ("src", "alt") if getattr(now, what) == getattr(before, what)]
-            error.add_note(f"unchanged{after and ' after '}{after}: {' and '.join(same)}; alt: {now.alt}")
+            error.add_note(
+                f"unchanged{after and ' after '}{after}: {' and '.join(same)}; alt: {now.alt}"
+            )
             raise
 
     def wait_for_alt(self, text: str, limit_ms: float | None = None) -> None:

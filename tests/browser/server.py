@@ -14,10 +14,11 @@ START_SECONDS = 60.0
 
 
 class JupyterServer:
-    """Serves `folder/root`, which holds a copy of the series in notebooks/: Lab saves what it opens.
+    """Serves `folder/root`, which holds a copy of the series in notebooks/: Lab saves what it
+    opens.
 
-    Use as a context manager; `url` is http://127.0.0.1:<port>. Raises RuntimeError with the end of the server's log
-    when it does not start.
+    Use as a context manager; `url` is http://127.0.0.1:<port>. Raises RuntimeError with the end of
+    the server's log when it does not start.
     """
 
     def __init__(self, folder: Path, project: Path) -> None:
@@ -73,7 +74,8 @@ class JupyterServer:
         }
         return os.environ | {
             **{name: str(self._folder / place) for name, place in own.items()},
-            # As `make lab` does: the project's settings and the way it saves are part of what is tested.
+            # As `make lab` does: the project's settings and the way it saves are part of what is
+            # tested.
             "JUPYTER_CONFIG_PATH": str(self._project / "jupyter"),
             "EQPROP_RESULTS_DIR": str(self._project / "data" / "results"),
             "JUPYTER_PLATFORM_DIRS": "1",
@@ -89,7 +91,9 @@ class JupyterServer:
                 return f"http://127.0.0.1:{json.loads(note.read_text())['port']}"
             time.sleep(0.1)
         tail = self._log.read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"JupyterLab did not start within {START_SECONDS:g} s; the end of its log:\n{tail}")
+        raise RuntimeError(
+            f"JupyterLab did not start within {START_SECONDS:g} s; the end of its log:\n{tail}"
+        )
 
     def _end(self) -> None:
         self._process.terminate()

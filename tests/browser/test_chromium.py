@@ -10,14 +10,18 @@ import pytest
 from tests.browser import chromium
 
 
-def test_the_variable_wins_over_what_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_wins_over_what_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "my-chromium"
     program.touch()
     monkeypatch.setenv(chromium.VARIABLE, str(program))
     assert chromium.find_chromium() == program
 
 
-def test_a_variable_that_names_nothing_is_an_error_and_no_skip(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_names_nothing_is_an_error_and_no_skip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(chromium.VARIABLE, "no/such/chromium")
     with pytest.raises(FileNotFoundError, match="no/such/chromium"):
         chromium.find_chromium()

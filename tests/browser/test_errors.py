@@ -27,7 +27,9 @@ def test_a_cell_that_raises_is_noticed(faulty: OpenNotebook) -> None:
     assert faulty.run.replies == ["ok", "ok", "error"]
 
 
-def test_the_error_of_an_explorer_is_an_alert_until_the_next_good_value(faulty: OpenNotebook) -> None:
+def test_the_error_of_an_explorer_is_an_alert_until_the_next_good_value(
+    faulty: OpenNotebook,
+) -> None:
     explorer = faulty.live()[0]
     good = explorer.look()
     explorer.press(0, "ArrowLeft")

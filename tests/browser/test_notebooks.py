@@ -1,4 +1,6 @@
-"""Every notebook of the series in a real JupyterLab: opens, runs, and every slider moves its picture."""
+"""Every notebook of the series in a real JupyterLab: opens, runs, and every slider moves its
+picture.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,11 @@ import pytest
 from tests.browser.lab import OpenNotebook
 from tests.browser.series import SERIES
 
-pytestmark = [pytest.mark.browser, pytest.mark.kernel, pytest.mark.parametrize("notebook", SERIES, indirect=True)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.kernel,
+    pytest.mark.parametrize("notebook", SERIES, indirect=True),
+]
 
 
 def test_opens_without_a_dialog(notebook: OpenNotebook) -> None:

@@ -1,4 +1,6 @@
-"""What the page adds to the widgets: spoken names and values, the clipboard, controls that wrap at 700 px."""
+"""What the page adds to the widgets: spoken names and values, the clipboard, controls that wrap at
+700 px.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def test_a_slider_has_a_name_and_speaks_the_value_that_is_seen(
 
 
 @pytest.mark.parametrize("part", [0, 1])
-def test_the_values_are_on_the_clipboard_and_the_page_says_so(opened: OpenNotebook, part: int) -> None:
+def test_the_values_are_on_the_clipboard_and_the_page_says_so(
+    opened: OpenNotebook, part: int
+) -> None:
     opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     live = opened.live()[part]
     live.click("copy")

@@ -1,4 +1,6 @@
-"""Reading the series as a newcomer does, in JupyterLab with the project's settings: no questions, a clean git."""
+"""Reading the series as a newcomer does, in JupyterLab with the project's settings: no questions, a
+clean git.
+"""
 
 from __future__ import annotations
 
@@ -38,15 +40,21 @@ class Reader:
     def git(self, *arguments: str) -> str:
         identity = ["-c", "user.name=A Reader", "-c", "user.email=reader@example.org"]
         command = ["git", *identity, *arguments]
-        return subprocess.run(command, cwd=self._server.root, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            command, cwd=self._server.root, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     def settings(self) -> list[str]:
         """Settings that Lab wrote into the reader's own folder."""
-        return sorted(path.name for path in (self._server.root.parent / "settings").rglob("*-settings"))
+        return sorted(
+            path.name for path in (self._server.root.parent / "settings").rglob("*-settings")
+        )
 
 
 @pytest.fixture(scope="module")
-def reader(browser: Browser, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+def reader(
+    browser: Browser, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Reader]:
     with JupyterServer(tmp_path_factory.mktemp("reader"), root) as server:
         shutil.copy(root / ".gitignore", server.root)
         reader = Reader(browser, server)

@@ -1,7 +1,8 @@
-"""A notebook as a web page, made by the command a reader types, opened without a network: nothing seen is lost.
+"""A notebook as a web page, made by the command a reader types, opened without a network: nothing
+seen is lost.
 
-`jupyter nbconvert --to html` prefers HTML to PNG and drops the stored alternative text of a PNG, so every picture is
-stored as both: as `<img alt>` for pages, as PNG for code hosts and documents.
+`jupyter nbconvert --to html` prefers HTML to PNG and drops the stored alternative text of a PNG, so
+every picture is stored as both: as `<img alt>` for pages, as PNG for code hosts and documents.
 """
 
 from __future__ import annotations
@@ -37,12 +38,16 @@ class PlainPage(HTMLParser):
         super().__init__()
         self.pictures: list[tuple[str, str]] = []
         self.text = ""
-        self.feed(re.sub(r"<(script|style)\b.*?</\1\s*>", "", html, flags=re.DOTALL | re.IGNORECASE))
+        self.feed(
+            re.sub(r"<(script|style)\b.*?</\1\s*>", "", html, flags=re.DOTALL | re.IGNORECASE)
+        )
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "img":
             found = dict(attrs)
-            self.pictures.append(("".join((found.get("src") or "").split()), found.get("alt") or ""))
+            self.pictures.append(
+                ("".join((found.get("src") or "").split()), found.get("alt") or "")
+            )
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -50,7 +55,16 @@ class PlainPage(HTMLParser):
 
 def converted(notebook: Path, folder: Path, *options: str) -> Path:
     """The page that `jupyter nbconvert --to html` makes of a notebook."""
-    command = [sys.executable, "-m", "nbconvert", "--to", "html", f"--output-dir={folder}", *options, str(notebook)]
+    command = [
+        sys.executable,
+        "-m",
+        "nbconvert",
+        "--to",
+        "html",
+        f"--output-dir={folder}",
+        *options,
+        str(notebook),
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Alternative text is missing" not in done.stderr
@@ -58,15 +72,22 @@ def converted(notebook: Path, folder: Path, *options: str) -> Path:
 
 
 def stored_pictures(notebook: NotebookNode) -> list[tuple[str, str]]:
-    """(the page's picture as data, alternative text of the PNG) of every picture a notebook stores, in order."""
+    """(the page's picture as data, alternative text of the PNG) of every picture a notebook stores,
+    in order.
+    """
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     shown = [output for output in outputs if "image/png" in output.get("data", {})]
     pages = [PlainPage("".join(output.data.get("text/html", "<img>"))) for output in shown]
-    return [(page.pictures[0][0], o.metadata["image/png"]["alt"]) for page, o in zip(pages, shown, strict=True)]
+    return [
+        (page.pictures[0][0], o.metadata["image/png"]["alt"])
+        for page, o in zip(pages, shown, strict=True)
+    ]
 
 
 def sentences(notebook: NotebookNode) -> list[str]:
-    """Alternative texts of the explorers and cockpits, which a page shows below the picture as well."""
+    """Alternative texts of the explorers and cockpits, which a page shows below the picture as
+    well.
+    """
     cells = [cell for cell in notebook.cells if "explorer" in cell.metadata.get("tags", [])]
     found = [stored_pictures(NotebookNode(cells=[cell])) for cell in cells]
     assert all(len(pictures) == 1 for pictures in found)
@@ -77,7 +98,9 @@ def assert_nothing_is_lost(page: Path, notebook: NotebookNode) -> None:
     plain = PlainPage(page.read_text(encoding="utf-8"))
     expected = stored_pictures(notebook)
     assert expected and all(len(alt) >= 20 for _, alt in expected)
-    assert plain.pictures == expected and all(src.startswith("data:image/png;base64,") for src, _ in expected)
+    assert plain.pictures == expected and all(
+        src.startswith("data:image/png;base64,") for src, _ in expected
+    )
     text = " ".join(plain.text.split())
     assert all(" ".join(sentence.split()) in text for sentence in sentences(notebook))
     assert "Error displaying widget" not in text
@@ -85,7 +108,9 @@ def assert_nothing_is_lost(page: Path, notebook: NotebookNode) -> None:
 
 @dataclass(frozen=True)
 class Tiny:
-    """A notebook with a figure, an explorer and a cockpit: as executed, and as the runner commits it."""
+    """A notebook with a figure, an explorer and a cockpit: as executed, and as the runner commits
+    it.
+    """
 
     executed: Path
     committed: Path
@@ -98,23 +123,41 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     notebook = nbformat.read(source, 4)
     notebook.cells.append(nbformat.v4.new_code_cell(FIGURE, metadata={"tags": ["figure"]}))
     nbformat.write(notebook, source)
-    command = [sys.executable, "-m", "nbconvert", "--to=notebook", "--execute", "--output=executed", str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "nbconvert",
+        "--to=notebook",
+        "--execute",
+        "--output=executed",
+        str(source),
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     executed = nbformat.read(folder / "executed.ipynb", 4)
-    nbformat.write(committed_copy(nbformat.read(source, 4), executed, folder), folder / "committed.ipynb")
+    nbformat.write(
+        committed_copy(nbformat.read(source, 4), executed, folder), folder / "committed.ipynb"
+    )
     return Tiny(folder / "executed.ipynb", folder / "committed.ipynb")
 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("template", ["lab", "classic"])
 @pytest.mark.parametrize("state", ["executed", "committed"])
-def test_a_fresh_notebook_keeps_pictures_and_sentences(tiny: Tiny, state: str, template: str, tmp_path: Path) -> None:
+def test_a_fresh_notebook_keeps_pictures_and_sentences(
+    tiny: Tiny, state: str, template: str, tmp_path: Path
+) -> None:
     path: Path = getattr(tiny, state)
     notebook = nbformat.read(path, 4)
     assert len(stored_pictures(notebook)) == 3 and len(sentences(notebook)) == 2
-    # A view of a widget that is not stored with its state shows nothing: the picture must not hang on it.
-    views = [o for cell in notebook.cells for o in cell.get("outputs", []) if "widget-view" in str(o.get("data"))]
+    # A view of a widget that is not stored with its state shows nothing: the picture must not hang
+    # on it.
+    views = [
+        o
+        for cell in notebook.cells
+        for o in cell.get("outputs", [])
+        if "widget-view" in str(o.get("data"))
+    ]
     assert len(views) == (2 if state == "executed" else 0)
     assert_nothing_is_lost(converted(path, tmp_path, f"--template={template}"), notebook)
 
@@ -122,7 +165,12 @@ def test_a_fresh_notebook_keeps_pictures_and_sentences(tiny: Tiny, state: str, t
 @pytest.mark.kernel
 def test_a_host_that_takes_the_png_finds_it_with_its_text(tiny: Tiny) -> None:
     cells = nbformat.read(tiny.committed, 4).cells
-    bundles = [o.data for cell in cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    bundles = [
+        o.data
+        for cell in cells
+        for o in cell.get("outputs", [])
+        if "image/png" in o.get("data", {})
+    ]
     assert [list(bundle) for bundle in bundles] == [["image/png", "text/html", "text/plain"]] * 3
     for bundle in bundles:
         picture = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
@@ -130,13 +178,17 @@ def test_a_host_that_takes_the_png_finds_it_with_its_text(tiny: Tiny) -> None:
 
 
 @pytest.fixture(scope="module", params=SERIES)
-def page_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[NotebookNode, Path]:
+def page_of(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[NotebookNode, Path]:
     """(a notebook of the series, its page)."""
     source = FOLDER / f"{request.param}.ipynb"
     return nbformat.read(source, 4), converted(source, tmp_path_factory.mktemp("page"))
 
 
-def test_a_page_of_the_series_has_every_picture_with_its_text(page_of: tuple[NotebookNode, Path]) -> None:
+def test_a_page_of_the_series_has_every_picture_with_its_text(
+    page_of: tuple[NotebookNode, Path],
+) -> None:
     notebook, page = page_of
     assert sentences(notebook)
     assert_nothing_is_lost(page, notebook)
@@ -144,18 +196,26 @@ def test_a_page_of_the_series_has_every_picture_with_its_text(page_of: tuple[Not
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
-def test_offline_every_picture_is_seen(page_of: tuple[NotebookNode, Path], browser: Browser, scripts: bool) -> None:
+def test_offline_every_picture_is_seen(
+    page_of: tuple[NotebookNode, Path], browser: Browser, scripts: bool
+) -> None:
     notebook, path = page_of
     with opened(browser, path, scripts) as page:
         pictures = page.locator("img")
-        assert pictures.evaluate_all("all => all.map(img => img.alt)") == [alt for _, alt in stored_pictures(notebook)]
+        assert pictures.evaluate_all("all => all.map(img => img.alt)") == [
+            alt for _, alt in stored_pictures(notebook)
+        ]
         # A picture that does not decode has no width of its own.
-        assert pictures.evaluate_all("all => all.every(img => img.complete && img.naturalWidth > 200)")
+        assert pictures.evaluate_all(
+            "all => all.every(img => img.complete && img.naturalWidth > 200)"
+        )
         assert all(picture.is_visible() for picture in pictures.all())
         text = " ".join(page.locator("body").inner_text().split())
         assert all(" ".join(sentence.split()) in text for sentence in sentences(notebook))
         # Formulas are typeset by a script from the network: without it their source is read.
-        formulas = re.findall(r"\$\$.+?\$\$", "\n".join(cell.source for cell in notebook.cells), re.DOTALL)
+        formulas = re.findall(
+            r"\$\$.+?\$\$", "\n".join(cell.source for cell in notebook.cells), re.DOTALL
+        )
         assert all("".join(formula.split()) in "".join(text.split()) for formula in formulas[:3])
 
 

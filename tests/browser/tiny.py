@@ -1,4 +1,6 @@
-"""Small notebooks for the tests of this folder: an explorer that fails, a cockpit that fails, a cell that fails."""
+"""Small notebooks for the tests of this folder: an explorer that fails, a cockpit that fails, a
+cell that fails.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+KERNEL = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+}
 
 EXPLORER = """from eqprop_lab.notebook import Explorer, Slider
 

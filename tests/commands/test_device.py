@@ -47,7 +47,9 @@ def test_a_stored_device_that_is_absent_is_named_and_replaced(
         assert "'tpu'" in capsys.readouterr().err
 
 
-def test_the_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_is_meant_by_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(CONFIG))
@@ -55,5 +57,7 @@ def test_the_home_folder_is_meant_by_a_tilde(tmp_path: Path, monkeypatch: pytest
     (run,) = (tmp_path / "runs").iterdir()
     assert main(["evaluate", f"~/runs/{run.name}"]) == 0
     assert main(["evaluate", f"~/runs/{run.name}/checkpoint.pt", "--config", "~/small.yaml"]) == 0
-    assert main(["compare", run.name, run.name, "--runs", "~/runs", "--figure", "~/curves.svg"]) == 0
+    assert (
+        main(["compare", run.name, run.name, "--runs", "~/runs", "--figure", "~/curves.svg"]) == 0
+    )
     assert (tmp_path / "curves.svg").exists() and not (tmp_path / "~").exists()

@@ -21,12 +21,16 @@ def fake_cupy(runtime: int = 12090, devices: Any = 1) -> ModuleType:
         return int(devices)
 
     module = ModuleType("cupy")
-    cuda = SimpleNamespace(runtime=SimpleNamespace(runtimeGetVersion=lambda: runtime, getDeviceCount=count))
+    cuda = SimpleNamespace(
+        runtime=SimpleNamespace(runtimeGetVersion=lambda: runtime, getDeviceCount=count)
+    )
     vars(module).update(__version__="14.0", cuda=cuda, ones=torch.ones)
     return module
 
 
-def test_this_environment_is_sound_and_the_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_this_environment_is_sound_and_the_table_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     problems = [row for row in doctor.environment_report() if row.status == "problem"]
     assert problems == []
     assert doctor.main([]) == 0
@@ -35,8 +39,12 @@ def test_this_environment_is_sound_and_the_table_says_so(capsys: pytest.CaptureF
     assert "threads" in printed
 
 
-def test_a_problem_gives_exit_code_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(doctor, "python_row", lambda version: Row("python", "3.9", "problem", "install"))
+def test_a_problem_gives_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        doctor, "python_row", lambda version: Row("python", "3.9", "problem", "install")
+    )
     assert doctor.main([]) == 1
     assert "1 problem" in capsys.readouterr().out
 
@@ -87,9 +95,15 @@ def test_packages_are_compared_with_what_is_needed() -> None:
 
 @pytest.mark.parametrize(
     ("torch_version", "vision", "status"),
-    [("2.13.0+cpu", "0.28.0+cu130", "ok"), ("2.13.0", "0.27.1", "problem"), ("2.12.0", "0.28.0", "problem")],
+    [
+        ("2.13.0+cpu", "0.28.0+cu130", "ok"),
+        ("2.13.0", "0.27.1", "problem"),
+        ("2.12.0", "0.28.0", "problem"),
+    ],
 )
-def test_torch_and_torchvision_belong_together(torch_version: str, vision: str, status: str) -> None:
+def test_torch_and_torchvision_belong_together(
+    torch_version: str, vision: str, status: str
+) -> None:
     row = doctor.vision_row(torch_version, vision, True)
     assert row.status == status
     assert "shim in use" in row.found
@@ -103,7 +117,9 @@ def test_cuda_row_with_and_without_a_device(monkeypatch: pytest.MonkeyPatch) -> 
     assert "A GPU" in doctor.cuda_row().found
 
 
-def test_cupy_is_probed_on_a_device_and_mixed_majors_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cupy_is_probed_on_a_device_and_mixed_majors_are_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(metadata, "distributions", lambda: [])
     assert [row.status for row in doctor.cupy_rows(None, None)] == ["note"]
     assert [row.status for row in doctor.cupy_rows(fake_cupy(), "12.9")] == ["ok"]
@@ -148,7 +164,9 @@ def test_folders_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    assert [row.found for row in doctor.folder_rows([tmp_path])] == ["not writable: Permission denied"]
+    assert [row.found for row in doctor.folder_rows([tmp_path])] == [
+        "not writable: Permission denied"
+    ]
 
 
 def test_browser_found_or_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

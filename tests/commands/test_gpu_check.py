@@ -38,19 +38,27 @@ def test_with_a_gpu_the_report_is_stored_and_a_failure_is_the_exit_status(
     checks = {"device": CHECKS["device"]}
     monkeypatch.setattr(gpu_check, "CHECKS", checks)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpu_check, "run_checks", lambda device, *given, real=run_checks: real(CPU, *given))
+    monkeypatch.setattr(
+        gpu_check, "run_checks", lambda device, *given, real=run_checks: real(CPU, *given)
+    )
     assert gpu_check.main(["--out", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     report = json.loads(path.read_text())
     assert report["ok"] is True and report["versions"]["torch"] == torch.__version__
-    assert report["date"][:4].isdigit() and report["device"] and report["checks"]["device"]["ok"] is True
+    assert (
+        report["date"][:4].isdigit()
+        and report["device"]
+        and report["checks"]["device"]["ok"] is True
+    )
 
     @gpu_check.gpu_check("broken", "raises")
     def broken(device: torch.device) -> dict[str, object]:
         raise RuntimeError("out of memory")
 
     assert gpu_check.main(["--out", str(tmp_path)]) == 1
-    assert "FAILED broken       ok False, error RuntimeError: out of memory" in capsys.readouterr().out
+    assert (
+        "FAILED broken       ok False, error RuntimeError: out of memory" in capsys.readouterr().out
+    )
     with pytest.raises(ValueError, match="registered already"):
         gpu_check.gpu_check("broken", "again")(broken)
 
@@ -58,13 +66,17 @@ def test_with_a_gpu_the_report_is_stored_and_a_failure_is_the_exit_status(
 def test_a_report_is_written_whole(tmp_path: Path) -> None:
     report = {"date": "2026-01-02T03:04:05+00:00", "ok": True}
     path = store(report, tmp_path / "new")
-    assert path.name == "gpu-check-2026-01-02T030405Z.json" and json.loads(path.read_text()) == report
+    assert (
+        path.name == "gpu-check-2026-01-02T030405Z.json" and json.loads(path.read_text()) == report
+    )
     with pytest.raises(TypeError):
         store({**report, "bad": object()}, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == [path] and json.loads(path.read_text()) == report
 
 
-def test_parity_holds_between_equals_and_notices_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parity_holds_between_equals_and_notices_a_difference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     figures = parity(CPU)
     assert figures["ok"] and figures["float64_error"] <= figures["float64_limit"]
     calls: list[int] = []
@@ -82,13 +94,19 @@ def test_parity_holds_between_equals_and_notices_a_difference(monkeypatch: pytes
 
 def test_step_time_and_device_facts_are_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        gpu_check, "_milliseconds", lambda hidden, batch, device, real=gpu_check._milliseconds: real(8, 4, device)
+        gpu_check,
+        "_milliseconds",
+        lambda hidden, batch, device, real=gpu_check._milliseconds: real(8, 4, device),
     )
     ticks = itertools.count()  # a clock that moves by 2 ms each time it is read
-    monkeypatch.setattr(gpu_check, "time", SimpleNamespace(perf_counter=lambda: 0.002 * next(ticks)))
+    monkeypatch.setattr(
+        gpu_check, "time", SimpleNamespace(perf_counter=lambda: 0.002 * next(ticks))
+    )
     figures = step_time(CPU)
     assert figures["ok"] and figures["784-256-10 batch 64 cpu_ms"] == pytest.approx(2.0)
-    assert next(ticks) == 2 * 2 * 23, "both sizes, 20 steps and 3 before them, read before and after"
+    assert next(ticks) == 2 * 2 * 23, (
+        "both sizes, 20 steps and 3 before them, read before and after"
+    )
     assert device_facts(CPU)["name"]
 
 
@@ -111,7 +129,9 @@ def test_single_checks_run_on_a_processor_when_asked_to(
 
     monkeypatch.setitem(CHECKS, "cifar10", replace(CHECKS["cifar10"], run=run))
     call = ["--device", "cpu", "--only", "cifar10", "device", "--out", str(tmp_path)]
-    assert gpu_check.main([*call, "--toy", "--minutes", "2", "--epochs", "4", "--data", "images"]) == 0
+    assert (
+        gpu_check.main([*call, "--toy", "--minutes", "2", "--epochs", "4", "--data", "images"]) == 0
+    )
     assert given == [Options(out=tmp_path, data=Path("images"), minutes=2.0, epochs=4, toy=True)]
     (path,) = tmp_path.iterdir()
     assert list(json.loads(path.read_text())["checks"]) == ["cifar10", "device"]
@@ -127,7 +147,9 @@ def test_single_checks_run_on_a_processor_when_asked_to(
         (["--epochs", "3", "--fill-minutes", "4"], "give one of them"),
     ],
 )
-def test_wrong_calls_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_calls_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         gpu_check.main(arguments)
     assert caught.value.code == 2 and message in capsys.readouterr().err

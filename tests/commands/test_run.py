@@ -23,7 +23,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_project_is_found_from_below_and_its_absence_is_said(root: Path, tmp_path: Path) -> None:
+def test_the_project_is_found_from_below_and_its_absence_is_said(
+    root: Path, tmp_path: Path
+) -> None:
     assert project_root() == root
     with pytest.raises(ParameterError, match="no project here"):
         project_root(tmp_path)
@@ -52,7 +54,10 @@ def test_notebooks_by_number_name_and_path(root: Path, tmp_path: Path) -> None:
         (["--seeds", "0,1", "--rebaseline", "--profile", "full"], "needs the smoke profile"),
         (["--time-limit", "0"], "--time-limit must be above 0"),
         (["--time-limit", "nan"], "--time-limit must be above 0"),
-        (["--time-limit", "inf"], "--time-limit must be above 0 seconds and at most a week, got inf"),
+        (
+            ["--time-limit", "inf"],
+            "--time-limit must be above 0 seconds and at most a week, got inf",
+        ),
         (["-p", "seed", "1", "-p", "seed", "2"], "-p sets a parameter twice: seed, seed"),
         (["--jobs", "0"], "--jobs must be at least 1"),
         (["--parameters", "absent.yaml"], "No such file"),
@@ -94,7 +99,11 @@ def test_an_unwritable_output_folder_is_one_line_and_exits_with_2(
     ],
 )
 def test_exit_codes_and_the_table(
-    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run: Run, code: int
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    run: Run,
+    code: int,
 ) -> None:
     asked: list[Options] = []
 
@@ -120,11 +129,15 @@ def test_an_empty_series_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(plan.PROFILES) == {"smoke", "full", "cuda"}
 
 
-def test_a_name_that_means_two_files_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_means_two_files_is_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = tmp_path / "00_start.ipynb"
     other.write_text("{}")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ParameterError, match="00_start.ipynb is there twice, .*: give the one you mean as a path"):
+    with pytest.raises(
+        ParameterError, match="00_start.ipynb is there twice, .*: give the one you mean as a path"
+    ):
         find_notebooks(["00_start.ipynb"], root)
     assert find_notebooks(["./00_start.ipynb"], root) == [other]
     assert find_notebooks(["00_start"], root) == [root / "notebooks" / "00_start.ipynb"]

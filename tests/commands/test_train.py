@@ -23,7 +23,9 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_train_then_evaluate(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_then_evaluate(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train.main([str(config), "--runs", str(tmp_path / "runs")]) == 0
     printed = capsys.readouterr().out
     assert "LoopedMLP on two_moons, 48 samples, 2 epochs" in printed and "epoch   2" in printed
@@ -31,14 +33,19 @@ def test_train_then_evaluate(config: Path, tmp_path: Path, capsys: pytest.Captur
     loss = run.history["val_loss"][-1]
     for path in (run.folder, run.checkpoint):
         assert evaluate.main([str(path)]) == 0
-        assert "after 2 epochs, two_moons validation (48 samples): accuracy" in (out := capsys.readouterr().out)
+        assert "after 2 epochs, two_moons validation (48 samples): accuracy" in (
+            out := capsys.readouterr().out
+        )
         assert f"loss {loss:.4f}, residual {run.history['val_residual'][-1]:.1e}" in out
     assert evaluate.main([str(run.checkpoint), "--data", "xor", "--split", "test"]) == 0
     assert "xor test (400 samples)" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_goes_on(
-    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = ["--runs", str(tmp_path / "runs")]
     assert train.main([str(config), *arguments]) == 0
@@ -56,7 +63,10 @@ def test_an_interrupted_run_goes_on(
     assert read(broken.checkpoint)["history"]["epoch"] == [1]
     assert f"error: interrupted; go on with --resume {broken.id}" in capsys.readouterr().err
     assert train.main(["--resume", broken.id, *arguments]) == 0
-    assert broken.history["train_loss"] == whole.history["train_loss"] and broken.parameters == whole.parameters
+    assert (
+        broken.history["train_loss"] == whole.history["train_loss"]
+        and broken.parameters == whole.parameters
+    )
 
 
 def test_what_cannot_be_trained_is_said_and_leaves_no_run(
@@ -65,8 +75,14 @@ def test_what_cannot_be_trained_is_said_and_leaves_no_run(
     runs = tmp_path / "runs"
     path = tmp_path / "wrong.yaml"
     for content, message in (
-        (changed("training", epoch=3), "wrong.yaml: key of section 'training'.*did you mean 'epochs'"),
-        (changed("data", dataset="mnist", root=str(tmp_path), samples=3), "key of the mnist config"),
+        (
+            changed("training", epoch=3),
+            "wrong.yaml: key of section 'training'.*did you mean 'epochs'",
+        ),
+        (
+            changed("data", dataset="mnist", root=str(tmp_path), samples=3),
+            "key of the mnist config",
+        ),
     ):
         path.write_text(yaml.safe_dump(content).replace("  seed: 3\n", "", 1))
         assert train.main([str(path), "--runs", str(runs)]) == 2
@@ -80,7 +96,9 @@ def test_what_cannot_be_trained_is_said_and_leaves_no_run(
         train.main([])
 
 
-def test_trackers_are_asked_for_in_the_config(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackers_are_asked_for_in_the_config(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[tuple[object, ...]] = []
 
     def tracker(*values: object, **named: object) -> object:
@@ -89,13 +107,17 @@ def test_trackers_are_asked_for_in_the_config(config: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(train, "WandbLogger", tracker)
     monkeypatch.setattr(train, "TensorBoardLogger", tracker)
-    config.write_text(yaml.safe_dump(changed("experiment", use_wandb=True, use_tensorboard=True, project="mine")))
+    config.write_text(
+        yaml.safe_dump(changed("experiment", use_wandb=True, use_tensorboard=True, project="mine"))
+    )
     assert train.main([str(config), "--runs", str(tmp_path / "runs")]) == 0
     (run,) = RunStore(tmp_path / "runs").runs()
     assert made == [("mine", run.folder / "wandb", "small"), (run.folder / "tensorboard",)]
 
 
-def test_evaluate_refuses_what_does_not_fit(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_refuses_what_does_not_fit(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert evaluate.main([str(tmp_path / "none.pt")]) == 2
     assert "there is no such file" in capsys.readouterr().err
     bare = tmp_path / "bare.pt"

@@ -24,7 +24,9 @@ def test_all_six_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line.startswith("ok") for line in printed[:-1]) and "269,322" in printed[1]
 
 
-def test_a_missing_name_or_a_broken_module_fails_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_name_or_a_broken_module_fails_the_imports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(eqprop_lab, "__all__", [*eqprop_lab.__all__, "NotThere"])
     ok, line = verify.check_imports()
     assert not ok and "NotThere" in line
@@ -41,8 +43,12 @@ def test_a_missing_name_or_a_broken_module_fails_the_imports(monkeypatch: pytest
     assert not ok and "eqprop_lab.training.trainer (SyntaxError: half a file)" in line
 
 
-def test_another_parameter_count_or_wrong_logits_fail_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "LoopedMLP", lambda a, h, c, seed: LoopedMLP(a, h + 1, c, seed=seed))
+def test_another_parameter_count_or_wrong_logits_fail_the_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        verify, "LoopedMLP", lambda a, h, c, seed: LoopedMLP(a, h + 1, c, seed=seed)
+    )
     ok, line = verify.check_models()
     assert not ok and "LoopedMLP 270,631" in line
     monkeypatch.undo()
@@ -51,7 +57,8 @@ def test_another_parameter_count_or_wrong_logits_fail_the_models(monkeypatch: py
     assert not ok and "NOT finite" in line
 
 
-@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")  # it does not settle: that is the fault
+# it does not settle: that is the fault
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
 def test_a_norm_above_the_cap_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def unbounded(self: LoopedMLP, *arguments: Any, **named: Any) -> None:
         real(self, *arguments, **{**named, "use_spectral_norm": False})
@@ -97,7 +104,9 @@ def test_overrides_without_effect_and_missing_presets_fail(monkeypatch: pytest.M
     ok, line = verify.check_presets()
     assert not ok and "the override hidden_dim=96" in line and "an unknown override" in line
     monkeypatch.undo()
-    monkeypatch.setattr(presets, "create_model_preset", lambda name, **o: real(name, **{"max_steps": 7, **o}))
+    monkeypatch.setattr(
+        presets, "create_model_preset", lambda name, **o: real(name, **{"max_steps": 7, **o})
+    )
     ok, line = verify.check_presets()
     assert not ok and "mnist_large.max_steps" in line
     monkeypatch.undo()
@@ -105,9 +114,13 @@ def test_overrides_without_effect_and_missing_presets_fail(monkeypatch: pytest.M
     assert verify.check_presets() == (False, "wrong: presets are missing (1 construct)")
 
 
-def test_an_optional_package_that_is_installed_but_broken_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_optional_package_that_is_installed_but_broken_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     real_find, real_import = importlib.util.find_spec, importlib.import_module
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True if name == "onnx" else real_find(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: True if name == "onnx" else real_find(name)
+    )
 
     def broken(name: str) -> Any:
         if name == "onnx":

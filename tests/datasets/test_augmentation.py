@@ -36,7 +36,9 @@ def windows(x: Tensor, n: int, **how: Any) -> list[list[Tensor]]:
     [(Augmentation(shift=2), {}), (Augmentation(crop=2), {"mode": "reflect"})],
     ids=["shift: black border", "crop: mirrored border"],
 )
-def test_each_image_becomes_one_of_its_windows_and_all_of_them_occur(augment: Augmentation, how: Any) -> None:
+def test_each_image_becomes_one_of_its_windows_and_all_of_them_occur(
+    augment: Augmentation, how: Any
+) -> None:
     x = torch.rand(600, 2, 5, 6) + 0.1
     out = augment(x, source())
     assert out.shape == x.shape and out.dtype == x.dtype
@@ -114,17 +116,27 @@ def test_a_gpu_makes_the_same_images() -> None:
         ({"shfit": 1}, ValueError, "did you mean 'shift'"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_bad_arguments_are_named(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         Augmentation.from_config(arguments)
 
 
 def test_images_it_does_not_fit_are_refused() -> None:
     for augment, shape, message in (
-        (Augmentation(shift=5), (1, 5, 8), "shift must be at most 4 for images of 5x8 pixels, got 5"),
+        (
+            Augmentation(shift=5),
+            (1, 5, 8),
+            "shift must be at most 4 for images of 5x8 pixels, got 5",
+        ),
         (Augmentation(crop=8), (1, 8, 8), "crop must be at most 7"),
         (Augmentation(cutout=9), (3, 8, 9), "cutout must be at most 8"),
-        (Augmentation(flip=True), (64,), r"augmentation needs images .* got samples of shape \(64,\)"),
+        (
+            Augmentation(flip=True),
+            (64,),
+            r"augmentation needs images .* got samples of shape \(64,\)",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             augment(torch.rand(2, *shape), source())
@@ -169,7 +181,9 @@ class Counted(TorchDispatchMode):
         (Augmentation(shift=1, cutout=5), 35, 5),
     ],
 )
-def test_a_batch_costs_a_few_operations_however_many_images(augment: Augmentation, most: int, copies: int) -> None:
+def test_a_batch_costs_a_few_operations_however_many_images(
+    augment: Augmentation, most: int, copies: int
+) -> None:
     counts = []
     for images in (1, 100):
         x = torch.empty(images, 1, 28, 28)

@@ -16,7 +16,8 @@ from eqprop_lab import build_dataset
 def write_idx(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
-        struct.pack(f">I{array.ndim}I", 0x0800 | array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+        struct.pack(f">I{array.ndim}I", 0x0800 | array.ndim, *array.shape)
+        + array.astype(np.uint8).tobytes()
     )
 
 
@@ -35,10 +36,18 @@ def test_digits_split_is_frozen_disjoint_complete_and_stratified() -> None:
     assert len(torch.unique(whole, dim=0)) == 1797
     for part in (data.validation, data.test):
         share = torch.bincount(part.y, minlength=10) / len(part)
-        assert (share - torch.bincount(data.train.y, minlength=10) / len(data.train)).abs().max() < 0.01
+        assert (
+            share - torch.bincount(data.train.y, minlength=10) / len(data.train)
+        ).abs().max() < 0.01
     assert hashlib.sha256(data.test.x.numpy().tobytes()).hexdigest()[:16] == "d9c340e72bfeb49a"
-    assert data.input_shape == (1, 8, 8) and data.input_dim == 64 and data.classes == tuple("0123456789")
-    assert data.train.x.min() == 0 and data.train.x.max() == 1 and data.train.x.dtype == torch.float32
+    assert (
+        data.input_shape == (1, 8, 8)
+        and data.input_dim == 64
+        and data.classes == tuple("0123456789")
+    )
+    assert (
+        data.train.x.min() == 0 and data.train.x.max() == 1 and data.train.x.dtype == torch.float32
+    )
 
 
 @pytest.mark.parametrize("name", ["two_moons", "xor"])

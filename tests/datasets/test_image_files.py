@@ -1,4 +1,6 @@
-"""A picture is what a viewer shows: turned, on its ground, one frame, all its bits; or its file is refused by name."""
+"""A picture is what a viewer shows: turned, on its ground, one frame, all its bits; or its file is
+refused by name.
+"""
 
 from __future__ import annotations
 
@@ -73,11 +75,15 @@ def test_transparent_pixels_show_the_ground_and_never_what_they_hide(
     path = stored(form(drawing(ink, below=(90, 90, 90))), tmp_path / f"x.{ending}", **options)
     seen = shown(path, mode, ground=ground)
     assert (seen[:2] == behind).all() and (seen[2:6, 2:6] == ink[0]).all()
-    with pytest.raises(ValueError, match="x.* a drawing in the colour of the ground, which is .*: give the other"):
+    with pytest.raises(
+        ValueError, match="x.* a drawing in the colour of the ground, which is .*: give the other"
+    ):
         read_image(path, tmp_path, mode, "black" if ground == "white" else "white")
 
 
-def test_half_transparent_pixels_are_mixed_and_an_empty_picture_is_its_ground(tmp_path: Path) -> None:
+def test_half_transparent_pixels_are_mixed_and_an_empty_picture_is_its_ground(
+    tmp_path: Path,
+) -> None:
     half = stored(Image.new("RGBA", (2, 2), (0, 0, 0, 128)), tmp_path / "half.png")
     assert np.abs(shown(half).astype(int) - 127).max() <= 1
     empty = stored(Image.new("RGBA", (2, 2), (9, 9, 9, 0)), tmp_path / "empty.png")
@@ -91,22 +97,39 @@ def test_black_drawings_are_no_longer_all_zero_in_a_data_set(tmp_path: Path) -> 
             image.putpixel((3, 3), (k, 0, 0, 255))
             stored(image, tmp_path / name / f"{k}.png")
     data = build_dataset({"name": "image_folder", "root": str(tmp_path), "validation": 2})
-    assert data.train.x.flatten(1).std(1).min() > 0.1 and bool((data.train.x[:, :, 0, 0] == 1).all())
-    with pytest.raises(ValueError, match="a/.* a drawing in the colour of the ground, which is black"):
+    assert data.train.x.flatten(1).std(1).min() > 0.1 and bool(
+        (data.train.x[:, :, 0, 0] == 1).all()
+    )
+    with pytest.raises(
+        ValueError, match="a/.* a drawing in the colour of the ground, which is black"
+    ):
         options = {"root": str(tmp_path / "half"), "validation": 2, "ground": "black"}
         for name in ("a", "b"):
             for k in range(5):
                 stored(drawing(BLACK, below=WHITE), tmp_path / "half" / name / f"{k}.png")
         build_dataset({"name": "image_folder", **options})
-    with pytest.raises(ValueError, match="ground must be one of 'white', 'black', got 'whit'; did you mean 'white'"):
+    with pytest.raises(
+        ValueError, match="ground must be one of 'white', 'black', got 'whit'; did you mean 'white'"
+    ):
         build_dataset({"name": "image_folder", "root": str(tmp_path), "ground": "whit"})
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_is_turned_as_its_exif_says(tmp_path: Path, ending: str, orientation: int) -> None:
+def test_a_photograph_is_turned_as_its_exif_says(
+    tmp_path: Path, ending: str, orientation: int
+) -> None:
     # Four corners of their own grey; what a viewer shows for each value is the standard's table.
-    corners = {1: "abcd", 2: "badc", 3: "dcba", 4: "cdab", 5: "acbd", 6: "cadb", 7: "dbca", 8: "bdac"}[orientation]
+    corners = {
+        1: "abcd",
+        2: "badc",
+        3: "dcba",
+        4: "cdab",
+        5: "acbd",
+        6: "cadb",
+        7: "dbca",
+        8: "bdac",
+    }[orientation]
     level = dict(zip("abcd", (20, 90, 160, 230), strict=True))
     image = Image.new("L", (32, 16))
     for k, key in enumerate("abcd"):
@@ -208,10 +231,15 @@ def test_bilevel_grey_print_and_palette_pictures_have_their_colours(
 def test_a_photograph_with_a_preview_behind_it_is_read(tmp_path: Path) -> None:
     first, preview = Image.new("RGB", (16, 16), (200,) * 3), Image.new("RGB", (4, 4))
     first.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[preview])
-    assert shown(tmp_path / "x.jpg").shape == (16, 16, 3) and abs(int(shown(tmp_path / "x.jpg").mean()) - 200) <= 1
+    assert (
+        shown(tmp_path / "x.jpg").shape == (16, 16, 3)
+        and abs(int(shown(tmp_path / "x.jpg").mean()) - 200) <= 1
+    )
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_images(tmp_path, 4)
     opened = Image.open
 
@@ -221,5 +249,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
         return opened(file, **options)
 
     monkeypatch.setattr(Image, "open", locked)
-    with pytest.raises(ValueError, match="bee/002.png cannot be read as an image: .*Permission denied"):
+    with pytest.raises(
+        ValueError, match="bee/002.png cannot be read as an image: .*Permission denied"
+    ):
         build_dataset({"name": "image_folder", "root": str(tmp_path), "validation": 3})

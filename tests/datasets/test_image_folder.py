@@ -1,4 +1,6 @@
-"""Folders of images: the layouts, the split, one size or a given one, and every kind of damage named."""
+"""Folders of images: the layouts, the split, one size or a given one, and every kind of damage
+named.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,19 @@ CLASSES = ("ant", "bee", "cat")
 
 
 def write_images(
-    place: Path, count: int, size: tuple[int, int] = (6, 6), classes: Sequence[str] = CLASSES, start: int = 0
+    place: Path,
+    count: int,
+    size: tuple[int, int] = (6, 6),
+    classes: Sequence[str] = CLASSES,
+    start: int = 0,
 ) -> None:
     """`count` pictures in each class folder; the k-th of class c is one grey: 40 c + start + k."""
     for c, name in enumerate(classes):
         (place / name).mkdir(parents=True, exist_ok=True)
         for k in range(count):
-            Image.new("RGB", (size[1], size[0]), (40 * c + start + k,) * 3).save(place / name / f"{start + k:03}.png")
+            Image.new("RGB", (size[1], size[0]), (40 * c + start + k,) * 3).save(
+                place / name / f"{start + k:03}.png"
+            )
 
 
 def read(root: Path, **options: Any) -> DataSet:
@@ -50,7 +58,11 @@ def test_a_plain_folder_is_split_by_class_and_by_seed(tmp_path: Path) -> None:
         assert [g // 40 for g in greys(data, part)] == split.y.tolist()
     together = greys(data, "train") + greys(data, "validation") + greys(data, "test")
     assert sorted(together) == [40 * c + k for c in range(3) for k in range(20)]
-    assert greys(read(tmp_path), "test") == greys(data, "test") != greys(read(tmp_path, seed=1), "test")
+    assert (
+        greys(read(tmp_path), "test")
+        == greys(data, "test")
+        != greys(read(tmp_path, seed=1), "test")
+    )
     # The shares are those of the classes also where they do not come out even.
     uneven = read(tmp_path, validation=10)
     assert len(uneven.validation) == 10 and min(torch.bincount(uneven.validation.y)) == 3
@@ -73,9 +85,13 @@ def test_three_folders_are_what_they_are_called(tmp_path: Path, name: str) -> No
     write_images(tmp_path / name, 2, start=20)
     write_images(tmp_path / "test", 1, start=30)
     data = read(tmp_path)
-    assert sorted(greys(data, "validation")) == [20, 21, 60, 61, 100, 101] and greys(data, "test") == [30, 70, 110]
+    assert sorted(greys(data, "validation")) == [20, 21, 60, 61, 100, 101] and greys(
+        data, "test"
+    ) == [30, 70, 110]
     assert len(data.train) == 12
-    with pytest.raises(ValueError, match="validation: .* has a validation folder of its own, got 5 to hold out"):
+    with pytest.raises(
+        ValueError, match="validation: .* has a validation folder of its own, got 5 to hold out"
+    ):
         read(tmp_path, validation=5)
 
 
@@ -84,7 +100,9 @@ def test_train_with_test_and_train_alone_hold_out_the_rest(tmp_path: Path) -> No
     # Images without labels, as some sets publish their test part.
     (tmp_path / "test").mkdir()
     Image.new("RGB", (6, 6)).save(tmp_path / "test" / "unknown.png")
-    with pytest.warns(UserWarning, match="1 images without a class, in the test folder .test/unknown.png."):
+    with pytest.warns(
+        UserWarning, match="1 images without a class, in the test folder .test/unknown.png."
+    ):
         alone = read(tmp_path)
     assert [len(s) for s in (alone.train, alone.validation, alone.test)] == [24, 3, 3]
     write_images(tmp_path / "test", 2, start=30)
@@ -97,7 +115,9 @@ def test_limit_takes_of_every_class_and_leaves_the_other_parts(tmp_path: Path) -
     write_images(tmp_path, 20)
     whole, some = read(tmp_path), read(tmp_path, limit=7)
     assert torch.bincount(some.train.y).sort().values.tolist() == [2, 2, 3]
-    assert torch.equal(some.test.x, whole.test.x) and torch.equal(some.validation.x, whole.validation.x)
+    assert torch.equal(some.test.x, whole.test.x) and torch.equal(
+        some.validation.x, whole.validation.x
+    )
     assert set(greys(some, "train")) <= set(greys(whole, "train"))
     assert len(read(tmp_path, limit=1000).train) == 48
     with pytest.raises(ValueError, match=r"no training image is left of .*raise limit \(1\)"):
@@ -124,7 +144,9 @@ def test_pixels_of_pictures_without_a_size_are_exact_in_colour_and_grey(tmp_path
 
 
 @pytest.mark.parametrize("size", [4, [6, 4], [4, 8]])
-def test_a_size_scales_until_it_is_covered_and_cuts_around_the_centre(tmp_path: Path, size: Any) -> None:
+def test_a_size_scales_until_it_is_covered_and_cuts_around_the_centre(
+    tmp_path: Path, size: Any
+) -> None:
     import_torchvision()
     from torchvision.transforms import functional
 
@@ -137,20 +159,27 @@ def test_a_size_scales_until_it_is_covered_and_cuts_around_the_centre(tmp_path: 
             picture = Image.fromarray(random.integers(0, 256, (*shape, 3), dtype=np.uint8))
             picture.save(tmp_path / name / f"{k}.png")
             factor = max(height / shape[0], width / shape[1])
-            scaled = functional.resize(picture, [round(shape[0] * factor), round(shape[1] * factor)])
+            scaled = functional.resize(
+                picture, [round(shape[0] * factor), round(shape[1] * factor)]
+            )
             wanted.append(functional.to_tensor(functional.center_crop(scaled, [height, width])))
     data = read(tmp_path, size=size, validation=2)
     seen = torch.cat([split.x for split in (data.train, data.validation, data.test)])
     assert data.input_shape == (3, height, width)
     distance = torch.cdist(seen.flatten(1), torch.stack(wanted).flatten(1), p=torch.inf)
-    assert distance.argmin(1).sort().values.tolist() == list(range(8)) and distance.min(1).values.max() < 2.5 / 255
+    assert (
+        distance.argmin(1).sort().values.tolist() == list(range(8))
+        and distance.min(1).values.max() < 2.5 / 255
+    )
 
 
 def test_images_of_different_sizes_need_a_size(tmp_path: Path) -> None:
     write_images(tmp_path, 4)
     Image.new("RGB", (9, 5)).save(tmp_path / "cat" / "large.png")
     six, five = r"\w+/\w+.png has 6x6 pixels", "cat/large.png has 5x9"
-    with pytest.raises(ValueError, match=f"images of different sizes: {six}, {five}; give a `size`"):
+    with pytest.raises(
+        ValueError, match=f"images of different sizes: {six}, {five}; give a `size`"
+    ):
         read(tmp_path, validation=3, seed=2)
     assert read(tmp_path, validation=3, size=6).input_shape == (3, 6, 6)
 
@@ -168,7 +197,9 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     (tmp_path / ".ipynb_checkpoints").mkdir()
     (tmp_path / "ant" / "._000.png").write_bytes(b"written by a file manager")
     (tmp_path / "ant" / "notes.txt").write_text("no picture")
-    with pytest.warns(UserWarning, match="left out: 1 files .txt, a format that is not read .ant/notes.txt.$"):
+    with pytest.warns(
+        UserWarning, match="left out: 1 files .txt, a format that is not read .ant/notes.txt.$"
+    ):
         data = read(tmp_path, validation=3)
     assert data.classes == CLASSES and len(data.train) + len(data.validation) + len(data.test) == 12
 
@@ -184,14 +215,19 @@ def test_folders_that_are_no_data_set_say_why(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="two or more; it has only 'ant'"):
         read(tmp_path)
     (tmp_path / "bee").mkdir()
-    with pytest.raises(ValueError, match="Found no valid file for the classes bee. It must hold files ending in .jpg"):
+    with pytest.raises(
+        ValueError,
+        match="Found no valid file for the classes bee. It must hold files ending in .jpg",
+    ):
         read(tmp_path)
 
 
 def test_parts_with_other_classes_are_refused(tmp_path: Path) -> None:
     write_images(tmp_path / "train", 3)
     write_images(tmp_path / "val", 2, classes=("ant", "bee", "dog"))
-    with pytest.raises(ValueError, match="val and the training images must have the same class folders.*cat, dog"):
+    with pytest.raises(
+        ValueError, match="val and the training images must have the same class folders.*cat, dog"
+    ):
         read(tmp_path)
     write_images(tmp_path / "validation", 2)
     with pytest.raises(ValueError, match="both a val and a validation folder"):
@@ -206,7 +242,9 @@ def test_damaged_and_unreadable_images_are_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="bee/001.png cannot be read as an image"):
             read(tmp_path, validation=3)
     Image.fromarray(np.full((6, 6), 40000, dtype=np.uint16)).save(tmp_path / "bee/001.png")
-    with pytest.raises(ValueError, match="bee/001.png cannot be read as an image: more than 8 bits a channel"):
+    with pytest.raises(
+        ValueError, match="bee/001.png cannot be read as an image: more than 8 bits a channel"
+    ):
         read(tmp_path, validation=3)
 
 

@@ -1,4 +1,6 @@
-"""Folders as their users see them: what is hidden, linked, no file, no part or no class is left out or refused."""
+"""Folders as their users see them: what is hidden, linked, no file, no part or no class is left out
+or refused.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def test_the_formats_are_torchvisions() -> None:
         "cat/$RECYCLE.BIN/x.png", "bee/Thumbs.db", "desktop.ini", "ant/.DS_Store",
     ],
 )  # fmt: skip
-def test_what_a_file_manager_hides_is_no_image_and_no_class_at_any_depth(tmp_path: Path, hidden: str) -> None:
+def test_what_a_file_manager_hides_is_no_image_and_no_class_at_any_depth(
+    tmp_path: Path, hidden: str
+) -> None:
     write_images(tmp_path, 4)
     before = images(read(tmp_path))
     picture(tmp_path / hidden)
@@ -86,7 +90,9 @@ def test_two_links_round_in_a_circle_and_two_that_lead_nowhere_are_reported(tmp_
     (tmp_path / "ant" / "b.png").symlink_to("a.png")
     (tmp_path / "ant" / "lost.png").symlink_to("/nowhere/x.png")
     (tmp_path / "lost").symlink_to("/nowhere", target_is_directory=True)
-    with pytest.warns(UserWarning, match="4 links that lead nowhere .lost, ant/a.png, ant/b.png, ...."):
+    with pytest.warns(
+        UserWarning, match="4 links that lead nowhere .lost, ant/a.png, ant/b.png, ...."
+    ):
         assert len(images(read(tmp_path))) == 12
 
 
@@ -113,19 +119,27 @@ def test_links_to_a_store_elsewhere_are_followed_and_a_file_counts_once(tmp_path
         ("test/ant/t.png", "../../train/ant/000.png", "parts"), ("test/ant/more", "../../train/ant", "parts"),
     ],
 )  # fmt: skip
-def test_one_file_in_two_classes_or_parts_is_refused(tmp_path: Path, link: str, target: str, what: str) -> None:
+def test_one_file_in_two_classes_or_parts_is_refused(
+    tmp_path: Path, link: str, target: str, what: str
+) -> None:
     write_images(tmp_path / "train", 4)
     if link.startswith("test"):
         write_images(tmp_path / "test", 2, start=20)
     (tmp_path / link).symlink_to(target, target_is_directory=not link.endswith("png"))
-    with pytest.raises(ValueError, match=f"train/.* and .* are one file, by a link, in two {what}: remove one"):
+    with pytest.raises(
+        ValueError, match=f"train/.* and .* are one file, by a link, in two {what}: remove one"
+    ):
         build_dataset({"name": "image_folder", "root": str(tmp_path)})
 
 
 @pytest.mark.parametrize(
-    "make", [os.mkfifo, bind, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "socket", "device"]
+    "make",
+    [os.mkfifo, bind, lambda path: path.symlink_to("/dev/zero")],
+    ids=["pipe", "socket", "device"],
 )
-def test_what_is_no_file_is_not_opened(tmp_path: Path, make: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_file_is_not_opened(
+    tmp_path: Path, make: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_images(tmp_path, 4)
     # The name of a socket may have a hundred bytes: it is bound from inside its folder.
     monkeypatch.chdir(tmp_path / "ant")
@@ -136,7 +150,15 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, make: Change, monkeypatch
 
 def test_formats_that_are_not_read_are_counted_by_name(tmp_path: Path) -> None:
     write_images(tmp_path, 4)
-    for name in ("ant/a.heic", "ant/b.HEIC", "bee/c.svg", "cat/notes.txt", "cat/noending", "bee/d.gif", "cat/e.avif"):
+    for name in (
+        "ant/a.heic",
+        "ant/b.HEIC",
+        "bee/c.svg",
+        "cat/notes.txt",
+        "cat/noending",
+        "bee/d.gif",
+        "cat/e.avif",
+    ):
         (tmp_path / name).write_bytes(b"something")
     picture(tmp_path / "stray.png")
     (tmp_path / "README.md").write_text("what this is")
@@ -153,7 +175,9 @@ def test_formats_that_are_not_read_are_counted_by_name(tmp_path: Path) -> None:
         assert part in said
     (tmp_path / "dog").mkdir()
     (tmp_path / "dog" / "a.heic").write_bytes(b"something")
-    with pytest.raises(ValueError, match="no valid file for the classes dog.*It has left out: 1 files .heic"):
+    with pytest.raises(
+        ValueError, match="no valid file for the classes dog.*It has left out: 1 files .heic"
+    ):
         read(tmp_path)
 
 
@@ -172,7 +196,9 @@ def test_parts_are_found_by_their_usual_names_in_any_case(
     write_images(tmp_path / test, 1, start=30)
     data = build_dataset({"name": "image_folder", "root": str(tmp_path)})
     assert data.classes == CLASSES and len(data.train) == 12
-    assert sorted(greys(data, "validation")) == [20, 21, 60, 61, 100, 101] and greys(data, "test") == [30, 70, 110]
+    assert sorted(greys(data, "validation")) == [20, 21, 60, 61, 100, 101] and greys(
+        data, "test"
+    ) == [30, 70, 110]
 
 
 @pytest.mark.parametrize(
@@ -182,8 +208,14 @@ def test_parts_are_found_by_their_usual_names_in_any_case(
         (("train", "val", "VALID"), "both a VALID and a val folder: which one counts"),
         (("val", "test"), "has test, val, but no train folder"),
         (("Test", "ant", "bee"), "has Test, but no train folder"),
-        (("valid", "invalid"), "has valid, but no train folder: .* if these are classes, rename them"),
-        (("train", "bus", "car"), "has train beside bus, car, and all hold images: are these parts or classes"),
+        (
+            ("valid", "invalid"),
+            "has valid, but no train folder: .* if these are classes, rename them",
+        ),
+        (
+            ("train", "bus", "car"),
+            "has train beside bus, car, and all hold images: are these parts or classes",
+        ),
         (("train", "test", "unlabelled"), "has test, train beside unlabelled, and all hold images"),
     ],
 )
@@ -198,7 +230,9 @@ def test_names_that_could_be_parts_or_classes_are_refused(
         class_names(tmp_path)
 
 
-def test_a_class_called_train_with_folders_in_it_does_not_swallow_the_others(tmp_path: Path) -> None:
+def test_a_class_called_train_with_folders_in_it_does_not_swallow_the_others(
+    tmp_path: Path,
+) -> None:
     write_images(tmp_path / "train", 4, classes=("steam", "electric"))
     write_images(tmp_path, 4, classes=("bus", "car"), start=20)
     with pytest.raises(ValueError, match="has train beside bus, car, and all hold images"):
@@ -216,21 +250,32 @@ def test_folders_without_images_beside_the_parts_are_reported(tmp_path: Path) ->
 def test_parts_under_names_of_their_own_are_pointed_out(tmp_path: Path) -> None:
     write_images(tmp_path / "fold1", 4)
     write_images(tmp_path / "fold2", 4, start=20)
-    with pytest.warns(UserWarning, match="fold1, fold2 are read as classes, and each holds the folders ant, bee, cat"):
+    with pytest.warns(
+        UserWarning,
+        match="fold1, fold2 are read as classes, and each holds the folders ant, bee, cat",
+    ):
         assert read(tmp_path).classes == ("fold1", "fold2")
 
 
-@pytest.mark.parametrize(("first", "second"), [("Cat", "cat"), ("cat", "cat "), ("caf\u00e9", "cafe\u0301")])
-def test_class_folders_that_look_the_same_are_refused(tmp_path: Path, first: str, second: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"), [("Cat", "cat"), ("cat", "cat "), ("caf\u00e9", "cafe\u0301")]
+)
+def test_class_folders_that_look_the_same_are_refused(
+    tmp_path: Path, first: str, second: str
+) -> None:
     write_images(tmp_path, 4, classes=(first, second))
-    with pytest.raises(ValueError, match="two class folders that look the same: .*; rename or merge them"):
+    with pytest.raises(
+        ValueError, match="two class folders that look the same: .*; rename or merge them"
+    ):
         read(tmp_path)
 
 
 def test_composed_and_decomposed_letters_are_one_class_across_the_parts(tmp_path: Path) -> None:
     name = "caf\u00e9"
     write_images(tmp_path / "train", 4, classes=("bar", name))
-    write_images(tmp_path / "test", 2, classes=("bar", unicodedata.normalize("NFD", name)), start=20)
+    write_images(
+        tmp_path / "test", 2, classes=("bar", unicodedata.normalize("NFD", name)), start=20
+    )
     data = read(tmp_path)
     assert data.classes == ("bar", name) and sorted(greys(data, "test")) == [20, 21, 60, 61]
 
@@ -238,7 +283,9 @@ def test_composed_and_decomposed_letters_are_one_class_across_the_parts(tmp_path
 def test_classes_that_differ_in_case_across_the_parts_are_named(tmp_path: Path) -> None:
     write_images(tmp_path / "train", 4, classes=("ant", "Bee"))
     write_images(tmp_path / "test", 2, classes=("ant", "bee"), start=20)
-    with pytest.raises(ValueError, match="test and the training images must have the same class .* Bee, bee"):
+    with pytest.raises(
+        ValueError, match="test and the training images must have the same class .* Bee, bee"
+    ):
         read(tmp_path)
 
 
@@ -274,11 +321,16 @@ def test_equal_pictures_across_parts_and_classes_are_reported(tmp_path: Path) ->
     write_images(tmp_path / "train", 4)
     write_images(tmp_path / "test", 2, start=20)
     Image.open(tmp_path / "train/ant/001.png").save(tmp_path / "test/ant/copy.bmp")
-    with pytest.warns(UserWarning, match=r"1 pictures are in more than one part, .*train/ant/001.png") as said:
+    with pytest.warns(
+        UserWarning, match=r"1 pictures are in more than one part, .*train/ant/001.png"
+    ) as said:
         read(tmp_path)
     assert "more than one class" not in str(said[0].message)
     Image.open(tmp_path / "test/bee/020.png").save(tmp_path / "test/cat/copy.png")
-    with pytest.warns(UserWarning, match=r"1 pictures are in more than one class .test/bee/020.png .test. = test/cat"):
+    with pytest.warns(
+        UserWarning,
+        match=r"1 pictures are in more than one class .test/bee/020.png .test. = test/cat",
+    ):
         read(tmp_path)
 
 

@@ -1,4 +1,6 @@
-"""Batches of a split: each sample once, anew each time, augmented or not, and exact when a fit goes on."""
+"""Batches of a split: each sample once, anew each time, augmented or not, and exact when a fit goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def fit(path: Path, epochs: int, stop: int | None = None, resume: bool = False) 
         if record["epoch"] == stop:
             raise StopTraining
 
-    trainer = EqPropTrainer(LoopedMLP(64, 12, 10, seed=0), schedule="one_cycle", lr=0.01, free_steps=6, nudged_steps=4)
+    trainer = EqPropTrainer(
+        LoopedMLP(64, 12, 10, seed=0), schedule="one_cycle", lr=0.01, free_steps=6, nudged_steps=4
+    )
     loader = SMALL.to("cpu").batches(
         32, shuffle=True, seed=7, augment=Augmentation(shift=1, crop=1, flip=True, cutout=2)
     )

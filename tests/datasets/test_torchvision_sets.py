@@ -1,4 +1,6 @@
-"""torchvision's loaders on local files: what is read, and what is said when a file is missing or damaged."""
+"""torchvision's loaders on local files: what is read, and what is said when a file is missing or
+damaged.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def test_mnist_is_read_from_local_files(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("EQPROP_DATA_DIR", str(tmp_path))
     assert data_dir() == tmp_path
     data = build_dataset({"name": "mnist", "validation": 5})
-    assert data.train.x.shape == (25, 1, 28, 28) and len(data.validation) == 5 and len(data.test) == 10
+    assert (
+        data.train.x.shape == (25, 1, 28, 28) and len(data.validation) == 5 and len(data.test) == 10
+    )
     assert torch.equal((data.train.x[0, 0] * 255).round().int(), torch.from_numpy(images[0]).int())
     assert data.train.y.tolist()[:3] == [0, 1, 2] and data.classes == tuple("0123456789")
     assert len(build_dataset({"name": "mnist", "validation": 5, "limit": 7}).train) == 7
@@ -66,14 +70,18 @@ def test_missing_files_and_no_network_say_what_to_do(
         pytest.importorskip("scipy")
     with pytest.raises(DataUnavailable, match="EQPROP_DATA_DIR") as caught:
         build_dataset({"name": name, "root": str(tmp_path)})
-    assert f"{VISION[name].file} is missing" in str(caught.value) and str(tmp_path) in str(caught.value)
+    assert f"{VISION[name].file} is missing" in str(caught.value) and str(tmp_path) in str(
+        caught.value
+    )
 
 
 IMAGES, LABELS = "MNIST/raw/train-images-idx3-ubyte", "MNIST/raw/t10k-labels-idx1-ubyte"
 
 
 @pytest.mark.parametrize("file", [IMAGES, LABELS])
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08\x03", b"not idx at all, but long enough to be read"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08\x03", b"not idx at all, but long enough to be read"]
+)
 def test_a_damaged_idx_file_is_named(
     file: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +106,10 @@ def test_a_cut_idx_file_beside_a_missing_one_and_labels_that_do_not_fit(
     (tmp_path / LABELS).unlink()
     with pytest.raises(DataUnavailable, match=f"{LABELS} is missing.*the download failed"):
         build_dataset(config)
-    for labels, message in ((np.arange(9) % 10, "10 images, 9 labels"), (np.arange(10) + 5, "must be 0 to 9")):
+    for labels, message in (
+        (np.arange(9) % 10, "10 images, 9 labels"),
+        (np.arange(10) + 5, "must be 0 to 9"),
+    ):
         write_idx(tmp_path / LABELS, labels)
         with pytest.raises(DataUnavailable, match=message):
             build_dataset(config)
@@ -125,7 +136,9 @@ def test_damaged_and_missing_files_of_the_pickled_sets_are_named(
     data = build_dataset(config)
     assert data.train.x.shape == (16, 3, 32, 32) and data.classes[9] == "class 9"
     (folder / "test").write_bytes(batch[:-1])
-    with pytest.raises(DataUnavailable, match="cifar-10-batches-py/test is damaged .* the download failed"):
+    with pytest.raises(
+        DataUnavailable, match="cifar-10-batches-py/test is damaged .* the download failed"
+    ):
         build_dataset(config)
     (folder / "test").write_bytes(batch)
     (folder / "meta").unlink()

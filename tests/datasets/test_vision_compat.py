@@ -24,7 +24,9 @@ def test_a_working_torchvision_is_left_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert not vision_compat.shim_in_use()
 
 
-def test_missing_operators_are_declared_once_and_the_import_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_operators_are_declared_once_and_the_import_retried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls: list[str] = []
     defined: list[str] = []
 
@@ -44,10 +46,14 @@ def test_missing_operators_are_declared_once_and_the_import_retried(monkeypatch:
     monkeypatch.setattr(importlib, "import_module", first_fails)
     monkeypatch.setattr(vision_compat.torch.library, "Library", Library)
     vision_compat.import_torchvision()
-    assert calls == ["torchvision"] * 2 and defined == ["nms", "qnms"] and vision_compat.shim_in_use()
+    assert (
+        calls == ["torchvision"] * 2 and defined == ["nms", "qnms"] and vision_compat.shim_in_use()
+    )
 
 
-@pytest.mark.parametrize("message", ["something else is broken", "operator torchvision::nms does not exist"])
+@pytest.mark.parametrize(
+    "message", ["something else is broken", "operator torchvision::nms does not exist"]
+)
 def test_other_failures_are_not_hidden(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(name: str) -> ModuleType:
         raise RuntimeError(message)

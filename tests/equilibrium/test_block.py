@@ -1,4 +1,6 @@
-"""EquilibriumBlock: a network with an equilibrium inside gets the gradient that autograd would give it."""
+"""EquilibriumBlock: a network with an equilibrium inside gets the gradient that autograd would give
+it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def gradients(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     return {name.replace("2.model.", "2."): p.grad.clone() for name, p in net.named_parameters()}
 
 
-@pytest.mark.parametrize("estimator", ["centered", "response", "implicit", "asymmetric", "holomorphic", "bptt"])
+@pytest.mark.parametrize(
+    "estimator", ["centered", "response", "implicit", "asymmetric", "holomorphic", "bptt"]
+)
 def test_the_whole_network_gets_the_exact_gradient(estimator: str) -> None:
     x, y = torch.randn(6, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
     unrolled = network(LoopedMLP(7, 16, 4, seed=0, max_steps=400))
@@ -34,7 +38,9 @@ def test_the_whole_network_gets_the_exact_gradient(estimator: str) -> None:
     exact, got = gradients(unrolled, x, y), gradients(block, x, y)
     assert exact.keys() == got.keys() and "0.weight" in got and "2.W_in.weight" in got
     for name, value in exact.items():
-        assert torch.linalg.vector_norm(got[name] - value) <= 1e-5 * torch.linalg.vector_norm(value), name
+        assert torch.linalg.vector_norm(got[name] - value) <= 1e-5 * torch.linalg.vector_norm(
+            value
+        ), name
 
 
 def test_the_gradient_scales_with_the_cotangent_down_to_nothing() -> None:

@@ -1,4 +1,6 @@
-"""The bound of any linear map: strictly below the cap at the true image size, smooth, quiet when read, certified."""
+"""The bound of any linear map: strictly below the cap at the true image size, smooth, quiet when
+read, certified.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ MAPS = [
 
 
 def kernel(linear: linear_maps.LinearMap, seed: int = 0) -> torch.Tensor:
-    return torch.randn(linear.weight_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        linear.weight_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def bounded(model: ConvEqProp) -> BoundedMap:
@@ -65,7 +69,9 @@ def test_certified_above_true_norm_and_the_flattened_kernel_is_no_bound(
 ) -> None:
     weight = kernel(linear)
     true = conv_norm(weight, linear.size, linear.stride, linear.kernel // 2)
-    assert true <= linear.norm_bound(weight) * (1 + 1e-9) and linear.norm_bound(weight) == pytest.approx(true, rel=1e-6)
+    assert true <= linear.norm_bound(weight) * (1 + 1e-9) and linear.norm_bound(
+        weight
+    ) == pytest.approx(true, rel=1e-6)
     monkeypatch.setattr(linear_maps, "EXACT_UP_TO", 0)
     assert true <= linear.norm_bound(weight) <= 2 * true
     assert flattened_norm(weight) < linear.norm_bound(weight)
@@ -88,11 +94,17 @@ def test_the_gradient_through_the_bound_is_the_finite_difference() -> None:
 
 def test_reading_has_no_side_effect_and_an_update_moves_the_block() -> None:
     model = ConvEqProp(1, 4, 3, image_size=8, seed=0)
-    module, original = bounded(model), model.get_parameter("layers.1.parametrizations.weight.original")
+    module, original = (
+        bounded(model),
+        model.get_parameter("layers.1.parametrizations.weight.original"),
+    )
     before = module.basis.clone()
     first = model.effective_weights()["up1"]
-    assert torch.equal(first, model.effective_weights()["up1"]) and torch.equal(before, module.basis)
-    optimizer = torch.optim.Adam([original], lr=0.05, fused=True)  # changes the weight without a new version
+    assert torch.equal(first, model.effective_weights()["up1"]) and torch.equal(
+        before, module.basis
+    )
+    # changes the weight without a new version
+    optimizer = torch.optim.Adam([original], lr=0.05, fused=True)
     original.grad = torch.randn(original.shape, generator=torch.Generator().manual_seed(0))
     optimizer.step()
     model.effective_weights()
@@ -129,7 +141,9 @@ def test_a_start_at_the_share_of_the_cap_and_not_at_it() -> None:
             assert norm == pytest.approx(0.8 * model.cap, rel=2e-3)
 
 
-def test_the_certificate_is_computed_anew_only_after_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_certificate_is_computed_anew_only_after_a_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, calls = ConvEqProp(1, 4, 3, image_size=8, seed=0), []
     exact = ConvMap.norm_bound
 

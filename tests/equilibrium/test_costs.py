@@ -14,7 +14,9 @@ TARGETS = {
     "one-hot": HOT,
     "smoothed": 0.9 * HOT + 0.025,
     "soft": torch.linspace(0.1, 2.0, 20).reshape(5, 4).softmax(1).double(),
-    "multi-hot": torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1], [0, 1, 0, 1], [1, 0, 1, 1.0]]),
+    "multi-hot": torch.tensor(
+        [[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1], [0, 1, 0, 1], [1, 0, 1, 1.0]]
+    ),
     "some rows zero": HOT * torch.tensor([[1.0], [0.0], [1.0], [0.0], [1.0]]),
     "all zero": torch.zeros(5, 4),
     "weighted rows": HOT * torch.tensor([[3.0], [0.5], [1.0], [20.0], [1e-3]]),
@@ -32,7 +34,8 @@ def test_grad_is_the_derivative_of_value(name: str, targets: str) -> None:
 
 @pytest.mark.parametrize("targets", TARGETS)
 def test_on_complex_logits_grad_is_the_analytic_continuation(targets: str) -> None:
-    # An analytic function obeys f(z + ih) = f(z) + i h f'(z) + O(h^2): the imaginary part is the real derivative.
+    # An analytic function obeys f(z + ih) = f(z) + i h f'(z) + O(h^2): the imaginary part is the
+    # real derivative.
     z, turn = torch.randn(2, 5, 4, dtype=torch.float64)
     cost = make_cost("cross_entropy", TARGETS[targets], 4, z)
     step = 1e-20
@@ -59,7 +62,8 @@ def test_cross_entropy_is_torchs() -> None:
         (torch.tensor([[0.5, 0.6, -0.1, 0.0]] * 2), ValueError),
         (torch.tensor([[1.0, 0.0, float("nan"), 0.0]] * 2), ValueError),
         (torch.tensor([[1.0, 0.0, float("inf"), 0.0]] * 2), ValueError),
-        (torch.tensor([[1e300, 0.0, 0.0, 0.0]] * 2, dtype=torch.float64), ValueError),  # beyond float32
+        # beyond float32
+        (torch.tensor([[1e300, 0.0, 0.0, 0.0]] * 2, dtype=torch.float64), ValueError),
         (torch.zeros(0, 4), ValueError),
         (torch.zeros(0, dtype=torch.long), ValueError),
         (torch.tensor(0.5), ValueError),
@@ -73,18 +77,25 @@ def test_targets_that_do_not_fit_are_refused(y: object, error: type[Exception]) 
 def test_a_refused_target_is_named_with_its_place() -> None:
     y = torch.zeros(3, 4)
     y[1, 2] = -0.25
-    with pytest.raises(ValueError, match=r"y with float targets must be finite and >= 0 .* got -0.25 at \[1, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"y with float targets must be finite and >= 0 .* got -0.25 at \[1, 2\]"
+    ):
         make_cost("cross_entropy", y, 4, y)
     y[1, 2] = float("nan")
-    with pytest.raises(ValueError, match=r"y with float targets must be finite, got nan at \[1, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"y with float targets must be finite, got nan at \[1, 2\]"
+    ):
         make_cost("mse", y, 4, y)
     y[1, 2] = -0.25
-    assert make_cost("mse", y, 4, y).value(y).tolist() == [0, 0, 0]  # a regression may ask for less than nothing
+    # a regression may ask for less than nothing
+    assert make_cost("mse", y, 4, y).value(y).tolist() == [0, 0, 0]
 
 
 def test_tanh_agrees_with_torch_and_carries_gradients() -> None:
     values = torch.linspace(-20, 20, 401)
     assert (tanh(values) - torch.tanh(values)).abs().max() <= 2e-7
-    torch.testing.assert_close(tanh(values.reshape(-1, 1).T), torch.tanh(values.reshape(-1, 1).T), rtol=0, atol=2e-7)
+    torch.testing.assert_close(
+        tanh(values.reshape(-1, 1).T), torch.tanh(values.reshape(-1, 1).T), rtol=0, atol=2e-7
+    )
     leaf = torch.randn(3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(tanh, leaf)

@@ -1,4 +1,6 @@
-"""Every estimator against the adjoint reference: size of the error, its order in beta, and what directed weights do."""
+"""Every estimator against the adjoint reference: size of the error, its order in beta, and what
+directed weights do.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ def skewed(skew: float) -> LoopedMLP:
     weight = model.W_rec.parametrizations.weight.original
     with torch.no_grad():
         weight.copy_((weight + weight.T) / 2 + skew * (weight - weight.T) / 2)
-    for _ in range(60):  # updates that change nothing let the tracked block settle on the new weights
+    # updates that change nothing let the tracked block settle on the new weights
+    for _ in range(60):
         with torch.no_grad():
             weight.mul_(1.0)
         model.contraction_bound()
@@ -96,12 +99,17 @@ def test_float32_floor_of_the_centered_estimator() -> None:
     for seed in range(3):
         model = LoopedMLP(64, 128, 10, seed=seed)
         expected = adjoint_gradients(LoopedMLP(64, 128, 10, seed=seed).double(), X, Y)
-        best = min(max(relative_errors(_single(model, beta), expected).values()) for beta in (0.01, 0.02, 0.03, 0.05))
+        best = min(
+            max(relative_errors(_single(model, beta), expected).values())
+            for beta in (0.01, 0.02, 0.03, 0.05)
+        )
         assert best <= 2e-4
 
 
 def _single(model: LoopedMLP, beta: float) -> dict[str, Tensor]:
-    got = estimate_gradients(model, X.float(), Y, "centered", beta, free_steps=200, nudged_steps=200)
+    got = estimate_gradients(
+        model, X.float(), Y, "centered", beta, free_steps=200, nudged_steps=200
+    )
     return {name: value.double() for name, value in got.items()}
 
 
@@ -109,13 +117,19 @@ def _single(model: LoopedMLP, beta: float) -> dict[str, Tensor]:
 def test_eqprop_with_t_steps_is_truncated_bptt_with_t_steps(steps: int) -> None:
     model = LoopedMLP(64, 64, 10, seed=0).double()
     settings = Settings(beta=1e-3, free_steps=500, nudged_steps=steps)
-    eqprop, autograd = (estimate(model, X, Y, e, settings)[0].gradients for e in ("centered", "truncated_bptt"))
+    eqprop, autograd = (
+        estimate(model, X, Y, e, settings)[0].gradients for e in ("centered", "truncated_bptt")
+    )
     for name, value in autograd.items():
-        assert torch.linalg.vector_norm(eqprop[name] - value) <= 1e-4 * torch.linalg.vector_norm(value), name
+        assert torch.linalg.vector_norm(eqprop[name] - value) <= 1e-4 * torch.linalg.vector_norm(
+            value
+        ), name
 
 
 class Gated(LoopedMLP):
-    """A force that is not affine and an activation without a slope of its own: the general path of everything."""
+    """A force that is not affine and an activation without a slope of its own: the general path of
+    everything.
+    """
 
     affine_force = False
 
@@ -134,7 +148,9 @@ def test_a_model_that_is_not_affine_takes_the_general_path(estimator: str) -> No
     settings = {"beta": 0.005, "free_steps": 2000, "nudged_steps": 2000, "tol": 1e-14}
     got = estimate_gradients(model, X, Y, estimator, **settings)
     for name, value in exact.items():
-        assert torch.linalg.vector_norm(got[name] - value) <= 1e-4 * torch.linalg.vector_norm(value), name
+        assert torch.linalg.vector_norm(got[name] - value) <= 1e-4 * torch.linalg.vector_norm(
+            value
+        ), name
 
 
 def test_holomorphic_refuses_a_force_that_is_not_affine() -> None:
@@ -143,7 +159,10 @@ def test_holomorphic_refuses_a_force_that_is_not_affine() -> None:
 
 
 def test_jacobian_products_are_the_jacobian() -> None:
-    for model in (Gated(64, 12, 10, seed=0).double(), LoopedMLP(64, 12, 10, seed=0, symmetric=False).double()):
+    for model in (
+        Gated(64, 12, 10, seed=0).double(),
+        LoopedMLP(64, 12, 10, seed=0, symmetric=False).double(),
+    ):
         drive = model.drive(X[:2])
         state = (torch.tanh(torch.randn(2, 12, dtype=torch.float64)),)
         v = (torch.randn(2, 12, dtype=torch.float64),)
@@ -155,12 +174,18 @@ def test_jacobian_products_are_the_jacobian() -> None:
                 for h, u in zip(state[0], drive[0], strict=True)
             ]
         )
-        torch.testing.assert_close(force_jvp(model, state, drive)(v)[0], torch.einsum("bij,bj->bi", jacobian, v[0]))
-        torch.testing.assert_close(force_vjp(model, state, drive)(v)[0], torch.einsum("bij,bi->bj", jacobian, v[0]))
+        torch.testing.assert_close(
+            force_jvp(model, state, drive)(v)[0], torch.einsum("bij,bj->bi", jacobian, v[0])
+        )
+        torch.testing.assert_close(
+            force_vjp(model, state, drive)(v)[0], torch.einsum("bij,bi->bj", jacobian, v[0])
+        )
         settled = model.step(state, drive)
         slope = 1 - torch.tanh(model.force(settled, drive)[0]) ** 2
         if model.activation_slope(settled) is None:
-            torch.testing.assert_close(activation_product(model, settled, drive)(v)[0], slope * v[0])
+            torch.testing.assert_close(
+                activation_product(model, settled, drive)(v)[0], slope * v[0]
+            )
 
 
 @pytest.mark.parametrize("estimator", ["response", "implicit"])

@@ -1,4 +1,6 @@
-"""The estimators against their formulas at a finite beta, number by number: what tests of the limit cannot see."""
+"""The estimators against their formulas at a finite beta, number by number: what tests of the limit
+cannot see.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def nudged(model: LoopedMLP, h: Tensor, beta: float) -> Tensor:
     """The nudged phase, written out."""
     weight, u = model.W_rec.weight, model.drive(X)[0]
     for _ in range(STEPS):
-        h = torch.tanh(h @ weight + u - beta * (model.W_out(h).softmax(1) - HOT) @ model.W_out.weight)
+        h = torch.tanh(
+            h @ weight + u - beta * (model.W_out(h).softmax(1) - HOT) @ model.W_out.weight
+        )
     return h
 
 
@@ -37,7 +41,10 @@ def by_hand(model: LoopedMLP, D: Tensor, M: Tensor, free: Tensor) -> dict[str, T
     scale = 1 / (BETA * len(X))
     error = (model.W_out(free).softmax(1) - HOT).detach() / len(X)
     (raw,) = torch.autograd.grad(
-        model.W_rec.weight, model.get_parameter(RAW), -scale * (D.T @ M + M.T @ D) / 2, retain_graph=True
+        model.W_rec.weight,
+        model.get_parameter(RAW),
+        -scale * (D.T @ M + M.T @ D) / 2,
+        retain_graph=True,
     )
     return {
         "W_in.weight": -scale * D.T @ X,
@@ -50,12 +57,18 @@ def by_hand(model: LoopedMLP, D: Tensor, M: Tensor, free: Tensor) -> dict[str, T
 
 @pytest.mark.parametrize("mean_difference", [False, True])
 @pytest.mark.parametrize("estimator", ["one_sided", "centered"])
-def test_difference_midpoint_and_read_out_are_those_of_the_formula(estimator: str, mean_difference: bool) -> None:
+def test_difference_midpoint_and_read_out_are_those_of_the_formula(
+    estimator: str, mean_difference: bool
+) -> None:
     model = network()
     model.mean_difference = mean_difference
     free = relax(model, X, STEPS).state[0]
     plus, minus = nudged(model, free, BETA), nudged(model, free, -BETA)
-    D, M = ((plus - minus) / 2, (plus + minus) / 2) if estimator == "centered" else (plus - free, (plus + free) / 2)
+    D, M = (
+        ((plus - minus) / 2, (plus + minus) / 2)
+        if estimator == "centered"
+        else (plus - free, (plus + free) / 2)
+    )
     got = estimate_gradients(model, X, Y, estimator, BETA, free_steps=STEPS, nudged_steps=STEPS)
     for name, value in by_hand(model, D, M, free).items():
         torch.testing.assert_close(got[name], value, rtol=1e-9, atol=1e-13)
@@ -70,7 +83,9 @@ def test_the_read_out_is_taken_at_the_free_state(estimator: str) -> None:
     free = relax(model, X, STEPS).state[0]
     error = (model.W_out(free).softmax(1) - HOT).detach() / len(X)
     found = estimate(model, X, Y, estimator, Settings(BETA, STEPS, STEPS))[0]
-    torch.testing.assert_close(found.gradients["W_out.weight"], error.T @ free, rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(
+        found.gradients["W_out.weight"], error.T @ free, rtol=1e-9, atol=1e-13
+    )
     torch.testing.assert_close(found.logits, model.W_out(free).detach(), rtol=1e-9, atol=1e-12)
 
 
@@ -79,7 +94,9 @@ def test_the_default_is_ten_nudged_steps_wherever_it_is_taken() -> None:
     assert make_settings(model).nudged_steps == Settings().nudged_steps == 10
     settings = EqPropTrainer(LoopedMLP(64, 20, 10)).settings
     assert settings is not None and settings.nudged_steps == 10 and settings.beta == 0.03
-    default, ten = (estimate_gradients(model, X, Y, **given) for given in ({}, {"nudged_steps": 10}))
+    default, ten = (
+        estimate_gradients(model, X, Y, **given) for given in ({}, {"nudged_steps": 10})
+    )
     assert all(torch.equal(default[name], ten[name]) for name in ten)
 
 
@@ -111,7 +128,8 @@ def test_a_nudge_is_divided_by_the_weight_of_its_block() -> None:
 
 @pytest.mark.parametrize("points", [2, 4, 6])
 def test_holomorphic_with_n_nudges_is_the_fourier_coefficient(points: int) -> None:
-    # dL/db from the states alone: -(1/(beta B)) (1/N) sum_k exp(-2 pi i k/N) s_k, every nudge relaxed by itself.
+    # dL/db from the states alone: -(1/(beta B)) (1/N) sum_k exp(-2 pi i k/N) s_k, every nudge
+    # relaxed by itself.
     model = network()
     free = relax(model, X, STEPS).state[0]
     weight, u = model.W_rec.weight.detach(), model.drive(X)[0].detach()
@@ -125,5 +143,9 @@ def test_holomorphic_with_n_nudges_is_the_fourier_coefficient(points: int) -> No
             pull = (powers / powers.sum(1, keepdim=True) - HOT) @ out.to(h)
             h = torch.tanh(h @ weight.to(h) + u - BETA * turn * pull)
         total += (h * turn.conj()).sum(0) / points
-    got = estimate_gradients(model, X, Y, "holomorphic", BETA, free_steps=STEPS, nudged_steps=STEPS, points=points)
-    torch.testing.assert_close(got["W_in.bias"], -total.real / (BETA * len(X)), rtol=1e-8, atol=1e-12)
+    got = estimate_gradients(
+        model, X, Y, "holomorphic", BETA, free_steps=STEPS, nudged_steps=STEPS, points=points
+    )
+    torch.testing.assert_close(
+        got["W_in.bias"], -total.real / (BETA * len(X)), rtol=1e-8, atol=1e-12
+    )

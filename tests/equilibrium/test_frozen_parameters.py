@@ -1,4 +1,6 @@
-"""Any subset of the parameters may be frozen: the others get the gradients they have in the whole model."""
+"""Any subset of the parameters may be frozen: the others get the gradients they have in the whole
+model.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def keep(model: EquilibriumModel, trained: set[str]) -> EquilibriumModel:
 
 @ALL_MODELS
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")  # a few steps are enough to compare
+# a few steps are enough to compare
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
 def test_what_is_trained_has_the_gradients_of_the_whole(name: str, estimator: str) -> None:
     options: dict[str, Any] = {"free_steps": 8, "nudged_steps": 4}
     model = MODELS[name]()
@@ -60,7 +63,9 @@ def test_what_is_frozen_does_not_move(name: str, gradient: str, optimizer: str) 
     model = MODELS[name]()
     trained = {"W_out.weight"}
     before = {n: p.detach().clone() for n, p in keep(model, trained).named_parameters()}
-    EqPropTrainer(model, gradient, optimizer, lr=0.1, weight_decay=0.1, clip_norm=1.0).fit([(X, Y)], 2)
+    EqPropTrainer(model, gradient, optimizer, lr=0.1, weight_decay=0.1, clip_norm=1.0).fit(
+        [(X, Y)], 2
+    )
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert moved == trained
 

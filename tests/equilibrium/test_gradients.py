@@ -1,4 +1,6 @@
-"""The centered estimator against the adjoint reference: value, sign, order in beta, before and after training."""
+"""The centered estimator against the adjoint reference: value, sign, order in beta, before and
+after training.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,11 @@ def test_every_parameter_has_the_sign_of_the_reference() -> None:
     x, y = batch()
     got = estimate_gradients(model, x, y, beta=0.03, **SETTLED)
     for name, expected in adjoint_gradients(model, x, y).items():
-        cosine = np.sum(got[name].numpy() * expected) / np.linalg.norm(got[name]) / np.linalg.norm(expected)
+        cosine = (
+            np.sum(got[name].numpy() * expected)
+            / np.linalg.norm(got[name])
+            / np.linalg.norm(expected)
+        )
         assert cosine > 0.999, name
 
 
@@ -80,7 +86,9 @@ def test_mean_squared_error_and_float_targets_use_the_same_formula() -> None:
     ep = estimate_gradients(model, x, targets, "centered", 1e-3, cost="mse", **SETTLED)
     exact = estimate_gradients(model, x, y, "bptt", cost="mse", free_steps=400)
     for name, value in exact.items():
-        assert torch.linalg.vector_norm(ep[name] - value) <= 1e-5 * torch.linalg.vector_norm(value), name
+        assert torch.linalg.vector_norm(ep[name] - value) <= 1e-5 * torch.linalg.vector_norm(
+            value
+        ), name
 
 
 SOFT = {
@@ -93,7 +101,9 @@ SOFT = {
 
 @pytest.mark.parametrize("targets", SOFT)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_the_gradient_is_the_slope_of_the_cost_whatever_the_targets_sum_to(estimator: str, targets: str) -> None:
+def test_the_gradient_is_the_slope_of_the_cost_whatever_the_targets_sum_to(
+    estimator: str, targets: str
+) -> None:
     model = LoopedMLP(64, 16, 10, seed=0, max_steps=300).double()
     x, y = batch(8)
     y = SOFT[targets](torch.nn.functional.one_hot(y, 10).double())
@@ -109,11 +119,14 @@ def test_the_gradient_is_the_slope_of_the_cost_whatever_the_targets_sum_to(estim
                 parameter[place] -= step
         slope = float(costs[0] - costs[1]) / 2e-5
         # one_sided is off by a few times beta, everything else by beta squared or less
-        assert float(got[name][place]) == pytest.approx(slope, rel=3e-2 if estimator == "one_sided" else 1e-3), name
+        assert float(got[name][place]) == pytest.approx(
+            slope, rel=3e-2 if estimator == "one_sided" else 1e-3
+        ), name
 
 
 def test_the_gradient_does_not_depend_on_the_batch_being_repeated() -> None:
-    # beta is per sample: were it divided by the batch, doubling the batch would change the estimate at O(beta^2).
+    # beta is per sample: were it divided by the batch, doubling the batch would change the estimate
+    # at O(beta^2).
     model = LoopedMLP(64, 32, 10, seed=0).double()
     x, y = batch(8)
     once = estimate_gradients(model, x, y, beta=0.5, **SETTLED)
@@ -152,7 +165,9 @@ def test_frozen_parameters_are_left_out() -> None:
         ({"cost": "hinge"}, ValueError, "cost"),
     ],
 )
-def test_bad_settings_are_named(change: dict[str, object], error: type[Exception], message: str) -> None:
+def test_bad_settings_are_named(
+    change: dict[str, object], error: type[Exception], message: str
+) -> None:
     x, y = batch(2)
     with pytest.raises(error, match=message):
         estimate_gradients(LoopedMLP(64, 8, 10).double(), x, y, **change)  # type: ignore[arg-type]
@@ -162,8 +177,18 @@ def test_bad_settings_are_named(change: dict[str, object], error: type[Exception
     ("x", "y", "error", "message"),
     [
         (torch.zeros(2, 63), torch.zeros(2, dtype=torch.long), ValueError, "64 features"),
-        (torch.zeros(2, 64, dtype=torch.float64), torch.zeros(2, dtype=torch.long), TypeError, "dtype"),
-        (torch.zeros(2, 64, dtype=torch.long), torch.zeros(2, dtype=torch.long), TypeError, "dtype"),
+        (
+            torch.zeros(2, 64, dtype=torch.float64),
+            torch.zeros(2, dtype=torch.long),
+            TypeError,
+            "dtype",
+        ),
+        (
+            torch.zeros(2, 64, dtype=torch.long),
+            torch.zeros(2, dtype=torch.long),
+            TypeError,
+            "dtype",
+        ),
         (torch.full((2, 64), float("nan")), torch.zeros(2, dtype=torch.long), ValueError, "NaN"),
         (torch.zeros(2, 64), torch.zeros(3, dtype=torch.long), ValueError, "one target per sample"),
         (torch.zeros(2, 64), torch.tensor([0, 10]), ValueError, "class indices 0..9"),
@@ -171,11 +196,15 @@ def test_bad_settings_are_named(change: dict[str, object], error: type[Exception
         (torch.zeros(0, 64), torch.zeros(0, dtype=torch.long), ValueError, "at least one sample"),
     ],
 )
-def test_bad_batches_are_named(x: torch.Tensor, y: torch.Tensor, error: type[Exception], message: str) -> None:
+def test_bad_batches_are_named(
+    x: torch.Tensor, y: torch.Tensor, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         estimate_gradients(LoopedMLP(64, 8, 10), x, y)
 
 
 def test_an_ordinary_module_is_refused() -> None:
     with pytest.raises(TypeError, match="autograd"):
-        estimate_gradients(torch.nn.Linear(2, 2), torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))  # type: ignore[arg-type]
+        estimate_gradients(
+            torch.nn.Linear(2, 2), torch.zeros(1, 2), torch.zeros(1, dtype=torch.long)
+        )  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""Gradients of the layered nets against autograd through the unrolled phase, before and after training."""
+"""Gradients of the layered nets against autograd through the unrolled phase, before and after
+training.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ SETTLED = {"free_steps": 100, "nudged_steps": 100}
 
 
 def unrolled(model: LayeredModel) -> Gradients:
-    """An independent reference: parallel updates written out from the formulas, autograd through all of them."""
+    """An independent reference: parallel updates written out from the formulas, autograd through
+    all of them.
+    """
     layers = model._layers()
     weights = [layer.weight for layer in layers]
     drives = (
@@ -46,19 +50,24 @@ def unrolled(model: LayeredModel) -> Gradients:
             layer.linear.up(below, weight, layer.bias)
             for layer, weight, below in zip(layers[1:], weights[1:], state, strict=False)
         ]
-        for lower, (layer, weight, above) in enumerate(zip(layers[1:], weights[1:], state[1:], strict=True)):
+        for lower, (layer, weight, above) in enumerate(
+            zip(layers[1:], weights[1:], state[1:], strict=True)
+        ):
             up = functools.partial(layer.linear.up, weight=weight)
             back = torch.autograd.functional.vjp(up, state[lower], above, create_graph=True)[1]
             forces[lower] = forces[lower] + model.gamma * back
         state = [torch.tanh(force) for force in forces]
-    top = state[-1].movedim(1, -1) if state[-1].ndim == 4 else state[-1]  # the channels of one place side by side
+    # the channels of one place side by side
+    top = state[-1].movedim(1, -1) if state[-1].ndim == 4 else state[-1]
     logits = top.flatten(1) @ model.W_out.weight.T + model.W_out.bias
     loss = torch.nn.functional.cross_entropy(logits, Y)
     named = dict(model.named_parameters())
     return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
 
 
-def errors(model: LayeredModel, expected: Gradients, estimator: str, beta: float = 0.03) -> dict[str, float]:
+def errors(
+    model: LayeredModel, expected: Gradients, estimator: str, beta: float = 0.03
+) -> dict[str, float]:
     got = estimate_gradients(model, X, Y, estimator, beta, **SETTLED)
     assert got.keys() == expected.keys()
     return {name: float((got[name] - e).norm() / e.norm()) for name, e in expected.items()}
@@ -82,10 +91,19 @@ def counted(patch: pytest.MonkeyPatch, kind: type, *names: str) -> Counter[str]:
 
 @functools.cache
 def trained() -> tuple[ConvEqProp, EqPropTrainer, dict[str, list]]:
-    # The recipe of the package in short: weight decay keeps the readout small, and with it the error of a nudge.
+    # The recipe of the package in short: weight decay keeps the readout small, and with it the
+    # error of a nudge.
     model = ConvEqProp(1, 16, 10, gamma=0.03, image_size=8, seed=0)
-    settings = {"weight_decay": 0.3, "free_steps": 4, "nudged_steps": 4, "solver": "over_relaxed", "eval_tol": 1e-4}
-    trainer = EqPropTrainer(model, "centered", "adamw", 1e-2, schedule="one_cycle", progress=False, **settings)
+    settings = {
+        "weight_decay": 0.3,
+        "free_steps": 4,
+        "nudged_steps": 4,
+        "solver": "over_relaxed",
+        "eval_tol": 1e-4,
+    }
+    trainer = EqPropTrainer(
+        model, "centered", "adamw", 1e-2, schedule="one_cycle", progress=False, **settings
+    )
     with pytest.MonkeyPatch.context() as patch:
         products = counted(patch, type(model.layers[0].linear), "up", "down")
         history = trainer.fit(DATA.train.batches(32, shuffle=True), 6, DATA.validation.batches(180))
@@ -106,7 +124,9 @@ def subject(name: str) -> LayeredModel:
 
 
 @pytest.mark.parametrize("name", ["conv", "conv3", "deep", "trained"])
-def test_every_parameter_s_gradient_is_right_and_the_error_falls_with_the_square_of_beta(name: str) -> None:
+def test_every_parameter_s_gradient_is_right_and_the_error_falls_with_the_square_of_beta(
+    name: str,
+) -> None:
     model = subject(name)
     expected = unrolled(model)
     found = errors(model, expected, "centered")
@@ -141,12 +161,15 @@ def test_a_nudge_is_per_sample_and_never_divided_by_the_batch() -> None:
         torch.testing.assert_close(both[name], value, rtol=1e-9, atol=1e-12)
 
 
-def test_digits_are_learned_within_a_budget_of_products_and_the_certificate_holds_at_every_epoch() -> None:
+def test_digits_are_learned_within_a_budget_of_products_and_the_certificate_holds_at_every_epoch() -> (
+    None
+):
     _, _, history = trained()
     assert history["val_accuracy"][-1] >= 0.95
     assert max(history["norm"]) < 0.9
     assert max(history["residual"]) < 0.05
-    # Products with a kernel or its transpose, validation included: 31 a batch (4 + 4 sweeps through two layers).
+    # Products with a kernel or its transpose, validation included: 31 a batch (4 + 4 sweeps through
+    # two layers).
     assert sum(history["products"]) <= 34 * 6 * -(-len(DATA.train) // 32)
     assert max(history["val_residual"]) <= 1e-4
 

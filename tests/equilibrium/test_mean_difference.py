@@ -1,4 +1,6 @@
-"""The mean and half difference are the two nudged phases, without the rounding of their subtraction."""
+"""The mean and half difference are the two nudged phases, without the rounding of their
+subtraction.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,16 @@ def worst(got: Gradients, expected: Gradients) -> float:
     return max(float((got[k].double() - e).norm() / e.norm()) for k, e in expected.items())
 
 
-def both(model: EquilibriumModel, x: Tensor, y: Tensor, beta: float, steps: int) -> tuple[Gradients, Gradients]:
+def both(
+    model: EquilibriumModel, x: Tensor, y: Tensor, beta: float, steps: int
+) -> tuple[Gradients, Gradients]:
     """(by mean and difference, by stacking)."""
     found = []
     for affine in (True, False):
         model.mean_difference = affine
-        found.append(estimate_gradients(model, x, y, "centered", beta, free_steps=steps, nudged_steps=steps))
+        found.append(
+            estimate_gradients(model, x, y, "centered", beta, free_steps=steps, nudged_steps=steps)
+        )
     return found[0], found[1]
 
 
@@ -48,7 +54,9 @@ def both(model: EquilibriumModel, x: Tensor, y: Tensor, beta: float, steps: int)
 @pytest.mark.parametrize("beta", [0.03, 0.5])
 @pytest.mark.parametrize("steps", [2, 4, 30])
 @pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
-def test_it_equals_stacking_at_any_beta_and_number_of_steps(name: str, beta: float, steps: int) -> None:
+def test_it_equals_stacking_at_any_beta_and_number_of_steps(
+    name: str, beta: float, steps: int
+) -> None:
     pair, stack = both(MODELS[name]().double(), X, Y, beta, steps)
     assert worst(pair, stack) <= 1e-9
 
@@ -73,7 +81,9 @@ def test_the_difference_of_two_tanh_keeps_its_digits() -> None:
 
 
 def test_the_pair_of_tanh_is_right_for_large_differences_too() -> None:
-    mean, half = torch.meshgrid(*[torch.linspace(-4, 4, 41, dtype=torch.float64)] * 2, indexing="ij")
+    mean, half = torch.meshgrid(
+        *[torch.linspace(-4, 4, 41, dtype=torch.float64)] * 2, indexing="ij"
+    )
     p, r = torch.tanh(mean + half), torch.tanh(mean - half)
     middle, difference = tanh_pair(torch.cat([mean, half])).chunk(2)
     torch.testing.assert_close(middle, (p + r) / 2, rtol=1e-10, atol=1e-12)

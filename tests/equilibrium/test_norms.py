@@ -1,4 +1,6 @@
-"""Norms of convolutions against the dense matrix of the unrolled map, and what a flattened kernel hides."""
+"""Norms of convolutions against the dense matrix of the unrolled map, and what a flattened kernel
+hides.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +38,29 @@ def kernel(out: int, inside: int, size: tuple[int, int], seed: int = 0) -> torch
     return torch.randn(out, inside, *size, dtype=torch.float64, generator=generator)
 
 
-def dense_norm(weight: torch.Tensor, channels: int, image: tuple[int, int], **geometry: Any) -> float:
-    columns = torch.eye(channels * image[0] * image[1], dtype=torch.float64).unflatten(1, (channels, *image))
+def dense_norm(
+    weight: torch.Tensor, channels: int, image: tuple[int, int], **geometry: Any
+) -> float:
+    columns = torch.eye(channels * image[0] * image[1], dtype=torch.float64).unflatten(
+        1, (channels, *image)
+    )
     return float(torch.linalg.matrix_norm(F.conv2d(columns, weight, **geometry).flatten(1), ord=2))
 
 
-@pytest.mark.parametrize(("out", "inside", "size", "stride", "padding", "dilation", "groups", "image"), GEOMETRIES)
+@pytest.mark.parametrize(
+    ("out", "inside", "size", "stride", "padding", "dilation", "groups", "image"), GEOMETRIES
+)
 def test_norm_is_the_largest_singular_value_of_the_unrolled_map(
     out: int, inside: int, size: tuple[int, int], stride: int, padding: int, dilation: int, groups: int,
     image: tuple[int, int],
 ) -> None:  # fmt: skip
     weight = kernel(out, inside // groups, size)
-    expected = dense_norm(weight, inside, image, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    assert conv_norm(weight, image, stride, padding, dilation, groups) == pytest.approx(expected, rel=1e-9)
+    expected = dense_norm(
+        weight, inside, image, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    assert conv_norm(weight, image, stride, padding, dilation, groups) == pytest.approx(
+        expected, rel=1e-9
+    )
     assert conv_bound(weight, stride, dilation, groups) >= expected
 
 
@@ -58,13 +70,16 @@ def test_the_fourier_bound_is_never_below_the_norm(size: tuple[int, int], stride
     for seed in range(3):
         weight = kernel(3, 2, size, seed)
         bounds = [conv_bound(weight, stride, frequencies=n) for n in (12, 32)]
-        norms = [dense_norm(weight, 2, (n, n + 1), stride=stride, padding=size[0] // 2) for n in (5, 12)]
+        norms = [
+            dense_norm(weight, 2, (n, n + 1), stride=stride, padding=size[0] // 2) for n in (5, 12)
+        ]
         assert min(bounds) >= max(norms)
         assert bounds[1] <= 1.3 * max(norms)  # a bound, and not a loose one
 
 
 def test_more_frequencies_tighten_the_bound_towards_the_supremum() -> None:
-    smooth = torch.ones(1, 1, 3, 3) / 9  # its symbol is largest at frequency 0, which every grid holds: sup = 1
+    # its symbol is largest at frequency 0, which every grid holds: sup = 1
+    smooth = torch.ones(1, 1, 3, 3) / 9
     bounds = [conv_bound(smooth, frequencies=n) for n in (8, 16, 32, 64)]
     assert bounds == sorted(bounds, reverse=True)
     assert bounds[1] == pytest.approx(1 / math.cos(math.pi / 16) ** 2, rel=1e-6)
@@ -107,7 +122,9 @@ def test_the_result_does_not_touch_the_global_generator() -> None:
 def test_torch_divides_by_an_estimate_from_below() -> None:
     norms = []
     for seed in range(20):
-        weight = torch.randn(64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        weight = torch.randn(
+            64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        )
         norms.append(exact_norm(torch_spectral_norm(weight, seed=seed)))
     assert min(norms) >= 1.0 and max(norms) > 1.01
 

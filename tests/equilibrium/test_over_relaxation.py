@@ -1,4 +1,6 @@
-"""Over-relaxed sweeps: the same fixed point and gradients in fewer sweeps, given up where they do not pay."""
+"""Over-relaxed sweeps: the same fixed point and gradients in fewer sweeps, given up where they do
+not pay.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,20 @@ def test_fewer_sweeps_to_the_same_state(name: str) -> None:
 
 
 @pytest.mark.parametrize("tol", [None, 1e-3])
-def test_what_is_returned_is_an_image_of_the_step_and_its_residual_that_of_a_plain_sweep(tol: float | None) -> None:
+def test_what_is_returned_is_an_image_of_the_step_and_its_residual_that_of_a_plain_sweep(
+    tol: float | None,
+) -> None:
     model, steps = near_the_cap(MODELS["conv"]()), 6 if tol is None else 60
     with torch.no_grad():
         drive = model.drive(X)
         end = settle(
-            model, model.initial_state(drive), drive, max_steps=steps, tol=tol, solver=OverRelaxed(), trajectory=True
+            model,
+            model.initial_state(drive),
+            drive,
+            max_steps=steps,
+            tol=tol,
+            solver=OverRelaxed(),
+            trajectory=True,
         )
         assert end.trajectory is not None
         image = model.step(end.trajectory[-2], drive)
@@ -58,14 +68,17 @@ def test_gradients_of_few_sweeps_are_better(estimator: str) -> None:
     settled = estimate_gradients(model, X, Y, estimator, free_steps=200, nudged_steps=200)
     errors = {}
     for solver in ("picard", "over_relaxed"):
-        got = estimate_gradients(model, X, Y, estimator, free_steps=5, nudged_steps=5, solver=solver)
+        got = estimate_gradients(
+            model, X, Y, estimator, free_steps=5, nudged_steps=5, solver=solver
+        )
         errors[solver] = max(float((got[k] - g).norm() / g.norm()) for k, g in settled.items())
     assert errors["over_relaxed"] < 0.6 * errors["picard"]
 
 
 def test_omega_follows_the_rate_of_plain_sweeps() -> None:
     solver, rate = OverRelaxed(), 0.38
-    # What sweeps at omega = FIRST shrink by: the larger root x of (x + omega - 1)^2 = x omega^2 rate.
+    # What sweeps at omega = FIRST shrink by: the larger root x of (x + omega - 1)^2 = x omega^2
+    # rate.
     half = FIRST**2 * rate / 2 - (FIRST - 1)
     x = half + (half**2 - (FIRST - 1) ** 2) ** 0.5
     for moved in (1.0, x, x * x):
@@ -82,7 +95,8 @@ def test_it_is_given_up_for_good_where_movements_grow() -> None:
     for moved in (1.0, 0.5, 0.6, 0.1, 0.05, 0.02):
         solver.watch(moved)
     assert solver.omega == 1.0
-    # Far above the bound: only plain sweeps are sure to lower the energy, and they are what is left.
+    # Far above the bound: only plain sweeps are sure to lower the energy, and they are what is
+    # left.
     model = DeepEqProp(64, [24, 16, 12], 10, gamma=1.0, use_spectral_norm=False, seed=0).double()
     with torch.no_grad():
         for layer in model._layers()[1:]:
@@ -92,5 +106,7 @@ def test_it_is_given_up_for_good_where_movements_grow() -> None:
 
 
 def test_a_model_that_moves_all_at_once_is_refused() -> None:
-    with pytest.raises(ValueError, match="solver='over_relaxed' needs a model that moves in groups"):
+    with pytest.raises(
+        ValueError, match="solver='over_relaxed' needs a model that moves in groups"
+    ):
         relax(LoopedMLP(64, 8, 10, seed=0).double(), X, solver="over_relaxed")

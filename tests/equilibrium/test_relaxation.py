@@ -32,13 +32,19 @@ def x() -> torch.Tensor:
     return torch.randn(5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_fixed_point_is_reached_and_does_not_depend_on_the_start(model: LoopedMLP, x: torch.Tensor) -> None:
+def test_the_fixed_point_is_reached_and_does_not_depend_on_the_start(
+    model: LoopedMLP, x: torch.Tensor
+) -> None:
     first = relax(model, x, max_steps=2000, tol=1e-13)
-    random = torch.rand(5, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    random = (
+        torch.rand(5, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    )
     second = relax(model, x, max_steps=2000, tol=1e-13, start=(random,))
     assert first.converged and second.converged
     torch.testing.assert_close(first.state[0], second.state[0], rtol=0, atol=1e-11)
-    torch.testing.assert_close(model.step(first.state, model.drive(x))[0], first.state[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        model.step(first.state, model.drive(x))[0], first.state[0], rtol=0, atol=1e-12
+    )
 
 
 def test_damping_finds_the_same_fixed_point(model: LoopedMLP, x: torch.Tensor) -> None:
@@ -100,7 +106,9 @@ def test_divergence_is_an_error() -> None:
         relax(model, torch.ones(2, 8), max_steps=50, tol=1e-6)
     with pytest.raises(DivergenceError, match="lower beta"):
         drive = model.drive(torch.ones(2, 8))
-        settle(model, model.initial_state(drive), drive, max_steps=50, nudge=lambda state: (state[0],))
+        settle(
+            model, model.initial_state(drive), drive, max_steps=50, nudge=lambda state: (state[0],)
+        )
 
 
 def test_parametrisation_is_evaluated_once_per_settle(model: LoopedMLP, x: torch.Tensor) -> None:
@@ -123,7 +131,11 @@ def test_parametrisation_is_evaluated_once_per_settle(model: LoopedMLP, x: torch
     ],
 )
 def test_bad_arguments_are_named(
-    model: LoopedMLP, x: torch.Tensor, change: dict[str, object], error: type[Exception], message: str
+    model: LoopedMLP,
+    x: torch.Tensor,
+    change: dict[str, object],
+    error: type[Exception],
+    message: str,
 ) -> None:
     with pytest.raises(error, match=message):
         relax(model, x, **change)  # type: ignore[arg-type]

@@ -24,7 +24,10 @@ from eqprop_lab.equilibrium.gradients import ESTIMATORS
 from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.training import BatchError
 
-X, Y = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 1, 0, 2])
+X, Y = (
+    torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+    torch.tensor([0, 1, 2, 1, 0, 2]),
+)
 MODELS: dict[str, Callable[[], EquilibriumModel]] = {
     "LoopedMLP": lambda: LoopedMLP(64, 6, 3, seed=0),
     "DeepEqProp": lambda: DeepEqProp(64, [6, 5], 3, seed=0),
@@ -50,11 +53,16 @@ def every_door(model: EquilibriumModel, x: torch.Tensor, estimator: str) -> list
     ("dtype", "estimator"),
     [(torch.bfloat16, e) for e in COARSE] + [(torch.float16, e) for e in ESTIMATORS],
 )
-def test_coarse_numbers_are_refused_at_every_door(name: str, dtype: torch.dtype, estimator: str) -> None:
+def test_coarse_numbers_are_refused_at_every_door(
+    name: str, dtype: torch.dtype, estimator: str
+) -> None:
     model = MODELS[name]().to(dtype)
     kind = str(dtype).removeprefix("torch.")
     for door in every_door(model, X.to(dtype), estimator):
-        with pytest.raises((ValueError, BatchError), match=f"estimator='{estimator}' is refused in {kind}: .* float32"):
+        with pytest.raises(
+            (ValueError, BatchError),
+            match=f"estimator='{estimator}' is refused in {kind}: .* float32",
+        ):
             door()
 
 
@@ -65,7 +73,9 @@ def test_autocast_is_refused_at_every_door(name: str, estimator: str, dtype: tor
     doors = every_door(MODELS[name](), X, estimator)
     with torch.autocast("cpu", dtype):
         for door in doors:
-            with pytest.raises((ValueError, BatchError), match=f"'{estimator}' is refused inside torch.autocast"):
+            with pytest.raises(
+                (ValueError, BatchError), match=f"'{estimator}' is refused inside torch.autocast"
+            ):
                 door()
 
 
@@ -109,9 +119,9 @@ def test_a_model_built_in_inference_mode_trains(name: str) -> None:
     with torch.inference_mode():
         model = MODELS[name]()
     twin = MODELS[name]()
-    assert EqPropTrainer(model, "centered").fit([(X, Y)], 2) | {"seconds": 0} == EqPropTrainer(twin, "centered").fit(
-        [(X, Y)], 2
-    ) | {"seconds": 0}
+    assert EqPropTrainer(model, "centered").fit([(X, Y)], 2) | {"seconds": 0} == EqPropTrainer(
+        twin, "centered"
+    ).fit([(X, Y)], 2) | {"seconds": 0}
 
 
 def test_parameters_that_can_never_be_trained_are_named() -> None:
@@ -124,13 +134,18 @@ def test_parameters_that_can_never_be_trained_are_named() -> None:
 @pytest.mark.parametrize("gradient", ["centered", "autograd"])
 def test_fit_in_inference_mode_is_refused(gradient: str) -> None:
     trainer = EqPropTrainer(MODELS["LoopedMLP"](), gradient)
-    with torch.inference_mode(), pytest.raises(ValueError, match="fit must be called outside torch.inference_mode"):
+    with (
+        torch.inference_mode(),
+        pytest.raises(ValueError, match="fit must be called outside torch.inference_mode"),
+    ):
         trainer.fit([(X, Y)], 1)
 
 
 @pytest.mark.parametrize("gradient", ["centered", "bptt", "autograd"])
 @pytest.mark.parametrize("mode", [torch.no_grad, nullcontext])
-def test_fit_works_under_no_grad(gradient: str, mode: Callable[[], AbstractContextManager[Any]]) -> None:
+def test_fit_works_under_no_grad(
+    gradient: str, mode: Callable[[], AbstractContextManager[Any]]
+) -> None:
     model = MODELS["LoopedMLP"]()
     before = model.W_out.weight.clone()
     with mode():

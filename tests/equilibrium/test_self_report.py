@@ -1,4 +1,6 @@
-"""An estimate says how far off it expects to be: phases that still move, and differences that are rounding."""
+"""An estimate says how far off it expects to be: phases that still move, and differences that are
+rounding.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def distance(got: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("make", [unbounded, slow])
-def test_no_estimator_is_silent_about_an_unsettled_phase(estimator: str, make: Callable[[], LoopedMLP]) -> None:
+def test_no_estimator_is_silent_about_an_unsettled_phase(
+    estimator: str, make: Callable[[], LoopedMLP]
+) -> None:
     steps = {} if make is unbounded else {"free_steps": 8, "nudged_steps": 6}
     with pytest.warns(ConvergenceWarning, match="phase has not settled: residual"):
         got = estimate_gradients(make().double(), X.double(), Y, estimator, **steps)
@@ -75,13 +79,16 @@ def test_seven_per_cent_at_rho_99_are_told_at_the_defaults() -> None:
 )
 @pytest.mark.parametrize("solver", ["picard", "damped", "chebyshev"])
 @pytest.mark.parametrize("steps", [(8, 6), (30, 10), (60, 30)])
-def test_the_expected_error_is_about_the_error(estimator: str, solver: str, steps: tuple[int, int]) -> None:
+def test_the_expected_error_is_about_the_error(
+    estimator: str, solver: str, steps: tuple[int, int]
+) -> None:
     model, x = slow(0.95).double(), X.double()
     exact = estimate_gradients(model, x, Y, estimator, 0.003, free_steps=600, nudged_steps=600)
     settings = Settings(0.003, *steps, solver=solver)
     found = estimate(model, x, Y, estimator, settings)[0]
     expected, error = found.free_error + found.nudged_error, distance(found.gradients, exact)
-    # never too hopeful by more than a factor of 2; too careful by 20 at most (the solvers' movements ripple)
+    # never too hopeful by more than a factor of 2; too careful by 20 at most (the solvers'
+    # movements ripple)
     assert error / 2 <= expected <= 20 * error, (expected, error)
 
 
@@ -89,7 +96,9 @@ def test_one_sided_counts_what_the_free_phase_still_had_before_it() -> None:
     # The nudged state drifts on towards the free fixed point, and the drift is divided by beta.
     model, x = slow(0.95).double(), X.double()
     exact = estimate_gradients(model, x, Y, "implicit", free_steps=2000, nudged_steps=2000)
-    with pytest.warns(ConvergenceWarning, match="the free phase has not settled.* take more free_steps"):
+    with pytest.warns(
+        ConvergenceWarning, match="the free phase has not settled.* take more free_steps"
+    ):
         got = estimate_gradients(model, x, Y, "one_sided", 0.003, free_steps=30, nudged_steps=200)
     assert distance(got, exact) > 0.05
     centered = estimate(model, x, Y, "centered", Settings(0.003, 30, 200))[0]
@@ -99,19 +108,23 @@ def test_one_sided_counts_what_the_free_phase_still_had_before_it() -> None:
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_settled_phases_are_not_told(estimator: str) -> None:
     for model in (LoopedMLP(64, 32, 10, seed=0), ConvEqProp(1, 8, 10, image_size=8, seed=0)):
-        got = estimate_gradients(model, X, Y, estimator, free_steps=100, nudged_steps=60)  # a warning is an error here
+        # a warning is an error here
+        got = estimate_gradients(model, X, Y, estimator, free_steps=100, nudged_steps=60)
         assert not got.doubts and got.free_residual < 1e-5
         assert math.isnan(got.nudged_residual) == (estimator == "bptt")
         assert got.keys() == dict(model.named_parameters()).keys()
 
 
 def test_layers_that_the_nudge_has_not_reached_are_told() -> None:
-    # A sweep carries the nudge two layers down: after two, the lowest of five has a gradient of zero.
+    # A sweep carries the nudge two layers down: after two, the lowest of five has a gradient of
+    # zero.
     model = DeepEqProp(64, [24, 24, 24, 24, 24], 10, gamma=0.01, seed=0).double()
     with pytest.warns(ConvergenceWarning, match="nudged phase has not settled"):
         got = estimate_gradients(model, X.double(), Y, free_steps=60, nudged_steps=2)
     assert not got["layers.0.weight"].any() and got.nudged_residual == 1.0
-    assert estimate_gradients(model, X.double(), Y, free_steps=60, nudged_steps=20)["layers.0.weight"].any()
+    assert estimate_gradients(model, X.double(), Y, free_steps=60, nudged_steps=20)[
+        "layers.0.weight"
+    ].any()
 
 
 def test_a_network_that_is_cut_is_settled_when_its_upper_part_is() -> None:
@@ -119,13 +132,18 @@ def test_a_network_that_is_cut_is_settled_when_its_upper_part_is() -> None:
     with torch.no_grad():
         model.get_parameter("layers.1.parametrizations.weight.original").zero_()
         model.get_parameter("layers.1.bias").fill_(0.3)
-    assert estimate_gradients(model, X.double(), Y, free_steps=30, nudged_steps=20).nudged_residual < 1e-6
+    assert (
+        estimate_gradients(model, X.double(), Y, free_steps=30, nudged_steps=20).nudged_residual
+        < 1e-6
+    )
 
 
 def test_expected_error_of_a_geometric_movement_is_its_sum() -> None:
     moves = [0.8**k for k in range(30)]
     rest = sum(0.8**k for k in range(11, 200))
-    assert expected_error(moves[10], [(9, moves[8]), (11, moves[10])], 0.0) == pytest.approx(rest, rel=1e-9)
+    assert expected_error(moves[10], [(9, moves[8]), (11, moves[10])], 0.0) == pytest.approx(
+        rest, rel=1e-9
+    )
     assert expected_error(0.3, [(1, 1.0)], 0.0) == 0.3
     assert expected_error(1e-7, [(9, 1e-7), (11, 1e-7)], 1e-6) == 0.0
     assert expected_error(1e-3, [(9, 1e-3), (11, 1e-3)], 1e-6) > 0.9
@@ -144,7 +162,9 @@ def test_the_history_has_both_residuals_and_a_training_is_told_once_an_epoch() -
     trainer = EqPropTrainer(LoopedMLP(64, 24, 10, seed=0), progress=False)
     trainer.fit(loader, 2)
     history = trainer.history
-    assert len(history["nudged_residual"]) == 2 and all(0 < r < 0.05 for r in history["nudged_residual"])
+    assert len(history["nudged_residual"]) == 2 and all(
+        0 < r < 0.05 for r in history["nudged_residual"]
+    )
     assert all(0 < r < 1e-3 for r in history["residual"])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -155,7 +175,9 @@ def test_the_history_has_both_residuals_and_a_training_is_told_once_an_epoch() -
 
 def test_a_training_that_misses_its_tolerance_is_told_once_an_epoch() -> None:
     trainer = EqPropTrainer(LoopedMLP(64, 24, 10, seed=0), free_steps=3, tol=1e-9, progress=False)
-    with pytest.warns(ConvergenceWarning, match="epoch 1: relaxation not converged to tol in .* batches") as caught:
+    with pytest.warns(
+        ConvergenceWarning, match="epoch 1: relaxation not converged to tol in .* batches"
+    ) as caught:
         trainer.fit(DATA.train.batches(64), 1)
     assert len(caught) == 1
 
@@ -165,7 +187,9 @@ def test_ordinary_modules_have_no_residuals() -> None:
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), "autograd", progress=False
     )
     trainer.fit(DATA.train.batches(64), 1)
-    assert math.isnan(trainer.history["residual"][0]) and math.isnan(trainer.history["nudged_residual"][0])
+    assert math.isnan(trainer.history["residual"][0]) and math.isnan(
+        trainer.history["nudged_residual"][0]
+    )
 
 
 def test_a_block_tells_in_backward() -> None:
@@ -182,7 +206,8 @@ def test_a_block_refuses_a_cotangent_that_is_not_finite(value: float) -> None:
         out.backward(torch.full_like(out, value))
 
 
-# --- beta below rounding -------------------------------------------------------------------------------------------
+# --- beta below rounding
+# -------------------------------------------------------------------------------------------
 
 MODELS: dict[str, Callable[[], EquilibriumModel]] = {
     "looped": lambda: LoopedMLP(64, 32, 10, seed=0),
@@ -193,8 +218,12 @@ LONG = {"free_steps": 60, "nudged_steps": 60}
 
 @pytest.mark.parametrize("beta", [1e-44, 1e-38, 1e-12, 1e-8])
 @pytest.mark.parametrize("estimator", NUDGED)
-def test_a_beta_below_rounding_is_refused_with_the_smallest_sensible_one(estimator: str, beta: float) -> None:
-    with pytest.raises(ValueError, match=rf"beta={beta:g} is below the rounding of torch.float32.*about 1e-04"):
+def test_a_beta_below_rounding_is_refused_with_the_smallest_sensible_one(
+    estimator: str, beta: float
+) -> None:
+    with pytest.raises(
+        ValueError, match=rf"beta={beta:g} is below the rounding of torch.float32.*about 1e-04"
+    ):
         estimate_gradients(MODELS["looped"](), X, Y, estimator, beta)
     with pytest.raises(ValueError, match="beta="):
         EqPropTrainer(MODELS["looped"](), estimator, beta=beta)
@@ -214,11 +243,14 @@ def test_the_floor_is_that_of_the_dtype_and_of_the_way_the_difference_is_held() 
     assert make_settings(MODELS["looped"]().double(), 1e-12).beta == 1e-12
     with pytest.raises(ValueError, match="float64.*2e-13"):
         make_settings(MODELS["looped"]().double(), 1e-17)
-    assert make_settings(MODELS["conv"](), 1e-20).beta == 1e-20  # mean and half difference: nothing is subtracted
+    # mean and half difference: nothing is subtracted
+    assert make_settings(MODELS["conv"](), 1e-20).beta == 1e-20
     with pytest.raises(ValueError, match="float32"):
         make_settings(MODELS["conv"](), 1e-20, estimator="one_sided")
     for beta in (1e-34, 1e-44):
-        with pytest.raises(ValueError, match=rf"beta={beta:g} .*smallest sensible beta is about 2e-30"):
+        with pytest.raises(
+            ValueError, match=rf"beta={beta:g} .*smallest sensible beta is about 2e-30"
+        ):
             make_settings(MODELS["conv"](), beta)
 
 
@@ -249,8 +281,13 @@ def test_rounding_is_expected_and_told(name: str, estimator: str) -> None:
 def test_a_relative_beta_has_no_floor_of_its_own() -> None:
     # A steep cost: the beta that fits it is 1e-8, far below the rounding of float32, and right.
     model, target = MODELS["looped"](), torch.full((len(X), 10), 1e6)
-    exact = estimate_gradients(MODELS["looped"]().double(), X.double(), target.double(), "implicit", cost="mse", **LONG)
-    assert distance(estimate_gradients(model, X, target, beta="auto", cost="mse", **LONG), exact) < 1e-2
+    exact = estimate_gradients(
+        MODELS["looped"]().double(), X.double(), target.double(), "implicit", cost="mse", **LONG
+    )
+    assert (
+        distance(estimate_gradients(model, X, target, beta="auto", cost="mse", **LONG), exact)
+        < 1e-2
+    )
 
 
 def test_an_absolute_beta_that_is_lost_at_a_cost_that_is_met_is_told() -> None:

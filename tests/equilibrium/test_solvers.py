@@ -1,4 +1,6 @@
-"""Solvers: the same fixed point in fewer steps, for relaxations and estimators, safe where the radius misleads."""
+"""Solvers: the same fixed point in fewer steps, for relaxations and estimators, safe where the
+radius misleads.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_the_measured_radius_is_the_local_one(trained: LoopedMLP) -> None:
         roots = slope.sqrt()
         jacobian = roots[:, :, None] * trained.W_rec.weight * roots[:, None, :]
         exact = torch.linalg.eigvalsh(jacobian).abs().amax(1)
-    assert bool((solver.radius <= exact + 0.02).all()) and bool((solver.radius >= 0.5 * exact).all())
+    assert bool((solver.radius <= exact + 0.02).all()) and bool(
+        (solver.radius >= 0.5 * exact).all()
+    )
 
 
 def test_a_radius_that_is_too_large_is_noticed() -> None:
@@ -71,19 +75,31 @@ def test_per_sample_steps_end_with_the_slowest(trained: LoopedMLP) -> None:
     assert relax(trained, X, 5).sample_steps is None
 
 
-@pytest.mark.parametrize("estimator", ["centered", "response", "implicit", "holomorphic", "asymmetric"])
-def test_estimators_give_the_same_gradient_with_either_solver(trained: LoopedMLP, estimator: str) -> None:
+@pytest.mark.parametrize(
+    "estimator", ["centered", "response", "implicit", "holomorphic", "asymmetric"]
+)
+def test_estimators_give_the_same_gradient_with_either_solver(
+    trained: LoopedMLP, estimator: str
+) -> None:
     steps = {"beta": 0.01, "free_steps": 900, "nudged_steps": 900, "tol": 1e-13}
-    plain, fast = (estimate_gradients(trained, X, Y, estimator, solver=s, **steps) for s in ("picard", "chebyshev"))
+    plain, fast = (
+        estimate_gradients(trained, X, Y, estimator, solver=s, **steps)
+        for s in ("picard", "chebyshev")
+    )
     for name, value in plain.items():
-        assert torch.linalg.vector_norm(fast[name] - value) <= 1e-8 * torch.linalg.vector_norm(value), name
+        assert torch.linalg.vector_norm(fast[name] - value) <= 1e-8 * torch.linalg.vector_norm(
+            value
+        ), name
 
 
 def test_auto_beta_is_relative_to_the_slope_of_the_cost(trained: LoopedMLP) -> None:
     settings = make_settings(trained, beta="auto")
     assert settings.relative and settings.beta == 0.03
     state = relax(trained, X, 300).state
-    chosen = [strength(trained, state, lambda z, c=c: c * torch.ones_like(z), settings) for c in (1.0, 1e-6)]
+    chosen = [
+        strength(trained, state, lambda z, c=c: c * torch.ones_like(z), settings)
+        for c in (1.0, 1e-6)
+    ]
     assert chosen[1] == pytest.approx(1e6 * chosen[0])
     assert strength(trained, state, torch.zeros_like, settings) == 0.03
     assert strength(trained, state, torch.ones_like, Settings(beta=0.2)) == 0.2
@@ -115,7 +131,9 @@ def test_auto_beta_gives_a_good_gradient(trained: LoopedMLP) -> None:
     exact = estimate_gradients(trained, X, Y, "implicit", free_steps=800, nudged_steps=800)
     got = estimate(trained, X, Y, "centered", make_settings(trained, "auto", 800, 800))[0].gradients
     for name, value in exact.items():
-        assert torch.linalg.vector_norm(got[name] - value) <= 1e-2 * torch.linalg.vector_norm(value), name
+        assert torch.linalg.vector_norm(got[name] - value) <= 1e-2 * torch.linalg.vector_norm(
+            value
+        ), name
 
 
 def test_names_and_settings_are_checked(trained: LoopedMLP) -> None:

@@ -1,4 +1,6 @@
-"""The bounded symmetric parametrisation: symmetric, strictly below the cap, smooth, and quiet when read."""
+"""The bounded symmetric parametrisation: symmetric, strictly below the cap, smooth, and quiet when
+read.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def test_gradient_through_the_bound_is_the_finite_difference() -> None:
 
 def test_exact_norm_is_the_largest_singular_value() -> None:
     weight = torch.randn(5, 9, generator=torch.Generator().manual_seed(3))
-    assert exact_norm(weight) == pytest.approx(np.linalg.svd(weight.double().numpy())[1][0], rel=1e-12)
+    assert exact_norm(weight) == pytest.approx(
+        np.linalg.svd(weight.double().numpy())[1][0], rel=1e-12
+    )
 
 
 def test_without_a_cap_it_is_symmetric_only_and_says_the_norm() -> None:
@@ -90,7 +94,10 @@ def test_without_a_cap_it_is_symmetric_only_and_says_the_norm() -> None:
         model.W_rec.parametrizations.weight.original *= 5
     weight = recurrent(model)
     assert torch.equal(weight, weight.T)
-    assert model.contraction_bound() == pytest.approx(exact_norm(weight)) and model.contraction_bound() > 1
+    assert (
+        model.contraction_bound() == pytest.approx(exact_norm(weight))
+        and model.contraction_bound() > 1
+    )
 
 
 @pytest.mark.parametrize("rho", [0.0, 1.0, 1.5, -0.1, float("nan")])
@@ -106,7 +113,8 @@ def test_a_matrix_that_is_not_square_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 30, 200])
 def test_the_certificate_is_rounded_outward(size: int) -> None:
-    # Weights whose norm is known exactly: a signed permutation of a power of two has no rounding of its own.
+    # Weights whose norm is known exactly: a signed permutation of a power of two has no rounding of
+    # its own.
     order = torch.randperm(size, generator=torch.Generator().manual_seed(size))
     weight = 0.5 * torch.eye(size)[order]
     basis = np.linalg.qr(np.random.default_rng(0).standard_normal((size, size)))[0]

@@ -1,4 +1,6 @@
-"""The gradient of a bounded weight is that of what is trained: sigma's vectors are right, also after a training."""
+"""The gradient of a bounded weight is that of what is trained: sigma's vectors are right, also
+after a training.
+"""
 
 from __future__ import annotations
 
@@ -51,14 +53,20 @@ def near_pair(model: EquilibriumModel, sizes: tuple[float, ...]) -> EquilibriumM
     with torch.no_grad():
         for _, _, held in bounded_weights(model):
             u, s, vh = torch.linalg.svd(random(tuple(held.original.shape), 3), full_matrices=False)
-            s = torch.cat([torch.tensor(sizes, dtype=s.dtype), 0.9 * sizes[-1] * s[len(sizes) :] / s[0]])
+            s = torch.cat(
+                [torch.tensor(sizes, dtype=s.dtype), 0.9 * sizes[-1] * s[len(sizes) :] / s[0]]
+            )
             held.original.copy_(u @ torch.diag(s) @ vh)
     return model
 
 
-@pytest.mark.parametrize("sizes", [(2.4547, 2.4484), (2.4547, 2.454), (1.0, 0.99999, 0.9999, 0.999)])
+@pytest.mark.parametrize(
+    "sizes", [(2.4547, 2.4484), (2.4547, 2.454), (1.0, 0.99999, 0.9999, 0.999)]
+)
 @pytest.mark.parametrize("symmetric", [True, False, None])
-def test_near_equal_top_values_are_told_apart(sizes: tuple[float, ...], symmetric: bool | None) -> None:
+def test_near_equal_top_values_are_told_apart(
+    sizes: tuple[float, ...], symmetric: bool | None
+) -> None:
     if symmetric is None:
         model: EquilibriumModel = DeepEqProp(64, [20, 16], 3, gamma=1.0, rho=0.99, seed=0).double()
         near_pair(model, sizes)
@@ -69,8 +77,11 @@ def test_near_equal_top_values_are_told_apart(sizes: tuple[float, ...], symmetri
             with torch.no_grad():
                 ((_, _, held),) = bounded_weights(model)
                 u = torch.linalg.qr(random((20, 20), 1)).Q
-                signs = torch.tensor([1.0, -1.0] * 10, dtype=torch.float64)  # a pair of opposite signs too
-                values = torch.cat([torch.tensor(sizes).double(), torch.linspace(0, 0.8, 20 - len(sizes)).double()])
+                # a pair of opposite signs too
+                signs = torch.tensor([1.0, -1.0] * 10, dtype=torch.float64)
+                values = torch.cat(
+                    [torch.tensor(sizes).double(), torch.linspace(0, 0.8, 20 - len(sizes)).double()]
+                )
                 held.original.copy_(u @ torch.diag(signs * values) @ u.T)
     estimator = "implicit" if symmetric is False else "response"
     table = check_gradient(model, X, Y, estimator, **SETTLED)
@@ -80,10 +91,14 @@ def test_near_equal_top_values_are_told_apart(sizes: tuple[float, ...], symmetri
 def test_a_vector_half_way_between_a_near_pair_is_far_off_and_the_reference_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = near_pair(DeepEqProp(64, [20, 16], 3, gamma=1.0, rho=0.99, seed=0).double(), (2.4547, 2.4484))
+    model = near_pair(
+        DeepEqProp(64, [20, 16], 3, gamma=1.0, rho=0.99, seed=0).double(), (2.4547, 2.4484)
+    )
     ((_, bound, held),) = bounded_weights(model)
     top = converge(bound._operator(held.original.detach()), random((4, 20), 0)).rows
-    monkeypatch.setattr(type(bound), "top", lambda self, weight: (top[0] + 0.4 * top[1]) / 1.16**0.5)
+    monkeypatch.setattr(
+        type(bound), "top", lambda self, weight: (top[0] + 0.4 * top[1]) / 1.16**0.5
+    )
     table = check_gradient(model, X, Y, "response", **SETTLED)
     assert table.worst > 0.01 and max(table.sigma.values()) > 0.1
 
@@ -126,15 +141,21 @@ def test_the_trainer_states_the_error_of_its_own_vectors(monkeypatch: pytest.Mon
     history = EqPropTrainer(model, lr=1e-2, progress=False).fit(batches, 2)
     assert len(history["sigma_error"]) == 2 and history["sigma_error"][-1] == sigma_error(model)
     independent = sigma_errors(model, following=True)
-    assert sigma_error(model) == pytest.approx(independent["W_rec.weight"], rel=1e-3) and sigma_error(model) < 1e-2
+    assert (
+        sigma_error(model) == pytest.approx(independent["W_rec.weight"], rel=1e-3)
+        and sigma_error(model) < 1e-2
+    )
     # The mistake: a block that stands still while the weights move.
-    monkeypatch.setattr(sigma_vector, "follow", lambda operator, rows, fresh: converge(lambda r: r, rows))
+    monkeypatch.setattr(
+        sigma_vector, "follow", lambda operator, rows, fresh: converge(lambda r: r, rows)
+    )
     stuck = EqPropTrainer(LoopedMLP(64, 80, 3, seed=0), lr=1e-2, progress=False).fit(batches, 1)
     assert stuck["sigma_error"][0] > 1e-2
 
 
 def test_a_small_network_is_trained_with_the_converged_vector() -> None:
-    # All eigenvectors of a small matrix cost what following a few does; a loop of one's own then trains the same.
+    # All eigenvectors of a small matrix cost what following a few does; a loop of one's own then
+    # trains the same.
     model, twin = LoopedMLP(64, 64, 3, seed=0), LoopedMLP(64, 64, 3, seed=0)
     history = EqPropTrainer(model, lr=1e-2, progress=False).fit([(X.float(), Y)] * 4, 2)
     optimiser = torch.optim.Adam(twin.parameters(), 1e-2, fused=True)  # the trainer's own kernel
@@ -157,13 +178,17 @@ def test_a_model_without_bounded_weights_states_none() -> None:
 def test_looking_at_the_gradient_does_not_change_a_training() -> None:
     def fitted(callbacks: tuple[Callable[[object], object], ...]) -> dict[str, Tensor]:
         model.load_state_dict(start)
-        EqPropTrainer(model, lr=1e-2, progress=False).fit([(X.float(), Y)] * 3, 3, callbacks=callbacks)
+        EqPropTrainer(model, lr=1e-2, progress=False).fit(
+            [(X.float(), Y)] * 3, 3, callbacks=callbacks
+        )
         return {key: value.clone() for key, value in model.state_dict().items()}
 
     model = LoopedMLP(64, 24, 3, seed=0)
     start = {key: value.clone() for key, value in model.state_dict().items()}
     alone = fitted(())
-    watched = fitted((lambda record: check_gradient(model, X.float(), Y), lambda record: model(X.float())))
+    watched = fitted(
+        (lambda record: check_gradient(model, X.float(), Y), lambda record: model(X.float()))
+    )
     assert all(torch.equal(alone[key], watched[key]) for key in alone)
 
 
@@ -188,7 +213,9 @@ def test_a_training_step_reads_what_was_followed_and_everybody_else_what_is_conv
             held.original += 0.003 * random(tuple(held.original.shape), 2)
     follow_updates(bounded_weights(model))
     assert (
-        max(sigma_errors(model, following=False).values()) <= 1e-9 < max(sigma_errors(model, following=True).values())
+        max(sigma_errors(model, following=False).values())
+        <= 1e-9
+        < max(sigma_errors(model, following=True).values())
     )
     with tracked():
         followed = estimate_gradients(model, X, Y, "response", **SETTLED)

@@ -42,12 +42,23 @@ def write(folder: Path, text: str) -> Path:
 def test_a_config_trains_as_it_says_and_again_the_same() -> None:
     config = parse_config(SMALL)
     trainer, history = train_from_config(config)
-    assert isinstance(trainer.model, LoopedMLP) and trainer.model.hidden_dim == 8 and trainer.model.input_dim == 2
+    assert (
+        isinstance(trainer.model, LoopedMLP)
+        and trainer.model.hidden_dim == 8
+        and trainer.model.input_dim == 2
+    )
     assert trainer.optimizer.param_groups[0]["lr"] == 0.01 and trainer.settings.nudged_steps == 4
-    assert history["epoch"] == [1, 2] and history["estimator"] == ["centered"] * 2 and "val_loss" in history
+    assert (
+        history["epoch"] == [1, 2]
+        and history["estimator"] == ["centered"] * 2
+        and "val_loss" in history
+    )
     again, second = train_from_config(parse_config(config.as_dict()))
     assert second["train_loss"] == history["train_loss"]
-    assert all(torch.equal(a, b) for a, b in zip(trainer.model.parameters(), again.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(trainer.model.parameters(), again.model.parameters(), strict=True)
+    )
     other, _ = train_from_config(parse_config(changed("experiment", seed=6)))
     assert not torch.equal(other.model.W_in.weight, trainer.model.W_in.weight)
 
@@ -56,7 +67,10 @@ def test_the_filled_in_config_is_plain_and_reads_back_the_same() -> None:
     config = parse_config(SMALL)
     text = yaml.safe_dump(config.as_dict())
     assert parse_config(yaml.safe_load(text)) == config
-    assert config.as_dict()["model"]["params"] | {"input_dim": 2, "output_dim": 2, "seed": 5} == config.params
+    assert (
+        config.as_dict()["model"]["params"] | {"input_dim": 2, "output_dim": 2, "seed": 5}
+        == config.params
+    )
     assert make_trainer(config).config == config.as_dict()
 
 
@@ -80,7 +94,14 @@ def test_a_preset_can_stand_for_the_model(tmp_path: Path) -> None:
     text = "model: {preset: mnist_tiny, params: {rho: 0.5}}\ndata: {dataset: MNIST}"
     config = load_config(write(tmp_path, text))
     assert config.model == "LoopedMLP"
-    wanted = {"input_dim": 784, "hidden_dim": 64, "output_dim": 10, "max_steps": 20, "rho": 0.5, "seed": 0}
+    wanted = {
+        "input_dim": 784,
+        "hidden_dim": 64,
+        "output_dim": 10,
+        "max_steps": 20,
+        "rho": 0.5,
+        "seed": 0,
+    }
     assert config.params == wanted
 
 
@@ -100,12 +121,18 @@ REFUSED = [
     (changed("model", preset="mnist_tiny"), "either a 'name' or a 'preset'"),
     (changed("model", params={"hiden_dim": 3}), "did you mean 'hidden_dim'"),
     (changed("model", params={"hidden_dim": 0}), "hidden_dim must be an integer >= 1, got 0"),
-    (changed("model", params={"hidden_dim": 3, "input_dim": 7}), "input_dim is 7, but two_moons has 2"),
+    (
+        changed("model", params={"hidden_dim": 3, "input_dim": 7}),
+        "input_dim is 7, but two_moons has 2",
+    ),
     (changed("model", params={}), "needs hidden_dim"),
     (changed("model", params=[3]), "model.params must be a mapping"),
     (changed("data", dataset="two_mons"), "did you mean 'two_moons'"),
     (changed("data", nose=0.1), "did you mean 'noise'"),
-    (changed("data", augmentation=True), "data.augmentation must be false for two_moons, which has no images"),
+    (
+        changed("data", augmentation=True),
+        "data.augmentation must be false for two_moons, which has no images",
+    ),
     (changed("data", augmentation={"shift": 1}), "data.augmentation must be false for two_moons"),
     (changed("experiment", sed=3), "did you mean 'seed'"),
     (changed("experiment", seed=-1), "experiment.seed must be an integer from 0"),
@@ -117,7 +144,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("content", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED])
+@pytest.mark.parametrize(
+    ("content", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED]
+)
 def test_what_is_wrong_is_named(content: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         parse_config(content)
@@ -155,7 +184,9 @@ def test_early_stopping_of_a_config_stops() -> None:
 def test_models_without_a_seed_argument_are_seeded_too() -> None:
     from eqprop_lab import model_registry
 
-    model_registry.register("plain_linear", lambda input_dim, output_dim: torch.nn.Linear(input_dim, output_dim))
+    model_registry.register(
+        "plain_linear", lambda input_dim, output_dim: torch.nn.Linear(input_dim, output_dim)
+    )
     try:
         content = changed("training", gradient="autograd")
         content["model"] = {"name": "plain_linear"}

@@ -1,4 +1,6 @@
-"""Presets construct with the sizes they name, overrides override, and facts agree with the data itself."""
+"""Presets construct with the sizes they name, overrides override, and facts agree with the data
+itself.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,21 @@ from tests.datasets.test_datasets import write_mnist
 
 @pytest.mark.parametrize(
     ("name", "hidden", "steps"),
-    [("mnist_tiny", 64, 20), ("mnist_small", 128, 30), ("mnist_medium", 256, 30), ("mnist_large", 512, 40)],
+    [
+        ("mnist_tiny", 64, 20),
+        ("mnist_small", 128, 30),
+        ("mnist_medium", 256, 30),
+        ("mnist_large", 512, 40),
+    ],
 )
 def test_mnist_presets_construct_as_named(name: str, hidden: int, steps: int) -> None:
     model = create_model_preset(name)
     assert isinstance(model, LoopedMLP) and preset_model(name) == "LoopedMLP"
-    assert (model.hidden_dim, model.max_steps, model.W_rec.weight.shape) == (hidden, steps, (hidden, hidden))
+    assert (model.hidden_dim, model.max_steps, model.W_rec.weight.shape) == (
+        hidden,
+        steps,
+        (hidden, hidden),
+    )
     assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
@@ -53,7 +64,10 @@ def test_unknown_presets_and_overrides_name_the_nearest() -> None:
 def test_ten_presets_are_listed_and_the_missing_models_are_named() -> None:
     assert len(list_presets()) == 10 and list_presets(constructible=True)[0] == "mnist_tiny"
     for name in set(list_presets()) - set(list_presets(constructible=True)):
-        with pytest.raises(ValueError, match=f"{preset_model(name)}, which is not part of this version.*mnist_large"):
+        with pytest.raises(
+            ValueError,
+            match=f"{preset_model(name)}, which is not part of this version.*mnist_large",
+        ):
             create_model_preset(name)
 
 
@@ -62,7 +76,9 @@ def test_a_preset_constructs_as_soon_as_its_model_is_registered() -> None:
     if not missing:
         pytest.skip("every preset's model is part of this version")
     params = get_model_config(missing[0])
-    model_registry.register(preset_model(missing[0]), lambda **given: torch.nn.Linear(len(given), 1))
+    model_registry.register(
+        preset_model(missing[0]), lambda **given: torch.nn.Linear(len(given), 1)
+    )
     try:
         built = create_model_preset(missing[0], another=1)
         assert isinstance(built, torch.nn.Linear) and built.in_features == len(params) + 1
@@ -92,7 +108,12 @@ def test_facts_cover_every_data_set_and_agree_with_the_data(tmp_path: Path) -> N
         assert (facts["channels"] is None) == (name in ("xor", "two_moons", "image_folder"))
         if facts["channels"] is not None:
             assert facts["input_dim"] == facts["channels"] * facts["size"] ** 2
-    for config in ("digits", "xor", "two_moons", {"name": "mnist", "root": tmp_path, "validation": 5}):
+    for config in (
+        "digits",
+        "xor",
+        "two_moons",
+        {"name": "mnist", "root": tmp_path, "validation": 5},
+    ):
         data = build_dataset(config)
         facts = get_dataset_info(data.name)
         assert (facts["input_dim"], facts["output_dim"]) == (data.input_dim, len(data.classes))

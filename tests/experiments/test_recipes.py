@@ -31,7 +31,8 @@ def test_every_recipe_is_listed_here() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_takes_a_training_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The norms of the start found roughly: converged, at the size of CIFAR-10, would take ten seconds.
+    # The norms of the start found roughly: converged, at the size of CIFAR-10, would take ten
+    # seconds.
     monkeypatch.setattr(sigma_vector, "TOLERANCE", 1.0)
     config = load_config(name)
     assert config.experiment["name"] == name and parse_config(config.as_dict()) == config
@@ -51,7 +52,9 @@ def test_a_recipe_takes_a_training_batch(name: str, monkeypatch: pytest.MonkeyPa
     before = {key: value.clone() for key, value in trainer.model.named_parameters()}
     loss, logits, residual = trainer.train_batch(*next(iter(batches)))
     assert logits.shape == (2, 10) and torch.isfinite(loss).all() and residual < 0.2
-    assert all(not torch.equal(value, before[key]) for key, value in trainer.model.named_parameters())
+    assert all(
+        not torch.equal(value, before[key]) for key, value in trainer.model.named_parameters()
+    )
 
 
 @pytest.mark.parametrize("name", LOOPED)

@@ -22,7 +22,10 @@ SMALL = Split(DATA.train.x[:120], DATA.train.y[:120])
 
 
 def config(lr: float = 0.01, **extra: Any) -> dict[str, Any]:
-    return {"model": {"name": "LoopedMLP", "hidden": 8}, "training": {"lr": lr, "epochs": 2, **extra}}
+    return {
+        "model": {"name": "LoopedMLP", "hidden": 8},
+        "training": {"lr": lr, "epochs": 2, **extra},
+    }
 
 
 def train(config: dict[str, Any], callbacks: Any = ()) -> tuple[EqPropTrainer, History]:
@@ -47,8 +50,15 @@ def test_a_run_keeps_config_versions_curves_and_checkpoint(tmp_path: Path) -> No
         "curves.json",
         "versions.json",
     ]
-    assert yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8")) == config() == trainer.config
-    assert json.loads((run.folder / "versions.json").read_text(encoding="utf-8"))["torch"] == torch.__version__
+    assert (
+        yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
+        == config()
+        == trainer.config
+    )
+    assert (
+        json.loads((run.folder / "versions.json").read_text(encoding="utf-8"))["torch"]
+        == torch.__version__
+    )
     assert run.history == history and run.parameters == fingerprint(trainer.model)
     other = EqPropTrainer(LoopedMLP(64, 8, 10, seed=5), lr=0.01)
     other.load_checkpoint(run.checkpoint)
@@ -67,7 +77,9 @@ def test_a_fingerprint_sees_one_bit() -> None:
 def test_runs_are_found_by_the_start_of_their_id_and_never_overwritten(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     runs = [store.create(config()) for _ in range(3)]
-    assert len({run.id for run in runs}) == 3 and {r.id for r in store.runs()} == {r.id for r in runs}
+    assert len({run.id for run in runs}) == 3 and {r.id for r in store.runs()} == {
+        r.id for r in runs
+    }
     assert store.get(runs[0].id).folder == runs[0].folder
     with pytest.raises(RunError, match="3 runs start with '2'"):
         store.get("2")
@@ -87,17 +99,25 @@ def test_differences_of_nested_settings() -> None:
 def test_compare_shows_settings_curves_and_their_last_values(tmp_path: Path) -> None:
     a, b = stored(tmp_path), stored(tmp_path, lr=0.05, note="hot")
     result = compare(a, b)
-    assert [(d.name, d.a, d.b) for d in result.config] == [("training.lr", 0.01, 0.05), ("training.note", "-", "hot")]
+    assert [(d.name, d.a, d.b) for d in result.config] == [
+        ("training.lr", 0.01, 0.05),
+        ("training.note", "-", "hot"),
+    ]
     assert result.versions == []
     assert result.curves["val_loss"][b.id] == ([1, 2], b.history["val_loss"])
     assert not {"seconds", "estimator", "epoch"} & result.curves.keys()
     table = result.table().splitlines()
     assert a.id in table[0] and b.id in table[0] and table[1] == "-- settings"
-    assert "-- versions: the same" in table and any(line.startswith("val_accuracy") for line in table)
+    assert "-- versions: the same" in table and any(
+        line.startswith("val_accuracy") for line in table
+    )
     figure = result.figure()
     titles = {axes.get_title(): axes for axes in figure.axes}
     lines = titles["train loss"].lines
-    assert [list(line.get_ydata()) for line in lines] == [a.history["train_loss"], b.history["train_loss"]]
+    assert [list(line.get_ydata()) for line in lines] == [
+        a.history["train_loss"],
+        b.history["train_loss"],
+    ]
     assert [line.get_linestyle() for line in lines] == ["-", "--"]
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == [a.id, b.id]
 
@@ -106,8 +126,15 @@ def test_a_run_reproduces(tmp_path: Path) -> None:
     run = stored(tmp_path)
     files = {path.name: path.read_bytes() for path in run.folder.iterdir()}
     result = rerun(run, train)
-    assert result.exact and result.parameters and result.versions == [] and set(result.curves.values()) == {0.0}
-    assert "reproduces exactly: 2 epochs" in result.summary() and "same versions" in result.summary()
+    assert (
+        result.exact
+        and result.parameters
+        and result.versions == []
+        and set(result.curves.values()) == {0.0}
+    )
+    assert (
+        "reproduces exactly: 2 epochs" in result.summary() and "same versions" in result.summary()
+    )
     assert files == {path.name: path.read_bytes() for path in run.folder.iterdir()}
 
 
@@ -129,9 +156,13 @@ def test_a_run_that_does_not_reproduce_says_where(tmp_path: Path) -> None:
 
 
 def test_curves_without_numbers_reproduce_and_missing_ones_do_not(tmp_path: Path) -> None:
-    def backprop(config: dict[str, Any], callbacks: Any = (), validate: bool = True) -> tuple[EqPropTrainer, History]:
+    def backprop(
+        config: dict[str, Any], callbacks: Any = (), validate: bool = True
+    ) -> tuple[EqPropTrainer, History]:
         trainer = EqPropTrainer(BackpropMLP(64, 8, 10, seed=0), gradient="autograd")
-        return trainer, trainer.fit(SMALL.batches(40), 1, SMALL.batches(40) if validate else None, callbacks)
+        return trainer, trainer.fit(
+            SMALL.batches(40), 1, SMALL.batches(40) if validate else None, callbacks
+        )
 
     run = RunStore(tmp_path).create(config())
     backprop({}, [run])
@@ -140,7 +171,8 @@ def test_curves_without_numbers_reproduce_and_missing_ones_do_not(tmp_path: Path
     blind = rerun(run, lambda c: backprop(c, validate=False))
     assert blind.parameters and not blind.exact and blind.curves["val_loss"] == float("inf")
     (run.folder / "curves.json").write_text(
-        json.dumps({"curves": {**run.history, "train_loss": [None]}, "parameters": run.parameters}), encoding="utf-8"
+        json.dumps({"curves": {**run.history, "train_loss": [None]}, "parameters": run.parameters}),
+        encoding="utf-8",
     )
     assert rerun(run, backprop).curves["train_loss"] == float("inf")
 
@@ -162,7 +194,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     a, b = stored(tmp_path), stored(tmp_path, lr=0.05)
     picture = tmp_path / "curves.svg"
     assert main(["compare", a.id, b.id, "--runs", str(tmp_path), "--figure", str(picture)]) == 0
-    assert "training.lr" in capsys.readouterr().out and "<svg" in picture.read_text(encoding="utf-8")
+    assert "training.lr" in capsys.readouterr().out and "<svg" in picture.read_text(
+        encoding="utf-8"
+    )
     assert main(["rerun", a.id, "--runs", str(tmp_path)], train) == 0
     assert "reproduces exactly" in capsys.readouterr().out
     assert main(["rerun", a.id, "--runs", str(tmp_path)], lambda c: train(config(lr=0.02))) == 1
@@ -171,7 +205,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["compare", a.id]) == 2 and main([]) == 2 and main(["--help"]) == 0
 
 
-def test_the_experiment_schema_reproduces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_experiment_schema_reproduces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from eqprop_lab.experiments.config import parse_config, train_from_config
 
     experiment = {

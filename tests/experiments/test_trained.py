@@ -1,4 +1,6 @@
-"""Trained networks: what is loaded is what was saved, and a file that cannot be used is refused by name."""
+"""Trained networks: what is loaded is what was saved, and a file that cannot be used is refused by
+name.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,17 @@ INFO: dict[str, Any] = {
 @pytest.fixture
 def model() -> ConvEqProp:
     """A small network a few updates from its start."""
-    net = ConvEqProp(1, [3, 4], 5, gamma=0.2, rho=0.8, image_size=[8, 12], kernel_size=[3, 4], max_steps=9, seed=3)
+    net = ConvEqProp(
+        1,
+        [3, 4],
+        5,
+        gamma=0.2,
+        rho=0.8,
+        image_size=[8, 12],
+        kernel_size=[3, 4],
+        max_steps=9,
+        seed=3,
+    )
     random = torch.Generator().manual_seed(0)
     batch = torch.rand(16, 1, 8, 12, generator=random), torch.arange(16) % 5
     EqPropTrainer(net, lr=0.05, progress=False).fit([batch] * 3, 1)
@@ -53,7 +65,9 @@ def file(model: ConvEqProp, tmp_path: Path) -> Path:
 
 
 def rewritten(file: Path, change: Any, seal: bool = False) -> Path:
-    """The file with its header changed by a function of the dict; seal: with the fingerprint of what it now says."""
+    """The file with its header changed by a function of the dict; seal: with the fingerprint of
+    what it now says.
+    """
     header = json.loads(trained.safe_open(file, framework="pt").metadata()[trained.METADATA])
     change(header)
     tensors = load_file(file)
@@ -69,7 +83,12 @@ def test_what_is_loaded_is_what_was_saved(model: ConvEqProp, file: Path) -> None
     loaded = load_trained(file)
     assert torch.equal(torch.get_rng_state(), before)
     assert not loaded.training and geometry(loaded) == geometry(model)
-    assert (loaded.gamma, loaded.rho, loaded.cap, loaded.max_steps) == (model.gamma, model.rho, model.cap, 9)
+    assert (loaded.gamma, loaded.rho, loaded.cap, loaded.max_steps) == (
+        model.gamma,
+        model.rho,
+        model.cap,
+        9,
+    )
     state = loaded.state_dict()
     assert any("basis" in key for key in state)
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
@@ -93,7 +112,9 @@ def test_a_loaded_network_can_be_trained_on_and_saved_again(file: Path, tmp_path
 def test_the_header_says_what_it_is(file: Path, model: ConvEqProp) -> None:
     info = trained_info(file)
     assert {key: info[key] for key in INFO} == INFO
-    assert info["model"] == "ConvEqProp" and info["parameters"] == sum(p.numel() for p in model.parameters())
+    assert info["model"] == "ConvEqProp" and info["parameters"] == sum(
+        p.numel() for p in model.parameters()
+    )
     assert info["params"] == geometry(model) | {
         "gamma": 0.2,
         "rho": 0.8,
@@ -112,7 +133,9 @@ def test_networks_of_the_package_are_found_by_name(
         assert save_trained(model, name, INFO) == tmp_path / f"{name}.safetensors"
     assert list_trained() == ["other", "tiny_conv"]
     assert load_trained("tiny_conv").contraction_bound() == model.contraction_bound()
-    with pytest.raises(ValueError, match="'other', 'tiny_conv', got 'tiny_con'; did you mean 'tiny_conv'"):
+    with pytest.raises(
+        ValueError, match="'other', 'tiny_conv', got 'tiny_con'; did you mean 'tiny_conv'"
+    ):
         load_trained("tiny_con")
     with pytest.raises(ValueError, match="name must be letters"):
         save_trained(model, "../tiny", INFO)
@@ -187,7 +210,10 @@ def test_the_order_of_a_header_does_not_matter(file: Path) -> None:
         ({"hidden_channels": [10**5, 10**5]}, r"have \d+ values, those of its params"),
         ({"image_size": [10**5, 10**5]}, r"have \d+ values, those of its params"),
         ({"output_dim": 10**9}, r"have \d+ values, those of its params"),
-        ({"hidden_channels": [4, 3], "output_dim": 3}, "weights are not those of its params|values, those of"),
+        (
+            {"hidden_channels": [4, 3], "output_dim": 3},
+            "weights are not those of its params|values, those of",
+        ),
         ({"rho": 2.0}, "build no ConvEqProp: rho must be"),
         ({"rho": float("inf")}, "build no ConvEqProp: rho must be"),
         ({"gamma": "x"}, "build no ConvEqProp: gamma must be"),
@@ -215,16 +241,25 @@ def test_other_headers_are_refused(file: Path) -> None:
     with pytest.raises(trained.TrainedError, match="holds a 'LoopedMLP', not a ConvEqProp"):
         load_trained(rewritten(file, lambda header: header.update(model="LoopedMLP"), seal=True))
     with pytest.raises(trained.TrainedError, match=r"params must be a mapping, got \[1\]"):
-        load_trained(rewritten(file, lambda header: header.update(model="ConvEqProp", params=[1]), seal=True))
+        load_trained(
+            rewritten(file, lambda header: header.update(model="ConvEqProp", params=[1]), seal=True)
+        )
     with pytest.raises(trained.TrainedError, match="says nothing about params"):
         load_trained(rewritten(file, lambda header: header.pop("params"), seal=True))
-    for metadata in (None, {trained.METADATA: "7"}, {trained.METADATA: "{"}, {trained.METADATA: "[" * 10**5}):
+    for metadata in (
+        None,
+        {trained.METADATA: "7"},
+        {trained.METADATA: "{"},
+        {trained.METADATA: "[" * 10**5},
+    ):
         save_file({"a": torch.zeros(1)}, file, metadata)
         with pytest.raises(trained.TrainedError, match="does not say what it holds"):
             trained_info(file)
 
 
-def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(model: ConvEqProp, file: Path) -> None:
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(
+    model: ConvEqProp, file: Path
+) -> None:
     tensors = load_file(file)
     header = json.loads(trained.safe_open(file, framework="pt").metadata()[trained.METADATA])
     tensors["W_out.weight"][0, 0] = float("nan")
@@ -240,7 +275,9 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(model: ConvEqP
 
 
 @pytest.mark.parametrize("default", ["float64", "float16", "meta", "inference"])
-def test_a_network_is_loaded_the_same_under_any_default(default: str, file: Path, model: ConvEqProp) -> None:
+def test_a_network_is_loaded_the_same_under_any_default(
+    default: str, file: Path, model: ConvEqProp
+) -> None:
     x = torch.rand(4, 1, 8, 12)
     with ExitStack() as stack:
         if default == "meta":
@@ -252,7 +289,9 @@ def test_a_network_is_loaded_the_same_under_any_default(default: str, file: Path
             stack.callback(torch.set_default_dtype, torch.float32)
         loaded = load_trained(file)
         shipped = load_trained(list_trained()[0])
-    assert {p.dtype for p in loaded.parameters()} == {torch.float32} and not loaded.W_out.weight.is_inference()
+    assert {p.dtype for p in loaded.parameters()} == {
+        torch.float32
+    } and not loaded.W_out.weight.is_inference()
     assert {str(p.device) for p in [*loaded.parameters(), *shipped.parameters()]} == {"cpu"}
     state = loaded.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
@@ -261,13 +300,33 @@ def test_a_network_is_loaded_the_same_under_any_default(default: str, file: Path
     EqPropTrainer(loaded, lr=0.05, progress=False).fit([(x, torch.arange(4))], 1)
 
 
-def test_what_cannot_be_saved_is_named_and_nothing_is_written(model: ConvEqProp, tmp_path: Path) -> None:
+def test_what_cannot_be_saved_is_named_and_nothing_is_written(
+    model: ConvEqProp, tmp_path: Path
+) -> None:
     target = tmp_path / "net.safetensors"
     bad: list[tuple[Any, Any, dict[str, Any], type[Exception], str]] = [
-        (DeepEqProp(4, 3, 2), target, INFO, TypeError, "model must be a ConvEqProp, got DeepEqProp"),
-        (ConvEqProp(1, 3, 2, image_size=8).double(), target, INFO, TypeError, "torch.float32 throughout, got .*64"),
+        (
+            DeepEqProp(4, 3, 2),
+            target,
+            INFO,
+            TypeError,
+            "model must be a ConvEqProp, got DeepEqProp",
+        ),
+        (
+            ConvEqProp(1, 3, 2, image_size=8).double(),
+            target,
+            INFO,
+            TypeError,
+            "torch.float32 throughout, got .*64",
+        ),
         (model, target, {"seed": 0}, ValueError, "missing: dataset, recipe"),
-        (model, target, INFO | {"seed": None}, TypeError, r"info\['seed'\] must be an integer, got None"),
+        (
+            model,
+            target,
+            INFO | {"seed": None},
+            TypeError,
+            r"info\['seed'\] must be an integer, got None",
+        ),
         (model, target, INFO | {"note": torch.zeros(1)}, TypeError, "plain, finite values"),
         (model, target, INFO | {"loss": float("nan")}, ValueError, "plain, finite values"),
         (model, tmp_path / "net.pt", INFO, ValueError, "ends in .safetensors"),

@@ -23,13 +23,22 @@ def test_the_table_is_the_comparison_with_the_adjoint() -> None:
     table = check_gradient(model, X, Y, beta=0.1, free_steps=300, nudged_steps=300)
     exact = adjoint_gradients(LoopedMLP(64, 32, 10, seed=0).double(), X.double(), Y)
     assert table.keys() == exact.keys() and 0 < table.worst < 1e-3
-    assert all(0.999 < row.cosine <= 1 + 1e-9 and abs(row.norm_ratio - 1) < 1e-3 for row in table.values())
+    assert all(
+        0.999 < row.cosine <= 1 + 1e-9 and abs(row.norm_ratio - 1) < 1e-3 for row in table.values()
+    )
     lines = str(table).splitlines()
     assert len(lines) == 1 + len(table) + len(table.sigma) + 3
     assert "relative error" in lines[0] and "W_in.weight" in lines[1]
-    assert lines[7].startswith("d sigma/dW of W_rec.weight: error ") and table.sigma["W_rec.weight"] <= 1e-6
+    assert (
+        lines[7].startswith("d sigma/dW of W_rec.weight: error ")
+        and table.sigma["W_rec.weight"] <= 1e-6
+    )
     assert [line.split(":")[0] for line in lines[-3:]] == ["free phase", "nudged phase", "nudge"]
-    assert table.validity is not None and table.validity.inside and "order in beta 2.0 (N = 2)" in lines[-1]
+    assert (
+        table.validity is not None
+        and table.validity.inside
+        and "order in beta 2.0 (N = 2)" in lines[-1]
+    )
 
 
 @pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
@@ -38,12 +47,18 @@ def test_too_few_steps_and_a_large_beta_show() -> None:
     good = check_gradient(model, X, Y, beta=0.03, free_steps=200, nudged_steps=200).worst
     assert check_gradient(model, X, Y, beta=0.03, free_steps=200, nudged_steps=2).worst > 10 * good
     assert check_gradient(model, X, Y, beta=1.0, free_steps=200, nudged_steps=200).worst > 10 * good
-    assert check_gradient(model, X, Y, "one_sided", 0.03, free_steps=200, nudged_steps=200).worst > 10 * good
+    assert (
+        check_gradient(model, X, Y, "one_sided", 0.03, free_steps=200, nudged_steps=200).worst
+        > 10 * good
+    )
 
 
 @pytest.mark.parametrize("cost", ["cross_entropy", "mse"])
-def test_a_slope_that_is_not_the_cost_s_is_found(cost: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The reference differentiates the value of the cost; a formula beside it would hide its own fault.
+def test_a_slope_that_is_not_the_cost_s_is_found(
+    cost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The reference differentiates the value of the cost; a formula beside it would hide its own
+    # fault.
     right = gradients.make_cost
 
     def wrong(*arguments: Any) -> Any:
@@ -52,7 +67,9 @@ def test_a_slope_that_is_not_the_cost_s_is_found(cost: str, monkeypatch: pytest.
 
     monkeypatch.setattr(gradients, "make_cost", wrong)
     monkeypatch.setattr(gradient_check, "make_cost", wrong, raising=False)
-    table = check_gradient(LoopedMLP(64, 16, 10, seed=0), X, Y, "response", cost=cost, nudged_steps=100)
+    table = check_gradient(
+        LoopedMLP(64, 16, 10, seed=0), X, Y, "response", cost=cost, nudged_steps=100
+    )
     assert all(row.norm_ratio == pytest.approx(0.5, rel=1e-2) for row in table.values()), str(table)
 
 
@@ -95,11 +112,16 @@ def test_broken_models_fail_where_they_are_broken() -> None:
             return (u - u.mean(0),)
 
     class Lying(LoopedMLP):
-        def readout_vjp(self, state: tuple[torch.Tensor, ...], cotangent: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def readout_vjp(
+            self, state: tuple[torch.Tensor, ...], cotangent: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]:
             return (-cotangent @ self.W_out.weight,)
 
         def pulled(
-            self, force: tuple[torch.Tensor, ...], state: tuple[torch.Tensor, ...], cotangent: torch.Tensor
+            self,
+            force: tuple[torch.Tensor, ...],
+            state: tuple[torch.Tensor, ...],
+            cotangent: torch.Tensor,
         ) -> tuple[torch.Tensor, ...]:
             return (force[0] + cotangent @ self.W_out.weight,)
 

@@ -35,13 +35,17 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_the_energy_curve_is_the_energy_of_each_state_and_never_rises(model: LoopedMLP, x: torch.Tensor) -> None:
+def test_the_energy_curve_is_the_energy_of_each_state_and_never_rises(
+    model: LoopedMLP, x: torch.Tensor
+) -> None:
     start = (torch.rand(6, 24, dtype=torch.float64, generator=generator()) * 1.9 - 0.95,)
     path = relax(model, x, 40, start=start, trajectory=True).trajectory
     assert path is not None
     energies = energy_curve(model, x, path)
     assert energies.shape == (41, 6)
-    torch.testing.assert_close(energies[7], model.energy(path[7], model.drive(x)).detach(), rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        energies[7], model.energy(path[7], model.drive(x)).detach(), rtol=0, atol=1e-14
+    )
     assert count_increases(energies) == 0
     # Read backwards the same curve rises wherever it moved.
     assert count_increases(energies.flip(0)) > 6 * 10
@@ -61,7 +65,9 @@ def test_an_energy_that_is_not_finite_is_no_descent() -> None:
 def test_the_rate_of_a_geometric_curve_is_its_factor() -> None:
     steps = torch.arange(80, dtype=torch.float64)[:, None]
     curve = 5 * torch.tensor([[0.5, 0.7]], dtype=torch.float64) ** steps + 0.0
-    torch.testing.assert_close(measured_rate(curve), torch.tensor([0.5, 0.7], dtype=torch.float64), rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        measured_rate(curve), torch.tensor([0.5, 0.7], dtype=torch.float64), rtol=1e-9, atol=0
+    )
     slow = torch.tensor([[0.999]], dtype=torch.float64) ** steps
     assert bool(measured_rate(slow).isnan().all())
     with pytest.raises(ValueError, match="low must be"):
@@ -72,7 +78,9 @@ def test_the_jacobian_of_a_step_is_d_times_w(model: LoopedMLP, x: torch.Tensor) 
     h = relax(model, x, 400).state[0]
     weight = model.W_rec.weight.detach()
     slope = 1 - h.square()
-    torch.testing.assert_close(step_jacobian(model, x, (h,)), slope[:, :, None] * weight, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        step_jacobian(model, x, (h,)), slope[:, :, None] * weight, rtol=0, atol=1e-12
+    )
     root = slope.sqrt()
     expected = torch.linalg.eigvalsh(root[:, :, None] * weight * root[:, None, :]).abs().amax(1)
     radius = local_spectral_radius(model, x, (h,))
@@ -85,7 +93,9 @@ def test_the_jacobian_needs_no_float64_and_leaves_no_gradient(x: torch.Tensor) -
     state = relax(model, x.float(), 50).state
     jacobian = step_jacobian(model, x.float(), state)
     slope = 1 - state[0].square()
-    torch.testing.assert_close(jacobian, slope[:, :, None] * model.W_rec.weight.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        jacobian, slope[:, :, None] * model.W_rec.weight.detach(), rtol=1e-4, atol=1e-5
+    )
     assert not jacobian.requires_grad
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -109,10 +119,18 @@ def test_injected_noise_is_measured_and_heals(model: LoopedMLP, x: torch.Tensor)
     assert result["damping_percent"] == pytest.approx(100 * (1 - result["damping_ratio"]))
 
 
-def test_more_steps_heal_more_and_the_generator_decides_the_noise(model: LoopedMLP, x: torch.Tensor) -> None:
-    one = inject_noise_and_relax(model, x, injection_step=15, total_steps=16, generator=generator(3))
-    many = inject_noise_and_relax(model, x, injection_step=15, total_steps=60, generator=generator(3))
-    again = inject_noise_and_relax(model, x, injection_step=15, total_steps=60, generator=generator(3))
+def test_more_steps_heal_more_and_the_generator_decides_the_noise(
+    model: LoopedMLP, x: torch.Tensor
+) -> None:
+    one = inject_noise_and_relax(
+        model, x, injection_step=15, total_steps=16, generator=generator(3)
+    )
+    many = inject_noise_and_relax(
+        model, x, injection_step=15, total_steps=60, generator=generator(3)
+    )
+    again = inject_noise_and_relax(
+        model, x, injection_step=15, total_steps=60, generator=generator(3)
+    )
     assert one["initial_noise"] == many["initial_noise"]
     assert many["final_noise"] < 1e-6 * one["final_noise"]
     assert many == again
@@ -123,7 +141,9 @@ def test_a_network_with_two_fixed_points_does_not_heal() -> None:
     with torch.no_grad():
         model.W_rec.parametrizations.weight.original.copy_(torch.tensor([[0.0, 3.0], [3.0, 0.0]]))
     x = torch.ones(200, 2, dtype=torch.float64)
-    result = inject_noise_and_relax(model, x, noise_level=3.0, total_steps=200, generator=generator())
+    result = inject_noise_and_relax(
+        model, x, noise_level=3.0, total_steps=200, generator=generator()
+    )
     assert result["damping_percent"] < 90
 
 
@@ -133,7 +153,11 @@ def test_a_network_with_two_fixed_points_does_not_heal() -> None:
         ({"noise_level": 0.0}, ValueError, "noise_level must be"),
         ({"noise_level": math.nan}, ValueError, "noise_level must be"),
         ({"injection_step": 0}, ValueError, "injection_step must be"),
-        ({"total_steps": 15}, ValueError, "total_steps must be larger than injection_step = 15, got 15"),
+        (
+            {"total_steps": 15},
+            ValueError,
+            "total_steps must be larger than injection_step = 15, got 15",
+        ),
         ({"total_steps": 30.0}, TypeError, "total_steps must be"),
     ],
 )
@@ -169,7 +193,9 @@ def test_peak_bytes_agree_with_the_profiler() -> None:
         def compute(estimator: str = estimator) -> object:
             return estimate_gradients(model, x, y, estimator, free_steps=40, nudged_steps=40)
 
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as profiler:
             compute()
         events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
         total = peak = 0
@@ -192,7 +218,9 @@ def memory_growth(estimator: str) -> float:
     return peak(1000) / peak(10)
 
 
-@pytest.mark.parametrize("estimator", ["one_sided", "centered", "asymmetric", "response", "implicit"])
+@pytest.mark.parametrize(
+    "estimator", ["one_sided", "centered", "asymmetric", "response", "implicit"]
+)
 def test_an_eqprop_step_needs_no_more_memory_for_more_steps(estimator: str) -> None:
     assert memory_growth(estimator) == pytest.approx(1.0, abs=0.01)
 

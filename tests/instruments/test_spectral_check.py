@@ -1,4 +1,6 @@
-"""`verify_spectral_norm`: promises kept are reported, promises broken are raised, nothing is changed."""
+"""`verify_spectral_norm`: promises kept are reported, promises broken are raised, nothing is
+changed.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_a_broken_promise_is_named_with_layer_norm_and_cap() -> None:
     with torch.no_grad():
         model.W_rec.parametrizations.weight.original.mul_(4.0)
     parametrize.register_parametrization(model.W_rec, "weight", Capped(0.8))
-    with pytest.raises(SpectralNormError, match=r"W_rec \(Linear\) promises a norm of at most 0.8 and has norm ") as e:
+    with pytest.raises(
+        SpectralNormError, match=r"W_rec \(Linear\) promises a norm of at most 0.8 and has norm "
+    ) as e:
         verify_spectral_norm(model)
     assert e.value.table["W_rec"].holds is False
     assert f"has norm {exact_norm(model.W_rec.weight):.6f}" in str(e.value)
@@ -77,9 +81,13 @@ def test_a_convolution_is_certified_for_every_size_and_measured_at_one() -> None
     assert row.bound == conv_bound(model[0].weight)
     measured = verify_spectral_norm(model, (2, 11, 9))
     assert (measured["0"].method, measured["0"].holds) == ("exact", True)
-    assert measured["0"].norm == pytest.approx(conv_norm(model[0].weight, (11, 9), padding=1), rel=1e-9)
+    assert measured["0"].norm == pytest.approx(
+        conv_norm(model[0].weight, (11, 9), padding=1), rel=1e-9
+    )
     assert measured["0"].norm < row.bound
-    assert measured["2"].norm == pytest.approx(conv_norm(model[2].weight, (11, 9), stride=2), rel=1e-9)
+    assert measured["2"].norm == pytest.approx(
+        conv_norm(model[2].weight, (11, 9), stride=2), rel=1e-9
+    )
 
 
 def test_a_cap_between_norm_and_bound_needs_the_image_size() -> None:
@@ -92,13 +100,16 @@ def test_a_cap_between_norm_and_bound_needs_the_image_size() -> None:
 def test_the_flattened_norm_of_torch_is_a_broken_promise() -> None:
     layer = parametrizations.spectral_norm(conv(None, 0.7, padding=1))
     model = nn.Sequential(layer).train()
-    with pytest.raises(SpectralNormError, match=r"0 \(Conv2d\) promises a norm of at most 1 and has norm 2\.9"):
+    with pytest.raises(
+        SpectralNormError, match=r"0 \(Conv2d\) promises a norm of at most 1 and has norm 2\.9"
+    ):
         verify_spectral_norm(model, (2, 28, 28))
     assert layer.training and layer.parametrizations.weight[0].training
 
 
 def test_verifying_changes_nothing() -> None:
-    # Square weights: torch's estimate is 1 only after many more power iterations, and reading moves it in training.
+    # Square weights: torch's estimate is 1 only after many more power iterations, and reading moves
+    # it in training.
     model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
     parametrizations.spectral_norm(model[0])
     model[1].eval()
@@ -128,7 +139,9 @@ def test_a_promise_that_cannot_be_checked_is_not_kept() -> None:
     model = nn.Sequential(conv(0.95, 0.1, padding=1, padding_mode="reflect"))
     with pytest.raises(SpectralNormError, match="cannot be checked"):
         verify_spectral_norm(model, (2, 8, 8))
-    free = verify_spectral_norm(nn.Sequential(conv(None, 0.1, padding=1, padding_mode="reflect")))["0"]
+    free = verify_spectral_norm(nn.Sequential(conv(None, 0.1, padding=1, padding_mode="reflect")))[
+        "0"
+    ]
     assert (free.method, free.bound) == ("unchecked", math.inf)
 
 
@@ -168,7 +181,9 @@ def test_every_model_is_verified(name: str) -> None:
     assert len(promised) == len(bounded_weights(model)) and all(row.holds for row in promised)
     assert all(row.norm is None or row.norm <= row.bound for row in table)
     if isinstance(model, LayeredModel):
-        assert [row.kind for row in table][:-1] == [type(layer.linear).__name__ for layer in model._layers()]
+        assert [row.kind for row in table][:-1] == [
+            type(layer.linear).__name__ for layer in model._layers()
+        ]
         assert [row.bound for row in promised] == model.layer_norms()
 
 
@@ -178,14 +193,18 @@ def test_a_map_that_only_claims_a_cap_is_found(name: str) -> None:
     weight, *_ = bounded_weights(model)
     module = model.get_submodule(weight[0].rpartition(".")[0])
     parametrize.register_parametrization(module, "weight", Capped(0.1))
-    with pytest.raises(SpectralNormError, match=r"promises a norm of at most 0\.1(,| and has norm)") as error:
+    with pytest.raises(
+        SpectralNormError, match=r"promises a norm of at most 0\.1(,| and has norm)"
+    ) as error:
         verify_spectral_norm(model)
     assert ("its norm is at least 2" in str(error.value)) is (name == "large")
     assert any(row.cap == 0.1 and row.holds is False for row in error.value.table)
 
 
 def hiding(channels: int, start: torch.Tensor) -> nn.Conv2d:
-    """A 1x1 kernel that halves everything, but for one direction, orthogonal to `start`, that it stretches by 1.5."""
+    """A 1x1 kernel that halves everything, but for one direction, orthogonal to `start`, that it
+    stretches by 1.5.
+    """
     basis = torch.linalg.qr(torch.cat([start.double(), torch.ones(1, channels).double()]).T).Q
     away = basis[:, -1]
     layer = nn.Conv2d(channels, channels, 1, bias=False).double()
@@ -198,28 +217,44 @@ def test_a_kernel_made_to_hide_from_a_fixed_start_does_not_hide() -> None:
     # On images of one pixel a row of the start is a vector of channels.
     start = torch.randn(2, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     layer = hiding(16, start)
-    assert operator_norm(lambda rows: rows @ (layer.weight[:, :, 0, 0] @ layer.weight[:, :, 0, 0]).detach(), 16) < 0.6
+    assert (
+        operator_norm(
+            lambda rows: rows @ (layer.weight[:, :, 0, 0] @ layer.weight[:, :, 0, 0]).detach(), 16
+        )
+        < 0.6
+    )
     assert conv_norm(layer.weight, 1) == pytest.approx(1.5, rel=1e-9)
     parametrize.register_parametrization(layer, "weight", Capped(0.9))
     for shape in (None, (16, 1, 1), (16, 5, 5)):
         with pytest.raises(SpectralNormError, match=r"1\.5"):
             verify_spectral_norm(nn.Sequential(layer), shape)
-    assert BoundedMap(layer.weight, ConvMap((16, 16), (1, 1), 1, 1), 0.9).sigma == pytest.approx(1.5, rel=1e-9)
+    assert BoundedMap(layer.weight, ConvMap((16, 16), (1, 1), 1, 1), 0.9).sigma == pytest.approx(
+        1.5, rel=1e-9
+    )
 
 
 def test_a_value_from_below_is_shown_and_does_not_decide() -> None:
     layer = conv(0.905, 0.1, padding=1)
     small = verify_spectral_norm(nn.Sequential(layer), (2, 20, 20))["0"]
     assert (small.method, small.holds) == ("exact", True)
-    with pytest.raises(SpectralNormError, match=r"only 0\.90\d+ is certified; no norm below it decides") as error:
+    with pytest.raises(
+        SpectralNormError, match=r"only 0\.90\d+ is certified; no norm below it decides"
+    ) as error:
         verify_spectral_norm(nn.Sequential(layer), (2, 40, 40))
     row = error.value.table["0"]
     assert row.method == "certified" and row.norm is not None and row.norm < 0.905 < row.bound
 
 
-@pytest.mark.parametrize("geometry", [{}, {"padding": 1}, {"stride": 2, "padding": 1}, {"dilation": 2, "groups": 2}])
+@pytest.mark.parametrize(
+    "geometry", [{}, {"padding": 1}, {"stride": 2, "padding": 1}, {"dilation": 2, "groups": 2}]
+)
 def test_the_whole_matrix_lies_just_above_what_comes_from_below(geometry: dict[str, int]) -> None:
-    kernel = torch.randn(6, 4 // geometry.get("groups", 1), 3, 3, generator=torch.Generator().manual_seed(1))
-    exact, below = exact_conv_norm(kernel, (9, 7), **geometry), conv_norm(kernel, (9, 7), **geometry)
+    kernel = torch.randn(
+        6, 4 // geometry.get("groups", 1), 3, 3, generator=torch.Generator().manual_seed(1)
+    )
+    exact, below = (
+        exact_conv_norm(kernel, (9, 7), **geometry),
+        conv_norm(kernel, (9, 7), **geometry),
+    )
     assert exact is not None and below <= exact == pytest.approx(below, rel=1e-9)
     assert exact_conv_norm(kernel, 64, **geometry) is None

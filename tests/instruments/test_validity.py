@@ -1,4 +1,6 @@
-"""The radius of validity: it says of a nudge, without a reference, whether the estimator may be trusted."""
+"""The radius of validity: it says of a nudge, without a reference, whether the estimator may be
+trusted.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ LONG = {"free_steps": 200, "nudged_steps": 200}
 @functools.cache
 def trained(rho: float) -> LoopedMLP:
     model = LoopedMLP(64, 48, 10, rho=rho, seed=0)
-    EqPropTrainer(model, lr=1e-2, progress=False).fit(DATA.train.batches(32, shuffle=True, seed=0), 4)
+    EqPropTrainer(model, lr=1e-2, progress=False).fit(
+        DATA.train.batches(32, shuffle=True, seed=0), 4
+    )
     return model.double()
 
 
@@ -49,12 +53,22 @@ def true_error(model: LoopedMLP, estimator: str, beta: float, points: int = 4) -
 
 @pytest.mark.parametrize(
     ("estimator", "points", "order"),
-    [("one_sided", 4, 1), ("centered", 4, 2), ("asymmetric", 4, 2), ("holomorphic", 4, 4), ("holomorphic", 8, 8)],
+    [
+        ("one_sided", 4, 1),
+        ("centered", 4, 2),
+        ("asymmetric", 4, 2),
+        ("holomorphic", 4, 4),
+        ("holomorphic", 8, 8),
+    ],
 )
-def test_on_fresh_weights_the_error_falls_as_it_should(estimator: str, points: int, order: int) -> None:
+def test_on_fresh_weights_the_error_falls_as_it_should(
+    estimator: str, points: int, order: int
+) -> None:
     beta = 0.6 if points == 8 else 0.1
     found = check_nudge(fresh(), X, Y, estimator, Settings(beta, 200, 200, points=points))
-    assert found.inside and found.nudges == order and found.order == pytest.approx(order, abs=0.2), str(found)
+    assert (
+        found.inside and found.nudges == order and found.order == pytest.approx(order, abs=0.2)
+    ), str(found)
 
 
 @pytest.mark.parametrize("rho", [0.9, 0.99])
@@ -83,9 +97,15 @@ def test_the_expected_error_is_the_error_and_the_radius_is_one(estimator: str) -
 def test_what_counts_as_inside() -> None:
     good = Validity("holomorphic", 0.1, 4, 1e-3, 3.9, 0.02)
     assert good.inside
-    for bad in ({"order": 2.5}, {"apart": 0.5}, {"error": 0.4}, {"error": math.inf, "order": math.nan}):
+    for bad in (
+        {"order": 2.5},
+        {"apart": 0.5},
+        {"error": 0.4},
+        {"error": math.inf, "order": math.nan},
+    ):
         assert not Validity(**{**good.__dict__, **bad}).inside, bad
-    assert Validity("centered", 0.01, 2, 1e-6, math.nan, 1e-3).inside  # rounding hides the order: nothing to see
+    # rounding hides the order: nothing to see
+    assert Validity("centered", 0.01, 2, 1e-6, math.nan, 1e-3).inside
     assert "hidden by rounding" in str(Validity("centered", 0.01, 2, 1e-6, math.nan, 1e-3))
 
 
@@ -120,12 +140,21 @@ def _nothing(case: str, model: EquilibriumModel, x: Tensor) -> tuple[Tensor, str
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("kind", ["looped", "conv"])
 @pytest.mark.parametrize(
-    "case", ["no class is asked for", "what is asked for is there", "the probabilities are those asked for"]
+    "case",
+    [
+        "no class is asked for",
+        "what is asked for is there",
+        "the probabilities are those asked for",
+    ],
 )
 def test_without_a_slope_there_is_nothing_to_estimate_and_nothing_outside(
     estimator: str, dtype: torch.dtype, kind: str, case: str
 ) -> None:
-    made = LoopedMLP(64, 20, 10, seed=0) if kind == "looped" else ConvEqProp(1, 4, 10, image_size=8, seed=0)
+    made = (
+        LoopedMLP(64, 20, 10, seed=0)
+        if kind == "looped"
+        else ConvEqProp(1, 4, 10, image_size=8, seed=0)
+    )
     model, x = made.to(dtype), X[:8].to(dtype)
     model.max_steps = 200
     y, cost = _nothing(case, model, x)

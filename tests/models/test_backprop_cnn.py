@@ -26,16 +26,24 @@ CASES: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("sizes", "shape"), CASES)
-def test_it_has_the_layers_and_the_parameters_of_its_twin(sizes: tuple[Any, ...], shape: dict[str, Any]) -> None:
+def test_it_has_the_layers_and_the_parameters_of_its_twin(
+    sizes: tuple[Any, ...], shape: dict[str, Any]
+) -> None:
     model = ConvEqProp(*sizes, **shape, seed=0)
     for twin in (BackpropCNN(*sizes, **shape, seed=0), BackpropCNN.like(model, seed=0)):
-        assert sum(p.numel() for p in twin.parameters()) == sum(p.numel() for p in model.parameters())
-        assert twin.input_shape == model.layers[0].linear.in_shape and twin.channels == model.channels
+        assert sum(p.numel() for p in twin.parameters()) == sum(
+            p.numel() for p in model.parameters()
+        )
+        assert (
+            twin.input_shape == model.layers[0].linear.in_shape and twin.channels == model.channels
+        )
     assert geometry(ConvEqProp(**geometry(model))) == geometry(model)
 
 
 @pytest.mark.parametrize(("sizes", "shape"), CASES)
-def test_with_equal_weights_it_is_the_net_without_feedback(sizes: tuple[Any, ...], shape: dict[str, Any]) -> None:
+def test_with_equal_weights_it_is_the_net_without_feedback(
+    sizes: tuple[Any, ...], shape: dict[str, Any]
+) -> None:
     model = ConvEqProp(*sizes, **shape, use_spectral_norm=False, seed=1)
     twin = BackpropCNN.like(model)
     convolutions = [layer for layer in twin.layers if isinstance(layer, torch.nn.Conv2d)]
@@ -48,7 +56,8 @@ def test_with_equal_weights_it_is_the_net_without_feedback(sizes: tuple[Any, ...
         forward = model.initial_state(drive)
         torch.testing.assert_close(twin.layers[:-2](x), forward[-1])
         fed_back = model.step(forward, model.drive(x))
-    assert not torch.allclose(fed_back[0], forward[0], atol=1e-3)  # the feedback makes the difference
+    # the feedback makes the difference
+    assert not torch.allclose(fed_back[0], forward[0], atol=1e-3)
 
 
 def test_the_start_is_seeded_and_keeps_the_size_of_the_signal() -> None:
@@ -66,8 +75,12 @@ def test_the_start_is_seeded_and_keeps_the_size_of_the_signal() -> None:
 
 def test_it_trains_by_autograd() -> None:
     data = build_dataset("digits")
-    trainer = EqPropTrainer(BackpropCNN(1, 4, 10, image_size=8, seed=0), "autograd", "adamw", 1e-2, progress=False)
-    history = trainer.fit(data.train.batches(32, shuffle=True, seed=0), 2, data.validation.batches(180))
+    trainer = EqPropTrainer(
+        BackpropCNN(1, 4, 10, image_size=8, seed=0), "autograd", "adamw", 1e-2, progress=False
+    )
+    history = trainer.fit(
+        data.train.batches(32, shuffle=True, seed=0), 2, data.validation.batches(180)
+    )
     assert history["val_accuracy"][-1] > 0.8
 
 
@@ -88,5 +101,7 @@ def test_what_does_not_fit_is_named() -> None:
 
 
 def test_it_is_registered() -> None:
-    made = model_registry.create("BackpropCNN", input_channels=1, hidden_channels=4, output_dim=10, image_size=8)
+    made = model_registry.create(
+        "BackpropCNN", input_channels=1, hidden_channels=4, output_dim=10, image_size=8
+    )
     assert isinstance(made, BackpropCNN)

@@ -1,4 +1,6 @@
-"""ConvEqProp and DeepEqProp keep the contract: shapes, one energy, a certificate that holds, clear refusals."""
+"""ConvEqProp and DeepEqProp keep the contract: shapes, one energy, a certificate that holds, clear
+refusals.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def scaled(model: LayeredModel, factor: float) -> LayeredModel:
 def random_state(model: LayeredModel, x: Tensor, seed: int = 0) -> State:
     generator = torch.Generator().manual_seed(seed)
     first = model.initial_state(model.drive(x))
-    return tuple(torch.rand(s.shape, dtype=s.dtype, generator=generator) * 1.98 - 0.99 for s in first)
+    return tuple(
+        torch.rand(s.shape, dtype=s.dtype, generator=generator) * 1.98 - 0.99 for s in first
+    )
 
 
 @pytest.mark.parametrize("model", [conv(), conv([3, 4, 5], gamma=0.3), deep(), deep(gamma=1.0)])
@@ -68,7 +72,9 @@ def test_the_contract_is_kept(model: LayeredModel) -> None:
         ([2, 3], (6, 9), [1, 3], [(2, 6, 9), (3, 2, 3)]),
     ],
 )
-def test_shapes_follow_the_strides(channels: object, size: object, strides: object, shapes: list[tuple]) -> None:
+def test_shapes_follow_the_strides(
+    channels: object, size: object, strides: object, shapes: list[tuple]
+) -> None:
     model = ConvEqProp(1, channels, 3, image_size=size, strides=strides, seed=0)  # type: ignore[arg-type]
     x = torch.rand(2, *model._layers()[0].linear.in_shape)
     drive = model.drive(x)
@@ -77,14 +83,21 @@ def test_shapes_follow_the_strides(channels: object, size: object, strides: obje
 
 
 def test_parameter_counts_are_the_documented_ones() -> None:
-    count = [sum(p.numel() for p in m.parameters()) for m in (ConvEqProp(1, 32, 10), ConvEqProp(1, 26, 10))]
+    count = [
+        sum(p.numel() for p in m.parameters())
+        for m in (ConvEqProp(1, 32, 10), ConvEqProp(1, 26, 10))
+    ]
     assert count == [50_698, 38_386]
     assert ConvEqProp.__doc__ is not None and all(f"{n:,}" in ConvEqProp.__doc__ for n in count)
 
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("mnist_conv", (1, 28, 28)), ("cifar_conv_small", (3, 32, 32)), ("cifar_conv_medium", (3, 32, 32))],
+    [
+        ("mnist_conv", (1, 28, 28)),
+        ("cifar_conv_small", (3, 32, 32)),
+        ("cifar_conv_medium", (3, 32, 32)),
+    ],
 )
 def test_presets_construct_read_out_and_train(name: str, shape: tuple[int, ...]) -> None:
     model = create_model_preset(name, seed=0)
@@ -92,16 +105,22 @@ def test_presets_construct_read_out_and_train(name: str, shape: tuple[int, ...])
     assert model.channels == (model.hidden_channels, 2 * model.hidden_channels)
     assert model(torch.rand(2, *shape)).shape == (2, 10)
     # And they train: three steps on one batch bring its cost down.
-    trainer = EqPropTrainer(model, lr=3e-3, free_steps=4, nudged_steps=4, solver="over_relaxed", progress=False)
+    trainer = EqPropTrainer(
+        model, lr=3e-3, free_steps=4, nudged_steps=4, solver="over_relaxed", progress=False
+    )
     x, y = torch.rand(8, *shape, generator=torch.Generator().manual_seed(0)), torch.arange(8)
     costs = [float(trainer.train_batch(x, y)[0].mean()) for _ in range(3)]
     assert costs[2] < costs[1] < costs[0]
 
 
-ODD = ConvEqProp(2, [3, 4, 5], 10, image_size=(9, 15), strides=[3, 1, 1], kernel_size=[5, 3, 3]).double()
+ODD = ConvEqProp(
+    2, [3, 4, 5], 10, image_size=(9, 15), strides=[3, 1, 1], kernel_size=[5, 3, 3]
+).double()
 
 
-EVEN = ConvEqProp(2, [3, 4, 5], 10, image_size=(12, 24), strides=[3, 2, 2], kernel_size=[6, 4, 2]).double()
+EVEN = ConvEqProp(
+    2, [3, 4, 5], 10, image_size=(12, 24), strides=[3, 2, 2], kernel_size=[6, 4, 2]
+).double()
 
 
 @pytest.mark.parametrize("model", [conv([3, 4, 5]), deep(), ODD, EVEN])
@@ -119,7 +138,9 @@ def test_force_is_minus_the_weighted_gradient_of_the_energy(model: LayeredModel)
     drive = tuple(block.detach() for block in model.drive(inputs()))
     state = tuple(s.requires_grad_() for s in random_state(model, inputs()))
     slopes = torch.autograd.grad(model.energy(state, drive).sum(), state)
-    for s, slope, force, kappa in zip(state, slopes, model.force(state, drive), model.kappa, strict=True):
+    for s, slope, force, kappa in zip(
+        state, slopes, model.force(state, drive), model.kappa, strict=True
+    ):
         torch.testing.assert_close(slope, kappa * (torch.atanh(s) - force), rtol=1e-9, atol=1e-8)
     assert model.kappa == pytest.approx([25.0, 5.0, 1.0])
 
@@ -127,8 +148,13 @@ def test_force_is_minus_the_weighted_gradient_of_the_energy(model: LayeredModel)
 @pytest.mark.parametrize("factor", [0.5, 1.0, 5.0, 50.0])
 @pytest.mark.parametrize("gamma", [0.03, 0.3, 1.0])
 @torch.no_grad()
-def test_the_energy_never_rises_in_a_sweep_whatever_the_weights(gamma: float, factor: float) -> None:
-    for model in (conv([3, 4, 5], gamma=gamma, use_spectral_norm=False), deep(gamma=gamma, use_spectral_norm=False)):
+def test_the_energy_never_rises_in_a_sweep_whatever_the_weights(
+    gamma: float, factor: float
+) -> None:
+    for model in (
+        conv([3, 4, 5], gamma=gamma, use_spectral_norm=False),
+        deep(gamma=gamma, use_spectral_norm=False),
+    ):
         drive = scaled(model, factor).drive(inputs())
         state = random_state(model, inputs())
         energies = [model.energy(state, drive)]
@@ -178,8 +204,14 @@ def test_the_certificate_holds_in_its_metric_and_not_in_the_plain_one(model: Lay
     drive = tuple(0 * block for block in model.drive(x))
 
     def size(state: State) -> Tensor:
-        squares = [k * s.flatten(1).square().sum(1) for k, s in zip(model.kappa, state, strict=True)]
-        return torch.stack([torch.stack([squares[b] for b in group]).sum(0) for group in model.groups]).amax(0).sqrt()
+        squares = [
+            k * s.flatten(1).square().sum(1) for k, s in zip(model.kappa, state, strict=True)
+        ]
+        return (
+            torch.stack([torch.stack([squares[b] for b in group]).sum(0) for group in model.groups])
+            .amax(0)
+            .sqrt()
+        )
 
     def plain(state: State) -> Tensor:
         return torch.cat([s.flatten(1) for s in state], 1).norm(dim=1)
@@ -203,7 +235,9 @@ def test_the_certificate_holds_in_its_metric_and_not_in_the_plain_one(model: Lay
 
 @pytest.mark.parametrize("model", [conv([3, 4, 5]), deep()])
 @torch.no_grad()
-def test_every_start_ends_in_the_one_fixed_point_within_the_error_bound(model: LayeredModel) -> None:
+def test_every_start_ends_in_the_one_fixed_point_within_the_error_bound(
+    model: LayeredModel,
+) -> None:
     x = inputs()
     exact = relax(model, x, 500, 1e-15).state
     for seed in range(3):
@@ -211,7 +245,9 @@ def test_every_start_ends_in_the_one_fixed_point_within_the_error_bound(model: L
         for block, other in zip(relax(model, x, 500, 1e-15, start=start).state, exact, strict=True):
             torch.testing.assert_close(block, other, rtol=0, atol=1e-13)
         early = relax(model, x, 2, start=start)
-        away = torch.cat([(a - b).flatten(1) for a, b in zip(early.state, exact, strict=True)], 1).norm(dim=1)
+        away = torch.cat(
+            [(a - b).flatten(1) for a, b in zip(early.state, exact, strict=True)], 1
+        ).norm(dim=1)
         assert 0 < float(away.max()) <= early.error_bound < math.inf
 
 
@@ -222,7 +258,9 @@ def test_closed_form_gradients_are_autograds() -> None:
         model._layers()[0].bias.requires_grad_(False)
         for driven in ((True, True), (True, False)):
             own = model.parameter_gradients(x, cotangent, state, free, error, driven)
-            general = EquilibriumModel.parameter_gradients(model, x, cotangent, state, free, error, driven)
+            general = EquilibriumModel.parameter_gradients(
+                model, x, cotangent, state, free, error, driven
+            )
             assert own.keys() == general.keys() and "layers.0.bias" not in own
             for name, value in general.items():
                 torch.testing.assert_close(own[name], value, rtol=1e-9, atol=1e-9)
@@ -231,12 +269,16 @@ def test_closed_form_gradients_are_autograds() -> None:
 def test_general_paths_agree_with_the_quick_ones() -> None:
     model, cotangent = conv(), torch.randn(4, 10, dtype=torch.float64)
     state = random_state(model, inputs())
-    own, general = model.readout_vjp(state, cotangent), EquilibriumModel.readout_vjp(model, state, cotangent)
+    own, general = (
+        model.readout_vjp(state, cotangent),
+        EquilibriumModel.readout_vjp(model, state, cotangent),
+    )
     assert own[0] is None and general[0] is None
     assert own[1] is not None and general[1] is not None
     torch.testing.assert_close(own[1], general[1])
     force = model.force(state, model.drive(inputs()))
-    slowly = EquilibriumModel.pulled(model, force, state, cotangent)  # first: the quick one overwrites the force
+    # first: the quick one overwrites the force
+    slowly = EquilibriumModel.pulled(model, force, state, cotangent)
     for quick, slow in zip(model.pulled(force, state, cotangent), slowly, strict=True):
         torch.testing.assert_close(quick, slow)
 
@@ -259,11 +301,17 @@ def test_the_rule_for_gamma_lets_signals_through() -> None:
 def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second, other = (conv() if s else ConvEqProp(1, 4, 10, image_size=8, seed=7) for s in (1, 1, 0))
+    first, second, other = (
+        conv() if s else ConvEqProp(1, 4, 10, image_size=8, seed=7) for s in (1, 1, 0)
+    )
     assert torch.equal(before, torch.get_rng_state())
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
     assert not torch.equal(first.W_out.weight, other.W_out.weight.double())
-    assert "gamma=0.09, rho=0.9, cap=3" in repr(first) and "no spectral bound" in repr(conv(use_spectral_norm=False))
+    assert "gamma=0.09, rho=0.9, cap=3" in repr(first) and "no spectral bound" in repr(
+        conv(use_spectral_norm=False)
+    )
 
 
 @pytest.mark.parametrize(
@@ -275,9 +323,24 @@ def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
         ((1, [4], 10), {}, ValueError, "hidden_channels must name at least two layers"),
         ((1, "4", 10), {}, TypeError, "hidden_channels must be an integer >= 1 or a list"),
         ((1, 4, 0), {}, ValueError, "output_dim must be"),
-        ((1, 4, 10), {"image_size": 9, "strides": 2}, ValueError, "2 of layer 1 does not divide its 9x9 images"),
-        ((1, 4, 10), {"image_size": 14, "strides": [2, 2]}, ValueError, "2 of layer 2 does not divide its 7x7"),
-        ((1, 4, 10), {"strides": [2]}, ValueError, "strides must be one integer or one for each of the 2 layers"),
+        (
+            (1, 4, 10),
+            {"image_size": 9, "strides": 2},
+            ValueError,
+            "2 of layer 1 does not divide its 9x9 images",
+        ),
+        (
+            (1, 4, 10),
+            {"image_size": 14, "strides": [2, 2]},
+            ValueError,
+            "2 of layer 2 does not divide its 7x7",
+        ),
+        (
+            (1, 4, 10),
+            {"strides": [2]},
+            ValueError,
+            "strides must be one integer or one for each of the 2 layers",
+        ),
         (
             (1, 4, 10),
             {"kernel_size": 4, "strides": 1},
@@ -291,12 +354,19 @@ def test_seed_fixes_the_weights_and_leaves_the_global_generator_alone() -> None:
             "kernel_size must be at most 56, twice the 28x28 images of layer 1",
         ),
         ((1, 4, 10), {"image_size": 2.5}, TypeError, "image_size must be an integer"),
-        ((1, 4, 10), {"gamma": 0.0}, ValueError, "gamma must be a finite number > 0 and <= 1, got 0"),
+        (
+            (1, 4, 10),
+            {"gamma": 0.0},
+            ValueError,
+            "gamma must be a finite number > 0 and <= 1, got 0",
+        ),
         ((1, 4, 10), {"gamma": 1.5}, ValueError, "gamma must be"),
         ((1, 4, 10), {"rho": 1.0}, ValueError, "rho must be"),
     ],
 )
-def test_bad_arguments_are_named(arguments: tuple, options: dict, error: type[Exception], message: str) -> None:
+def test_bad_arguments_are_named(
+    arguments: tuple, options: dict, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         ConvEqProp(*arguments, **options)
 

@@ -1,4 +1,5 @@
-"""Twelve ways in which a convolutional equilibrium network goes wrong quietly, and the test that guards each.
+"""Twelve ways in which a convolutional equilibrium network goes wrong quietly, and the test that
+guards each.
 
 1   An answer that depends on how long one waits.
     tests/equilibrium/test_layered_gradients.py::test_logits_do_not_depend_on_the_number_of_sweeps_after_training
@@ -40,7 +41,8 @@
     tests/models/test_conv_pitfalls.py::test_a_gradient_does_not_depend_on_the_company_of_its_samples
     tests/equilibrium/test_layered_gradients.py::test_a_nudge_is_per_sample_and_never_divided_by_the_batch
 
-Where a test below takes `monkeypatch`, it also brings the mistake about and shows that what it looks at then fails.
+Where a test below takes `monkeypatch`, it also brings the mistake about and shows that what it
+looks at then fails.
 """
 
 from __future__ import annotations
@@ -102,7 +104,9 @@ def test_every_pitfall_has_a_test_and_every_test_named_above_exists() -> None:
         assert named, section
         for path, test in named:
             tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-            assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path}::{test}"
+            assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (
+                f"{path}::{test}"
+            )
 
 
 # channels, size of the input, kernel, stride: odd and even kernels, odd and even sizes, not square
@@ -146,30 +150,38 @@ def test_certified_norms_lie_above_the_converged_one_and_the_flattened_kernel_be
             assert flattened_norm(weight) < 0.97 * true
 
 
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (4, 2), (5, 2), (6, 3), (4, 3)])
+@pytest.mark.parametrize(
+    ("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (4, 2), (5, 2), (6, 3), (4, 3)]
+)
 def test_a_peak_between_two_frequencies_is_covered_by_the_slack_only(
     kernel: int, stride: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each tap turns two channels by half a step of the grid more than the one before: on an endless image the norm is
-    # the number of taps, reached exactly between two frequencies.
+    # Each tap turns two channels by half a step of the grid more than the one before: on an endless
+    # image the norm is the number of taps, reached exactly between two frequencies.
     grid, taps = 12, -(-kernel // stride)
     weight = torch.zeros(2, 2, kernel, kernel, dtype=torch.float64)
     for tap in range(taps):
         turn = math.pi / grid * tap
-        weight[:, :, (kernel - 1) // 2, tap * stride] = torch.tensor([[1, -1], [1, 1]]) * torch.tensor(
-            [[math.cos(turn), math.sin(turn)], [math.sin(turn), math.cos(turn)]], dtype=torch.float64
+        weight[:, :, (kernel - 1) // 2, tap * stride] = torch.tensor(
+            [[1, -1], [1, 1]]
+        ) * torch.tensor(
+            [[math.cos(turn), math.sin(turn)], [math.sin(turn), math.cos(turn)]],
+            dtype=torch.float64,
         )
     long = converged(ConvMap((2, 2), (2 * stride, 60 * stride), kernel, stride), weight)
     assert long == pytest.approx(taps, rel=5e-3)
     assert long < taps <= conv_bound(weight, stride, frequencies=grid)
-    blunt = SimpleNamespace(**{name: getattr(math, name) for name in ("ceil", "sqrt", "pi")}, cos=lambda angle: 1.0)
+    blunt = SimpleNamespace(
+        **{name: getattr(math, name) for name in ("ceil", "sqrt", "pi")}, cos=lambda angle: 1.0
+    )
     monkeypatch.setattr(norms, "math", blunt)
     assert conv_bound(weight, stride, frequencies=grid) < long
 
 
 @pytest.mark.parametrize("gamma", [0.03, 0.1, 1.0])
 def test_a_network_starts_at_its_share_of_any_cap(gamma: float) -> None:
-    # gamma = 1 has a cap below 1, where the search for the norm must not take its start for a result.
+    # gamma = 1 has a cap below 1, where the search for the norm must not take its start for a
+    # result.
     for size, channels in ((8, [4, 6]), (12, [3, 4, 5])):
         model = ConvEqProp(1, channels, 10, gamma=gamma, image_size=size, seed=0)
         for norm in model.layer_norms():
@@ -184,7 +196,9 @@ def loss(model: ConvEqProp) -> float:
 
 
 def slope_error(model: ConvEqProp) -> float:
-    """Relative error of the slope of the loss along a random change of the raw W_2, against a finite difference."""
+    """Relative error of the slope of the loss along a random change of the raw W_2, against a
+    finite difference.
+    """
     raw = model.get_parameter(RAW)
     along, step = random(tuple(raw.shape), 5), 1e-4
 
@@ -203,7 +217,9 @@ def slope_error(model: ConvEqProp) -> float:
 
 
 @pytest.mark.parametrize("size", [0.3, 1.0, 5.0])
-def test_the_gradient_of_the_whole_network_goes_through_the_bound(size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gradient_of_the_whole_network_goes_through_the_bound(
+    size: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = conv()
     with torch.no_grad():
         model.get_parameter(RAW).mul_(size)
@@ -243,7 +259,9 @@ def test_there_is_no_kink_at_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     assert jump() > 1e-2
 
 
-def test_weights_stand_still_within_a_phase_and_follow_an_update(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_stand_still_within_a_phase_and_follow_an_update(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = conv()
 
     def evaluations(run: Callable[[], object]) -> tuple[int, bool]:
@@ -271,7 +289,10 @@ def test_weights_stand_still_within_a_phase_and_follow_an_update(monkeypatch: py
     with torch.no_grad():
         model.get_parameter(RAW).add_(0.05 * random(tuple(model.get_parameter(RAW).shape)))
     assert not evaluations(lambda: relax(model, X, 60))[1]
-    assert evaluations(lambda: follow_updates(bounded_weights(model)))[1] and not evaluations(centered)[1]
+    assert (
+        evaluations(lambda: follow_updates(bounded_weights(model)))[1]
+        and not evaluations(centered)[1]
+    )
     # The mistake: a power step at every reading, as torch's own spectral_norm does while training.
     bounded(model).basis = random(tuple(bounded(model).basis.shape))
     forward = BoundedMap.forward
@@ -309,7 +330,8 @@ class Swapped(ConvEqProp):
 @pytest.mark.parametrize("gamma", [0.1, 1.0])
 def test_the_response_sends_gamma_down_and_not_up(gamma: float) -> None:
     model, swapped = (
-        cls(1, [3, 4, 5], 10, gamma=gamma, image_size=8, seed=0).double() for cls in (ConvEqProp, Swapped)
+        cls(1, [3, 4, 5], 10, gamma=gamma, image_size=8, seed=0).double()
+        for cls in (ConvEqProp, Swapped)
     )
     swapped.__dict__["plain"] = model
     expected = exact_gradients(model, X, Y)
@@ -318,12 +340,19 @@ def test_the_response_sends_gamma_down_and_not_up(gamma: float) -> None:
     assert mistaken > 0.5 if gamma < 1 else mistaken <= 1e-9
 
 
-def test_a_gradient_does_not_depend_on_the_company_of_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_does_not_depend_on_the_company_of_its_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def apart(beta: float = 0.3) -> float:
         """One batch of eight against the mean of eight batches of one."""
         model = conv()
-        alone = [estimate_gradients(model, X[i : i + 1], Y[i : i + 1], "centered", beta, **SETTLED) for i in range(8)]
-        mean = {name: torch.stack([gradients[name] for gradients in alone]).mean(0) for name in alone[0]}
+        alone = [
+            estimate_gradients(model, X[i : i + 1], Y[i : i + 1], "centered", beta, **SETTLED)
+            for i in range(8)
+        ]
+        mean = {
+            name: torch.stack([gradients[name] for gradients in alone]).mean(0) for name in alone[0]
+        }
         return worst(estimate_gradients(model, X, Y, "centered", beta, **SETTLED), mean)
 
     assert apart() <= 1e-9

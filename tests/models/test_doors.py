@@ -1,4 +1,6 @@
-"""Whatever writes the weights, the bound holds at the next use, and what is used is what belongs to them."""
+"""Whatever writes the weights, the bound holds at the next use, and what is used is what belongs to
+them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ MODELS: dict[str, Callable[[], EquilibriumModel]] = {
     "looped": lambda: LoopedMLP(64, 48, 3, rho=0.9, seed=0),
     "directed": lambda: LoopedMLP(64, 20, 3, rho=0.7, seed=0, symmetric=False),
     "conv": lambda: ConvEqProp(1, [6, 8], 3, gamma=1.0, rho=0.9, image_size=8, seed=0),
-    "wide": lambda: ConvEqProp(1, [12, 4], 3, gamma=1.0, rho=0.7, image_size=8, seed=0),  # beyond the dense search
+    # beyond the dense search
+    "wide": lambda: ConvEqProp(1, [12, 4], 3, gamma=1.0, rho=0.7, image_size=8, seed=0),
     "deep": lambda: DeepEqProp(64, [20, 12], 3, gamma=1.0, rho=0.7, seed=0),
     "single": lambda: SingleStateConv(1, 4, 3, rho=0.7, image_size=8, seed=0),
 }
@@ -40,7 +43,9 @@ def matrix(bound: nn.Module, weight: Tensor) -> Tensor:
     if isinstance(bound, BoundedNorm):
         return weight
     assert isinstance(bound, BoundedMap)
-    units = torch.eye(bound._rows().shape[1], dtype=torch.float64).unflatten(1, bound.linear.in_shape)
+    units = torch.eye(bound._rows().shape[1], dtype=torch.float64).unflatten(
+        1, bound.linear.in_shape
+    )
     return bound.linear.up(units, weight).flatten(1).T
 
 
@@ -51,7 +56,9 @@ def excess(model: EquilibriumModel) -> float:
         module, _, leaf = name.rpartition(".")
         effective = getattr(model.get_submodule(module), leaf)
         assert bool(torch.isfinite(effective).all()) and bound.cap is not None
-        worst = max(worst, float(torch.linalg.matrix_norm(matrix(bound, effective), ord=2)) / bound.cap)
+        worst = max(
+            worst, float(torch.linalg.matrix_norm(matrix(bound, effective), ord=2)) / bound.cap
+        )
     return worst
 
 
@@ -60,7 +67,9 @@ def originals(bounds: Bounds) -> list[Tensor]:
 
 
 def hidden(bound: nn.Module, weight: Tensor, factor: float = 5.0) -> Tensor:
-    """A change of rank one, orthogonal to every vector of the block (a matrix's; convolutions get a random one)."""
+    """A change of rank one, orthogonal to every vector of the block (a matrix's; convolutions get a
+    random one).
+    """
     if not isinstance(bound, BoundedNorm):
         return factor * random(weight, 7)
     v = random(weight, 7)[0]
@@ -70,7 +79,11 @@ def hidden(bound: nn.Module, weight: Tensor, factor: float = 5.0) -> Tensor:
 
 
 def loaded_without_vectors(model: EquilibriumModel) -> EquilibriumModel:
-    state = {k: 12 * v for k, v in model.state_dict().items() if not k.endswith(("basis", "size", "square"))}
+    state = {
+        k: 12 * v
+        for k, v in model.state_dict().items()
+        if not k.endswith(("basis", "size", "square"))
+    }
     model.load_state_dict(state, strict=False)
     return model
 
@@ -87,7 +100,9 @@ def loaded_vectors_of_another(model: EquilibriumModel) -> EquilibriumModel:
     return model
 
 
-def changed(change: Callable[[nn.Module, Tensor], object]) -> Callable[[EquilibriumModel], EquilibriumModel]:
+def changed(
+    change: Callable[[nn.Module, Tensor], object],
+) -> Callable[[EquilibriumModel], EquilibriumModel]:
     def write(model: EquilibriumModel) -> EquilibriumModel:
         with torch.no_grad():
             for _, bound, held in bounded_weights(model):
@@ -133,7 +148,9 @@ def swapped(model: EquilibriumModel) -> EquilibriumModel:
 
 def descended(model: EquilibriumModel) -> EquilibriumModel:
     optimizer = torch.optim.SGD(model.parameters(), lr=30.0)
-    for name, gradient in estimate_gradients(model, X.to(next(model.parameters()))[..., :], Y).items():
+    for name, gradient in estimate_gradients(
+        model, X.to(next(model.parameters()))[..., :], Y
+    ).items():
         model.get_parameter(name).grad = gradient
     optimizer.step()
     return model
@@ -161,16 +178,24 @@ DOORS: dict[str, Callable[[EquilibriumModel], EquilibriumModel]] = {
     "hidden direction": changed(lambda bound, w: w.add_(hidden(bound, w))),
     "hidden direction, small": changed(lambda bound, w: w.add_(hidden(bound, w, 1.2))),
     "one entry": changed(lambda bound, w: w.view(-1)[:1].fill_(50.0)),
-    "identity": changed(lambda bound, w: w.copy_(torch.eye(w.flatten(1).shape[0], w.flatten(1).shape[1]).view_as(w))),
-    "30 per cent": changed(lambda bound, w: w.add_(0.3 * w.norm() * random(w, 5) / random(w, 5).norm())),
-    "15 per cent": changed(lambda bound, w: w.add_(0.15 * w.norm() * random(w, 5) / random(w, 5).norm())),
+    "identity": changed(
+        lambda bound, w: w.copy_(torch.eye(w.flatten(1).shape[0], w.flatten(1).shape[1]).view_as(w))
+    ),
+    "30 per cent": changed(
+        lambda bound, w: w.add_(0.3 * w.norm() * random(w, 5) / random(w, 5).norm())
+    ),
+    "15 per cent": changed(
+        lambda bound, w: w.add_(0.15 * w.norm() * random(w, 5) / random(w, 5).norm())
+    ),
 }
 
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_no_norm_passes_its_cap_whoever_wrote_the_weights(name: str, door: str, dtype: torch.dtype) -> None:
+def test_no_norm_passes_its_cap_whoever_wrote_the_weights(
+    name: str, door: str, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
     model = MODELS[name]().to(dtype)
     assert excess(model) < 1
@@ -216,7 +241,9 @@ def test_reading_moves_nothing_that_a_training_step_uses(name: str) -> None:
     changed(lambda bound, w: w.add_(0.05 * random(w, 1)))(model)
     model(X), model.contraction_bound(), estimate_gradients(model, X, Y)
     after = model.state_dict()
-    assert all(torch.equal(before[key], after[key]) for key in before if not key.endswith("original"))
+    assert all(
+        torch.equal(before[key], after[key]) for key in before if not key.endswith("original")
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -224,13 +251,17 @@ def test_a_checkpoint_of_fewer_vectors_loads(name: str) -> None:
     model, twin = MODELS[name](), MODELS[name]()
     state = model.state_dict()
     for key in [key for key in state if key.endswith("basis")]:
-        state[key] = state[key][:, :4].clone() if name in ("looped", "directed") else state[key][:2].clone()
+        state[key] = (
+            state[key][:, :4].clone() if name in ("looped", "directed") else state[key][:2].clone()
+        )
     check_parameters_fit(twin, state)
     twin.load_state_dict(state)
     torch.testing.assert_close(twin(X), model(X))
     assert excess(twin) < 1
     follow_updates(bounded_weights(twin))
-    assert all(twin.state_dict()[key].shape == value.shape for key, value in model.state_dict().items())
+    assert all(
+        twin.state_dict()[key].shape == value.shape for key, value in model.state_dict().items()
+    )
     state[key] = torch.zeros(3, 1, 2)
     with pytest.raises(ValueError, match="basis is float32"):
         check_parameters_fit(twin, state)

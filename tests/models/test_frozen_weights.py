@@ -1,4 +1,6 @@
-"""Frozen weights belong to the relaxation that took them: threads, copies and exceptions leave a model as it was."""
+"""Frozen weights belong to the relaxation that took them: threads, copies and exceptions leave a
+model as it was.
+"""
 
 from __future__ import annotations
 
@@ -76,9 +78,13 @@ def change(model: EquilibriumModel) -> None:
 
 @torch.no_grad()
 def fresh(model: EquilibriumModel) -> bool:
-    """Whether a relaxation sees what the parameters say now: it agrees with a model made anew from them."""
+    """Whether a relaxation sees what the parameters say now: it agrees with a model made anew from
+    them.
+    """
     own, logits = owner(model), model(X)
-    twin = next(make() for name, make in MODELS.items() if name != "view" and type(make()) is type(own))
+    twin = next(
+        make() for name, make in MODELS.items() if name != "view" and type(make()) is type(own)
+    )
     twin.load_state_dict(own.state_dict())
     return torch.equal(logits, twin(X))
 
@@ -123,7 +129,9 @@ def test_an_exit_in_another_thread_frees_the_one_that_entered(model: Equilibrium
     assert fresh(model)
 
 
-def test_another_thread_sees_the_weights_of_now_and_not_those_frozen_here(model: EquilibriumModel) -> None:
+def test_another_thread_sees_the_weights_of_now_and_not_those_frozen_here(
+    model: EquilibriumModel,
+) -> None:
     with model.frozen_weights():
         change(model)
         assert in_thread(lambda: fresh(model)) and not fresh(model)
@@ -181,7 +189,9 @@ def test_two_models_freeze_each_their_own() -> None:
     assert one._frozen is two._frozen is None
 
 
-def test_readers_beside_a_fit_end_with_the_weights_that_were_trained(model: EquilibriumModel) -> None:
+def test_readers_beside_a_fit_end_with_the_weights_that_were_trained(
+    model: EquilibriumModel,
+) -> None:
     if isinstance(model, ModelView):
         pytest.skip("a view has no parameters to train")
     stop, errors = threading.Event(), []

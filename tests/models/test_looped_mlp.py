@@ -44,14 +44,19 @@ def test_energy_is_finite_at_saturation() -> None:
 def test_readout_vjp_is_the_general_one() -> None:
     model = LoopedMLP(6, 12, 3, seed=0)
     state, cotangent = (torch.randn(4, 12),), torch.randn(4, 3)
-    own, general = model.readout_vjp(state, cotangent)[0], EquilibriumModel.readout_vjp(model, state, cotangent)[0]
+    own, general = (
+        model.readout_vjp(state, cotangent)[0],
+        EquilibriumModel.readout_vjp(model, state, cotangent)[0],
+    )
     assert own is not None and general is not None
     torch.testing.assert_close(own, general)
 
 
 def test_forward_is_the_readout_of_the_relaxed_state() -> None:
     model, x = LoopedMLP(6, 12, 3, seed=0, max_steps=7), torch.randn(4, 6)
-    torch.testing.assert_close(model(x), model.readout(relax(model, x, max_steps=7).state), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        model(x), model.readout(relax(model, x, max_steps=7).state), rtol=0, atol=1e-6
+    )
 
 
 def test_forward_carries_gradients_for_ordinary_autograd() -> None:
@@ -66,7 +71,9 @@ def test_the_bound_is_the_norm_and_bounds_the_step() -> None:
     assert 0 < bound < 0.7
     drive = model.drive(torch.randn(50, 6, dtype=torch.float64))
     a, b = (torch.rand(50, 12, dtype=torch.float64) * 2 - 1 for _ in range(2))
-    ratio = (model.step((a,), drive)[0] - model.step((b,), drive)[0]).norm(dim=1) / (a - b).norm(dim=1)
+    ratio = (model.step((a,), drive)[0] - model.step((b,), drive)[0]).norm(dim=1) / (a - b).norm(
+        dim=1
+    )
     assert ratio.max().item() <= bound
 
 
@@ -92,9 +99,12 @@ def test_printing_names_the_bound() -> None:
 
 @pytest.mark.parametrize("cls", [LoopedMLP, BackpropMLP])
 @pytest.mark.parametrize(
-    ("sizes", "error"), [((-1, 4, 2), ValueError), ((4, 0, 2), ValueError), ((4, 4, 2.0), TypeError)]
+    ("sizes", "error"),
+    [((-1, 4, 2), ValueError), ((4, 0, 2), ValueError), ((4, 4, 2.0), TypeError)],
 )
-def test_bad_sizes_are_named(cls: type, sizes: tuple[int, int, int], error: type[Exception]) -> None:
+def test_bad_sizes_are_named(
+    cls: type, sizes: tuple[int, int, int], error: type[Exception]
+) -> None:
     with pytest.raises(error, match="_dim must be an integer >= 1"):
         cls(*sizes)
 
@@ -141,7 +151,9 @@ def test_closed_form_gradients_are_autograds(symmetric: bool, bounded: bool) -> 
     model.W_rec.bias.requires_grad_(False)
     for driven in ((True, True), (True, False)):
         own = model.parameter_gradients(x, cotangent, state, free, error, driven)
-        general = EquilibriumModel.parameter_gradients(model, x, cotangent, state, free, error, driven)
+        general = EquilibriumModel.parameter_gradients(
+            model, x, cotangent, state, free, error, driven
+        )
         assert own.keys() == general.keys() and "W_rec.bias" not in own
         for name, value in general.items():
             torch.testing.assert_close(own[name], value, rtol=1e-10, atol=1e-10)
@@ -158,5 +170,7 @@ def test_a_step_into_buffers_is_the_step() -> None:
     with torch.no_grad():
         for chosen in (None, nudge):
             before = state[0].clone()
-            torch.testing.assert_close(model.step(state, drive, chosen, out)[0], model.step(state, drive, chosen)[0])
+            torch.testing.assert_close(
+                model.step(state, drive, chosen, out)[0], model.step(state, drive, chosen)[0]
+            )
             assert torch.equal(state[0], before)

@@ -15,7 +15,9 @@ def test_the_package_s_models_are_registered() -> None:
     assert {"BackpropMLP", "LoopedMLP"} <= set(model_registry.list_models())
     model = model_registry.create("LoopedMLP", input_dim=4, hidden_dim=5, output_dim=2, rho=0.7)
     assert isinstance(model, LoopedMLP) and model.rho == 0.7
-    assert isinstance(model_registry.create("BackpropMLP", input_dim=4, hidden_dim=5, output_dim=2), BackpropMLP)
+    assert isinstance(
+        model_registry.create("BackpropMLP", input_dim=4, hidden_dim=5, output_dim=2), BackpropMLP
+    )
 
 
 def test_own_models_are_registered_by_decorator_or_call() -> None:
@@ -28,9 +30,15 @@ def test_own_models_are_registered_by_decorator_or_call() -> None:
 
     assert Tiny(4).in_features == 4  # the decorator hands the class back
     registry.register("free", lambda **sizes: nn.Linear(sizes["a"], 1))
-    assert registry.list_models() == ["free", "tiny"] and "tiny" in registry and "other" not in registry
+    assert (
+        registry.list_models() == ["free", "tiny"]
+        and "tiny" in registry
+        and "other" not in registry
+    )
     assert registry.create("tiny", width=7).in_features == 7
-    assert registry.parameters("free") is None and registry.create("free", a=2, b=1).in_features == 2
+    assert (
+        registry.parameters("free") is None and registry.create("free", a=2, b=1).in_features == 2
+    )
     registry.register("tiny", Tiny)  # the same once more, as when a notebook cell runs twice
     registry.unregister("tiny")
     assert registry.list_models() == ["free"]

@@ -1,4 +1,6 @@
-"""SingleStateConv: symmetric at every size, one energy that falls, a certified step, exact gradients, and it learns."""
+"""SingleStateConv: symmetric at every size, one energy that falls, a certified step, exact
+gradients, and it learns.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +48,17 @@ def test_the_map_is_its_own_transpose_and_its_gradient_is_autograds(size: tuple[
     linear = SymmetricConvMap((4, 4), size, 3, 1)
     kernel = random(linear.weight_shape)
     x, y = random((2, *linear.in_shape), 1), random((2, *linear.out_shape), 2)
-    assert float((linear.up(x, kernel) * y).sum()) == pytest.approx(float((x * linear.up(y, kernel)).sum()), rel=1e-12)
+    assert float((linear.up(x, kernel) * y).sum()) == pytest.approx(
+        float((x * linear.up(y, kernel)).sum()), rel=1e-12
+    )
     assert torch.equal(linear.down(y, kernel), linear.up(y, kernel))
     leaf = kernel.clone().requires_grad_()
     (expected,) = torch.autograd.grad((linear.up(x, leaf) * y).sum(), leaf)
     torch.testing.assert_close(linear.weight_gradient(x, y), expected)
     plain = linear_maps.ConvMap((4, 4), size, 3, 1)
-    assert float((plain.up(x, kernel) * y).sum()) != pytest.approx(float((x * plain.up(y, kernel)).sum()), rel=1e-3)
+    assert float((plain.up(x, kernel) * y).sum()) != pytest.approx(
+        float((x * plain.up(y, kernel)).sum()), rel=1e-3
+    )
 
 
 def test_force_is_minus_the_gradient_of_the_energy() -> None:
@@ -60,7 +66,9 @@ def test_force_is_minus_the_gradient_of_the_energy() -> None:
     drive = tuple(block.detach() for block in model.drive(X))
     h = (1.9 * torch.rand(drive[0].shape, dtype=torch.float64) - 0.95).requires_grad_()
     (slope,) = torch.autograd.grad(model.energy((h,), drive).sum(), h)
-    torch.testing.assert_close(slope, torch.atanh(h) - model.force((h,), drive)[0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        slope, torch.atanh(h) - model.force((h,), drive)[0], rtol=1e-9, atol=1e-9
+    )
 
 
 @torch.no_grad()
@@ -105,7 +113,11 @@ def test_every_parameter_s_gradient_is_that_of_backpropagation_through_time() ->
     model = single()
     expected = estimate_gradients(model, X, Y, "bptt", free_steps=200)
     assert expected.keys() == dict(model.named_parameters()).keys()
-    for estimator, beta, limit in (("centered", 0.03, 1e-4), ("centered", 0.003, 1e-6), ("response", 0.03, 1e-9)):
+    for estimator, beta, limit in (
+        ("centered", 0.03, 1e-4),
+        ("centered", 0.003, 1e-6),
+        ("response", 0.03, 1e-9),
+    ):
         got = estimate_gradients(model, X, Y, estimator, beta, free_steps=200, nudged_steps=200)
         for name, value in expected.items():
             assert float((got[name] - value).norm() / value.norm()) <= limit, (estimator, name)
@@ -114,9 +126,18 @@ def test_every_parameter_s_gradient_is_that_of_backpropagation_through_time() ->
 def test_it_learns_the_digits_and_keeps_its_certificate() -> None:
     model = SingleStateConv(1, 8, 10, image_size=8, seed=0)
     trainer = EqPropTrainer(
-        model, "centered", "adamw", 2e-2, schedule="one_cycle", free_steps=6, nudged_steps=4, progress=False
+        model,
+        "centered",
+        "adamw",
+        2e-2,
+        schedule="one_cycle",
+        free_steps=6,
+        nudged_steps=4,
+        progress=False,
     )
-    history = trainer.fit(DATA.train.batches(64, shuffle=True, seed=0), 2, DATA.validation.batches(180))
+    history = trainer.fit(
+        DATA.train.batches(64, shuffle=True, seed=0), 2, DATA.validation.batches(180)
+    )
     assert history["val_accuracy"][-1] >= 0.8
     assert max(history["norm"]) < 0.9
     symmetric = model.effective_weights()["K"]
@@ -126,11 +147,16 @@ def test_it_learns_the_digits_and_keeps_its_certificate() -> None:
 def test_seed_registry_and_text() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    made = model_registry.create("SingleStateConv", input_channels=1, channels=5, output_dim=10, image_size=8, seed=0)
+    made = model_registry.create(
+        "SingleStateConv", input_channels=1, channels=5, output_dim=10, image_size=8, seed=0
+    )
     assert torch.equal(before, torch.get_rng_state())
     assert sum(p.numel() for p in SingleStateConv(1, 16, 10, image_size=8).parameters()) == 5_034
     assert isinstance(made, SingleStateConv) and "rho=0.9, max_steps=60" in repr(made)
-    assert all(torch.equal(a.double(), b) for a, b in zip(made.parameters(), single().parameters(), strict=True))
+    assert all(
+        torch.equal(a.double(), b)
+        for a, b in zip(made.parameters(), single().parameters(), strict=True)
+    )
     assert SingleStateConv(3, 4, 2, image_size=(5, 7))(torch.rand(2, 3, 5, 7)).shape == (2, 2)
 
 
@@ -145,7 +171,9 @@ def test_seed_registry_and_text() -> None:
         ((1, 4, 10), {"image_size": 0}, ValueError, "image_size must be"),
     ],
 )
-def test_bad_arguments_are_named(arguments: tuple, options: dict, error: type[Exception], message: str) -> None:
+def test_bad_arguments_are_named(
+    arguments: tuple, options: dict, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         SingleStateConv(*arguments, **({"image_size": 8} | options))
 

@@ -1,4 +1,6 @@
-"""Pictures lie on a white page as well as on a dark one: no white blocks, and nothing that a page swallows."""
+"""Pictures lie on a white page as well as on a dark one: no white blocks, and nothing that a page
+swallows.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def assert_fits_any_page(png: bytes) -> None:
     """Corner transparent; on the dark page hardly anything is white, and something is seen on both."""
     assert Image.open(io.BytesIO(png)).convert("RGBA").getpixel((0, 0))[3] == 0
     light, dark = on_page(png, WHITE), on_page(png, DARK)
-    assert (dark > 215).mean() < 0.04, f"{(dark > 215).mean():.1%} of the picture is white on a dark page"
+    assert (dark > 215).mean() < 0.04, (
+        f"{(dark > 215).mean():.1%} of the picture is white on a dark page"
+    )
     assert (light < 180).mean() > 0.005 and (dark > 70).mean() > 0.005
 
 
@@ -110,7 +114,9 @@ def test_every_live_picture_fits_any_page(name: str) -> None:
 
 
 def test_every_explorer_of_the_package_is_among_them() -> None:
-    files = {path.stem for path in (ROOT / "eqprop_lab" / "notebook" / "explorers").glob("[a-z]*.py")}
+    files = {
+        path.stem for path in (ROOT / "eqprop_lab" / "notebook" / "explorers").glob("[a-z]*.py")
+    }
     assert files - set(LIVE) == {"activity_film"}
 
 
@@ -128,17 +134,26 @@ def test_what_a_reader_draws_fits_any_page_too(kind: str) -> None:
     if kind == "legend":
         axes.legend()
     if kind == "text":
-        axes.annotate("here", (0.5, 0.5), (0.2, 0.8), arrowprops={"arrowstyle": "->"}, bbox={"fill": False})
+        axes.annotate(
+            "here", (0.5, 0.5), (0.2, 0.8), arrowprops={"arrowstyle": "->"}, bbox={"fill": False}
+        )
     assert_fits_any_page(encode_png(figure, 100))
     plt.close(figure)
 
 
 def test_text_is_read_and_lines_are_seen_on_both_pages() -> None:
     apply_style()
-    texts = [key for key in matplotlib.rcParams if key.endswith((".labelcolor", "titlecolor", "text.color"))]
-    colours = {matplotlib.rcParams[key] for key in (*texts, "text.color", "xtick.color", "ytick.color")}
+    texts = [
+        key
+        for key in matplotlib.rcParams
+        if key.endswith((".labelcolor", "titlecolor", "text.color"))
+    ]
     colours = {
-        NEUTRAL if colour in ("auto", "inherit", "None", None) else f"#{colour.lstrip('#')}" for colour in colours
+        matplotlib.rcParams[key] for key in (*texts, "text.color", "xtick.color", "ytick.color")
+    }
+    colours = {
+        NEUTRAL if colour in ("auto", "inherit", "None", None) else f"#{colour.lstrip('#')}"
+        for colour in colours
     }
     assert colours == {NEUTRAL}
     dark = tuple(value / 255 for value in DARK)
@@ -158,7 +173,9 @@ def test_a_map_fades_into_the_page() -> None:
 
 def test_fewer_colours_keep_the_ground_transparent() -> None:
     figure = new_figure()
-    figure.subplots().imshow(np.outer(np.sin(np.linspace(0, 9, 90)), np.linspace(0, 1, 90)), cmap=SIGNED)
+    figure.subplots().imshow(
+        np.outer(np.sin(np.linspace(0, 9, 90)), np.linspace(0, 1, 90)), cmap=SIGNED
+    )
     png = encode_png(figure, 100)
     fitted = fit_png(png, len(png) // 2)
     assert len(fitted) <= len(png) // 2
@@ -166,11 +183,17 @@ def test_fewer_colours_keep_the_ground_transparent() -> None:
         assert np.abs(on_page(png, page).astype(int) - on_page(fitted, page)).mean() < 3
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")), ids=lambda path: path.stem
+)
 def test_every_stored_picture_fits_any_page(path: Path) -> None:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    pictures = [base64.b64decode("".join(o["data"]["image/png"])) for o in outputs if "image/png" in o.get("data", {})]
+    pictures = [
+        base64.b64decode("".join(o["data"]["image/png"]))
+        for o in outputs
+        if "image/png" in o.get("data", {})
+    ]
     assert pictures
     for png in pictures:
         assert_fits_any_page(png)

@@ -55,7 +55,12 @@ def test_a_generator_reports_what_it_yields_and_stops_between_two_yields() -> No
     worker = TrainingWorker(task)
     worker.start()
     assert worker.wait(PATIENCE)
-    assert worker.status == "stopped" and [record["epoch"] for record in worker.history] == [0, 1, 2, 3]
+    assert worker.status == "stopped" and [record["epoch"] for record in worker.history] == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 def test_stop_ends_the_task_and_start_begins_anew() -> None:
@@ -90,7 +95,9 @@ def test_an_error_is_kept_shown_and_raised(uncaught: list[threading.ExceptHookAr
     with pytest.raises(ArithmeticError, match="not finite"):
         worker.wait(PATIENCE)
     assert worker.status == "failed" and worker.message == "ArithmeticError: the cost is not finite"
-    assert [type(error) for error in worker.errors] == [ArithmeticError] and len(worker.history) == 1
+    assert [type(error) for error in worker.errors] == [ArithmeticError] and len(
+        worker.history
+    ) == 1
     assert uncaught[0].exc_type is ArithmeticError
     worker.reset()
     assert (worker.status, worker.errors, worker.history, worker.message) == ("idle", [], [], "")
@@ -100,7 +107,9 @@ def test_a_task_without_checkpoints_is_named_by_reset() -> None:
     release = threading.Event()
     worker = TrainingWorker(lambda _: release.wait(PATIENCE))
     worker.start()
-    with pytest.raises(RuntimeError, match="did not end within 0.02 s of Stop; it lacks a checkpoint"):
+    with pytest.raises(
+        RuntimeError, match="did not end within 0.02 s of Stop; it lacks a checkpoint"
+    ):
         worker.reset(timeout=0.02)
     assert worker.status == "stopping"
     release.set()
@@ -122,10 +131,18 @@ def test_traits_are_seen_by_observers() -> None:
         worker.image = b"png"
 
     worker = TrainingWorker(task)
-    worker.observe(lambda change: seen.append((change["name"], change["new"])), names=["status", "message", "image"])
+    worker.observe(
+        lambda change: seen.append((change["name"], change["new"])),
+        names=["status", "message", "image"],
+    )
     worker.start()
     assert worker.wait(PATIENCE)
-    assert seen == [("status", "running"), ("message", "half way"), ("image", b"png"), ("status", "finished")]
+    assert seen == [
+        ("status", "running"),
+        ("message", "half way"),
+        ("image", b"png"),
+        ("status", "finished"),
+    ]
 
 
 def test_a_task_is_a_function() -> None:

@@ -55,7 +55,10 @@ def walk(explorer: Explorer) -> Iterator[dict[str, Any]]:
             yield {control.name: value}
     yield start
     for _ in range(3):
-        yield {control.name: random.choice(some_of(control, random)).item() for control in explorer.make_controls()}
+        yield {
+            control.name: random.choice(some_of(control, random)).item()
+            for control in explorer.make_controls()
+        }
     yield start
 
 
@@ -67,7 +70,9 @@ def test_every_explorer_shows_what_a_fresh_drawing_shows(name: str) -> None:
     for values in walk(explorer):
         explorer.set(**values)
         expected = fresh(lambda figure: explorer.draw(figure, explorer.data), explorer.size)
-        assert np.array_equal(pixels(explorer.png), expected), f"after {values}, at {explorer.values}"
+        assert np.array_equal(pixels(explorer.png), expected), (
+            f"after {values}, at {explorer.values}"
+        )
         seen.add(explorer.png)
     assert len(seen) > len(explorer.values)
 
@@ -110,7 +115,9 @@ STEPS: dict[str, Callable[[Panels], Any]] = {
     "label": lambda p: p.left.xaxis.label.set_text("a label"),
     "a heavy tick label": lambda p: p.left.get_yticklabels()[0].set_fontweight("bold"),
     "legend": lambda p: p.left.legend([p.line], ["a line"], loc="upper left"),
-    "a word of the legend": lambda p: p.left.get_legend() and p.left.get_legend().get_texts()[0].set_text("other"),
+    "a word of the legend": lambda p: (
+        p.left.get_legend() and p.left.get_legend().get_texts()[0].set_text("other")
+    ),
     "hidden": lambda p: p.line.set_visible(False),
     "seen": lambda p: p.line.set_visible(True),
     "added below": lambda p: p.add(p.left, 0.1),
@@ -186,7 +193,9 @@ def test_axes_that_overlap_are_refused() -> None:
         MovingPicture(figure, DPI).pixels()
 
 
-def test_an_error_while_drawing_is_followed_by_a_good_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_drawing_is_followed_by_a_good_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with style_context():
         panels = Panels(new_figure(5, 3))
     picture = MovingPicture(panels.figure, DPI)
@@ -209,7 +218,9 @@ def test_a_quick_png_has_the_same_pixels(shape: tuple[int, int]) -> None:
     assert np.array_equal(pixels(quick_png(wanted)), wanted)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 4)), np.zeros((0, 2, 4), np.uint8)])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 4)), np.zeros((0, 2, 4), np.uint8)]
+)
 def test_other_pixels_are_refused(bad: Any) -> None:
     with pytest.raises(ValueError, match=r"uint8 \(height, width, 4\) is needed"):
         quick_png(bad)

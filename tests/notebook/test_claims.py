@@ -40,7 +40,9 @@ def test_a_check_that_holds_prints_one_line(capsys: pytest.CaptureFixture[str]) 
         (check_equal, (torch.tensor([math.nan]), torch.tensor([math.nan]))),
     ],
 )
-def test_a_check_that_fails_says_what_and_gives_the_hint(check: Any, arguments: tuple[Any, ...]) -> None:
+def test_a_check_that_fails_says_what_and_gives_the_hint(
+    check: Any, arguments: tuple[Any, ...]
+) -> None:
     with pytest.raises(CheckFailed, match=r"cosine.*\. Hint: did beta get lost\?"):
         check("cosine", *arguments, hint="did beta get lost?")
 

@@ -16,7 +16,9 @@ RATE = Slider("lr", 1e-4, 1e-1, 1e-2, 0.1, "learning rate", log=True)
 
 
 class _Trainer:
-    """Reports made-up epochs of three batches; waits in the second batch of the epoch `hold`, fails in `fail`."""
+    """Reports made-up epochs of three batches; waits in the second batch of the epoch `hold`, fails
+    in `fail`.
+    """
 
     progress = True
 
@@ -24,7 +26,13 @@ class _Trainer:
         self.hold, self.fail, self.sized = hold, fail, sized
         self.holding, self.release = threading.Event(), threading.Event()
 
-    def fit(self, train_loader: Any, epochs: int = 10, val_loader: Any = None, callbacks: Sequence[Any] = ()) -> None:
+    def fit(
+        self,
+        train_loader: Any,
+        epochs: int = 10,
+        val_loader: Any = None,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
         (watch,) = callbacks
         try:
             for epoch in range(1, epochs + 1):
@@ -36,7 +44,10 @@ class _Trainer:
                         raise ArithmeticError("the cost is not finite in /home/someone/x.py")
                     watch.on_batch_end(self, batch, 3 if self.sized else None)
                 accuracy = epoch / 10
-                watch.on_epoch_end(self, {"epoch": epoch, "train_accuracy": accuracy, "residual": 1e-4, "norm": 0.5})
+                watch.on_epoch_end(
+                    self,
+                    {"epoch": epoch, "train_accuracy": accuracy, "residual": 1e-4, "norm": 0.5},
+                )
         except StopTraining:
             return
 
@@ -54,7 +65,11 @@ def _closed_generator() -> None:
 
 
 def _find(cockpit: TrainingCockpit, css_class: str) -> Any:
-    parts = [part for child in cockpit.widget.children for part in (child, *getattr(child, "children", ()))]
+    parts = [
+        part
+        for child in cockpit.widget.children
+        for part in (child, *getattr(child, "children", ()))
+    ]
     return next(part for part in parts if css_class in part._dom_classes)
 
 
@@ -65,9 +80,19 @@ def test_a_whole_run_fills_history_picture_and_sentence() -> None:
     empty = cockpit.png
     cockpit.start()
     assert cockpit.wait(PATIENCE) and cockpit.status == "finished" and cockpit.trainer is trainer
-    assert cockpit.history["epoch"] == [1, 2, 3] and cockpit.history["train_accuracy"] == [0.1, 0.2, 0.3]
-    assert cockpit.alt.startswith("Curves after 3 of 3 epochs: training accuracy 0.3") and cockpit.png != empty
-    assert cockpit.alt.endswith("Settings: learning rate 0.01.") and cockpit.alt in cockpit._picture.value
+    assert cockpit.history["epoch"] == [1, 2, 3] and cockpit.history["train_accuracy"] == [
+        0.1,
+        0.2,
+        0.3,
+    ]
+    assert (
+        cockpit.alt.startswith("Curves after 3 of 3 epochs: training accuracy 0.3")
+        and cockpit.png != empty
+    )
+    assert (
+        cockpit.alt.endswith("Settings: learning rate 0.01.")
+        and cockpit.alt in cockpit._picture.value
+    )
     assert cockpit._progress.value == 1.0 and "Finished. 3 epochs done." in cockpit._line.value
     assert trainer.progress is False, "a progress bar would land in whatever cell runs"
 
@@ -78,12 +103,20 @@ def test_stop_ends_the_run_after_the_batch_and_keeps_the_finished_epochs() -> No
     start, stop = _find(cockpit, "eqprop-start"), _find(cockpit, "eqprop-stop")
     assert stop.disabled
     start.click()
-    assert trainer.holding.wait(PATIENCE) and not stop.disabled and cockpit._controls.widgets["lr"].disabled
+    assert (
+        trainer.holding.wait(PATIENCE)
+        and not stop.disabled
+        and cockpit._controls.widgets["lr"].disabled
+    )
     stop.click()
     assert cockpit.status == "stopping"
     trainer.release.set()
     assert cockpit.wait(PATIENCE) and cockpit.status == "stopped"
-    assert cockpit.history["epoch"] == [1] and stop.disabled and not cockpit._controls.widgets["lr"].disabled
+    assert (
+        cockpit.history["epoch"] == [1]
+        and stop.disabled
+        and not cockpit._controls.widgets["lr"].disabled
+    )
 
 
 def test_a_second_start_is_refused_in_code_and_on_the_page() -> None:
@@ -109,7 +142,9 @@ def test_an_error_is_shown_without_folders_kept_and_raised(monkeypatch: pytest.M
     cockpit.start()
     with pytest.raises(ArithmeticError, match="not finite"):
         cockpit.wait(PATIENCE)
-    assert cockpit.status == "failed" and [type(error) for error in cockpit.errors] == [ArithmeticError]
+    assert cockpit.status == "failed" and [type(error) for error in cockpit.errors] == [
+        ArithmeticError
+    ]
     assert 'role="alert"' in cockpit._alert.value and "/home" not in cockpit._alert.value
     assert cockpit.history["epoch"] == [1] and uncaught[0].exc_type is ArithmeticError
     cockpit.reset()
@@ -128,7 +163,9 @@ def test_reset_forgets_the_curves_and_restores_the_controls() -> None:
 
 
 def test_reset_forgets_the_length_of_the_last_run() -> None:
-    cockpit = TrainingCockpit(lambda values: (_Trainer(), [], None), [Slider("epochs", 1, 9, 2, 1, "epochs")])
+    cockpit = TrainingCockpit(
+        lambda values: (_Trainer(), [], None), [Slider("epochs", 1, 9, 2, 1, "epochs")]
+    )
     empty = cockpit.png, cockpit.alt
     cockpit.set(epochs=3)
     cockpit.start()
@@ -155,7 +192,12 @@ def test_a_moved_control_is_part_of_picture_and_sentence() -> None:
     cockpit = _cockpit(_Trainer())
     before = cockpit.png
     cockpit._controls.widgets["lr"].value = 0.02
-    until(lambda: cockpit.alt.endswith("Settings of the next run: learning rate 0.02.") and cockpit.png != before)
+    until(
+        lambda: (
+            cockpit.alt.endswith("Settings of the next run: learning rate 0.02.")
+            and cockpit.png != before
+        )
+    )
     cockpit.start()
     assert cockpit.wait(PATIENCE) and cockpit.alt.endswith("Settings: learning rate 0.02.")
 
@@ -187,7 +229,9 @@ def test_stop_during_the_preparation_trains_nothing() -> None:
 
 
 def test_a_run_is_shown_from_its_first_moment() -> None:
-    """The former run's curves, settings, length and trainer are gone before the maker has returned anything."""
+    """The former run's curves, settings, length and trainer are gone before the maker has returned
+    anything.
+    """
     making, release = threading.Event(), threading.Event()
     controls = [RATE, Slider("epochs", 1, 9, 2, 1, "epochs")]
     trainers = [_Trainer(), _Trainer()]
@@ -204,7 +248,10 @@ def test_a_run_is_shown_from_its_first_moment() -> None:
     old = cockpit.png
     cockpit.set(lr=0.05, epochs=7)
     cockpit.start()
-    assert cockpit.alt.startswith("The run has begun. Three empty panels") and "over 7 epochs" in cockpit.alt
+    assert (
+        cockpit.alt.startswith("The run has begun. Three empty panels")
+        and "over 7 epochs" in cockpit.alt
+    )
     assert cockpit.alt.endswith("Settings: learning rate 0.05, epochs 7.") and cockpit.png != old
     assert making.wait(PATIENCE) and cockpit.trainer is None and cockpit.history == {}
     assert "Preparing" in cockpit._line.value
@@ -213,14 +260,24 @@ def test_a_run_is_shown_from_its_first_moment() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("end", [lambda: sys.exit(3), lambda: sys.exit("no data"), _interrupted, _closed_generator])
+@pytest.mark.parametrize(
+    "end", [lambda: sys.exit(3), lambda: sys.exit("no data"), _interrupted, _closed_generator]
+)
 def test_the_cockpit_survives_an_exit_in_the_maker(end: Callable[[], Any]) -> None:
     trainer, ends = _Trainer(), [end]
-    cockpit = TrainingCockpit(lambda values: (trainer, [], None) if not ends else ends.pop()(), epochs=2)
+    cockpit = TrainingCockpit(
+        lambda values: (trainer, [], None) if not ends else ends.pop()(), epochs=2
+    )
     cockpit.start()
-    with pytest.raises(RuntimeError, match="the task ended the run by (SystemExit|KeyboardInterrupt|GeneratorExit)"):
+    with pytest.raises(
+        RuntimeError, match="the task ended the run by (SystemExit|KeyboardInterrupt|GeneratorExit)"
+    ):
         cockpit.wait(PATIENCE)
-    assert cockpit.status == "failed" and "ended the run" in cockpit._alert.value and len(cockpit.errors) == 1
+    assert (
+        cockpit.status == "failed"
+        and "ended the run" in cockpit._alert.value
+        and len(cockpit.errors) == 1
+    )
     assert _find(cockpit, "eqprop-stop").disabled
     cockpit.start()
     assert cockpit.wait(PATIENCE) and cockpit.status == "finished" and cockpit.errors == []

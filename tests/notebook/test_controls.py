@@ -25,7 +25,10 @@ def test_the_start_of_a_log_slider_is_on_a_step() -> None:
         (lambda: Slider("a", 2, 1, 1, 1, "x"), "low < high"),
         (lambda: Slider("a", 0, 1, 0.5, 0, "x"), "step > 0"),
         (lambda: Slider("a", 0, 1, 0.5, 0.1, "x", log=True), "low > 0 on a log slider"),
-        (lambda: Slider("a", 0.1, 1.0, 0.45, 0.1, "x"), "value = 0.45 is not low 0.1 plus whole steps of 0.1"),
+        (
+            lambda: Slider("a", 0.1, 1.0, 0.45, 0.1, "x"),
+            "value = 0.45 is not low 0.1 plus whole steps of 0.1",
+        ),
         (lambda: Slider("a", 0, 1, 2, 1, "x"), "a = 2 is out of range"),
         (lambda: Slider("a", 0, float("inf"), 2, 1, "x"), "high = inf is not a finite number"),
         (lambda: Slider("a b", 0, 1, 1, 1, "x"), "not a Python name"),

@@ -1,4 +1,6 @@
-"""What "Copy as parameters" gives is the notebook's own: its names, its types, round values, and it runs there."""
+"""What "Copy as parameters" gives is the notebook's own: its names, its types, round values, and it
+runs there.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,16 @@ def test_what_is_copied_runs_below_the_parameters_of_its_notebook(name: str) -> 
     exec(parameters_cell(notebook), before)
     scope: dict[str, Any] = {}
     exec(parameters_cell(notebook) + "\n" + explorer.parameters(), scope)
-    own = {node.target.id for node in ast.parse(parameters_cell(notebook)).body if isinstance(node, ast.AnnAssign)}
-    copied = {node.target.id for node in ast.parse(explorer.parameters()).body if isinstance(node, ast.AnnAssign)}
+    own = {
+        node.target.id
+        for node in ast.parse(parameters_cell(notebook)).body
+        if isinstance(node, ast.AnnAssign)
+    }
+    copied = {
+        node.target.id
+        for node in ast.parse(explorer.parameters()).body
+        if isinstance(node, ast.AnnAssign)
+    }
     assert copied & own == shared
     for control in explorer.make_controls():
         parameter = getattr(control, "parameter", "") or control.name
@@ -50,14 +60,21 @@ def test_what_is_copied_runs_below_the_parameters_of_its_notebook(name: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("sent", "value"), [(10**-1.5, 0.0316), (0.30000000000000004, 0.3), (0.0009999999999999998, 0.001), (1.0, 1.0)]
+    ("sent", "value"),
+    [(10**-1.5, 0.0316), (0.30000000000000004, 0.3), (0.0009999999999999998, 0.001), (1.0, 1.0)],
 )
 def test_values_from_a_page_are_round(sent: float, value: float) -> None:
     controls = Controls([Slider("beta", 0.001, 1.0, 0.01, 0.1, "beta", log=True)], lambda: None, {})
     controls.widgets["beta"].value = sent
-    assert controls.values["beta"] == value and f"beta: float = {value!r}  #" in controls.as_parameters()
+    assert (
+        controls.values["beta"] == value
+        and f"beta: float = {value!r}  #" in controls.as_parameters()
+    )
 
 
 def test_the_cell_has_the_notebooks_name_for_a_control() -> None:
     slider = Slider("hidden", 16, 256, 64, 16, "hidden units", parameter="hidden_dim")
-    assert Controls([slider], lambda: None, {}).as_parameters() == "hidden_dim: int = 64  # hidden units"
+    assert (
+        Controls([slider], lambda: None, {}).as_parameters()
+        == "hidden_dim: int = 64  # hidden units"
+    )

@@ -42,7 +42,9 @@ def test_the_residual_axis_spans_whole_decades(residual: list[float]) -> None:
     assert sum(low <= tick <= high for tick in axes.get_yticks()) >= 2
 
 
-@pytest.mark.parametrize("history", [{}, {"epoch": [1], "residual": [None], "train_accuracy": [0.5]}])
+@pytest.mark.parametrize(
+    "history", [{}, {"epoch": [1], "residual": [None], "train_accuracy": [0.5]}]
+)
 def test_missing_quantities_leave_an_empty_panel(history: dict[str, list[Any]]) -> None:
     figure = new_figure(*CURVES_SIZE)
     draw_curves(figure, history, 5, "")

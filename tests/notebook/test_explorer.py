@@ -74,7 +74,8 @@ def test_set_moves_widgets_and_changes_picture_and_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [({"freq": 1}, "unknown control 'freq'"), ({"frequency": 9}, "frequency = 9 is out of range")]
+    ("values", "words"),
+    [({"freq": 1}, "unknown control 'freq'"), ({"frequency": 9}, "frequency = 9 is out of range")],
 )
 def test_set_refuses_and_keeps_everything(values: dict[str, Any], words: str) -> None:
     wave = Wave()
@@ -103,7 +104,9 @@ def test_an_error_is_shown_kept_and_raised_and_the_last_picture_stays() -> None:
     with pytest.raises(ArithmeticError):
         wave.set(count=4)
     assert [type(error) for error in wave.errors] == [ArithmeticError] and wave.png == before
-    assert 'role="alert"' in _alert(wave) and "ArithmeticError: four curves of &lt;b&gt; in file.py" in _alert(wave)
+    assert 'role="alert"' in _alert(
+        wave
+    ) and "ArithmeticError: four curves of &lt;b&gt; in file.py" in _alert(wave)
     assert "/home" not in _alert(wave)
     wave.set(count=3)
     assert _alert(wave) == "" and len(wave.errors) == 1
@@ -117,7 +120,8 @@ def test_an_error_of_the_first_picture_is_raised() -> None:
 def test_a_moved_slider_redraws_and_moves_share_redraws() -> None:
     wave = Wave()
     slider = wave._controls.widgets["frequency"]
-    with wave._lock:  # a redraw is under way: without it the moves could be drawn one by one on a slow machine
+    # a redraw is under way: without it the moves could be drawn one by one on a slow machine
+    with wave._lock:
         for value in (1.5, 2.0, 2.5, 3.0):
             slider.value = value
     until(lambda: wave.alt == "2 sin curves of frequency 3.00.")
@@ -158,7 +162,9 @@ def test_values_that_are_shown_are_not_drawn_again(there_and_back: tuple[float, 
     assert wave.computed == 1
 
 
-def test_a_failed_redraw_neither_ends_the_next_nor_repeats_itself(uncaught: list[threading.ExceptHookArgs]) -> None:
+def test_a_failed_redraw_neither_ends_the_next_nor_repeats_itself(
+    uncaught: list[threading.ExceptHookArgs],
+) -> None:
     wave = Wave()
     slider = wave._controls.widgets["count"]
     with wave._lock:
@@ -167,7 +173,11 @@ def test_a_failed_redraw_neither_ends_the_next_nor_repeats_itself(uncaught: list
         slider.value = 3
         slider.value = 4
     until(lambda: wave._redraws._thread is None)
-    assert [type(error) for error in wave.errors] == [ArithmeticError] == [args.exc_type for args in uncaught]
+    assert (
+        [type(error) for error in wave.errors]
+        == [ArithmeticError]
+        == [args.exc_type for args in uncaught]
+    )
     slider.value = 1
     until(lambda: wave.alt.startswith("1 sin"))
     assert _alert(wave) == ""
@@ -182,7 +192,9 @@ def test_an_exit_in_a_redraw_is_shown_and_kept(kind: type[BaseException]) -> Non
     assert kind.__name__ in _alert(wave) and type(wave.errors[0]) is kind
 
 
-def test_an_error_after_a_slider_moved_reaches_the_hook_of_threads(uncaught: list[threading.ExceptHookArgs]) -> None:
+def test_an_error_after_a_slider_moved_reaches_the_hook_of_threads(
+    uncaught: list[threading.ExceptHookArgs],
+) -> None:
     wave = Wave()
     wave._controls.widgets["count"].value = 4
     until(lambda: bool(uncaught))
@@ -206,7 +218,11 @@ def test_copy_as_parameters_shows_the_present_values() -> None:
     wave.set(count=3)
     wave.widget.children[-4].children[1].click()
     assert wave._parameters.layout.display == "flex"
-    assert wave._parameters.value.splitlines()[1] == "count: int = 3  # curves" == wave.parameters().splitlines()[1]
+    assert (
+        wave._parameters.value.splitlines()[1]
+        == "count: int = 3  # curves"
+        == wave.parameters().splitlines()[1]
+    )
     wave.set(count=1)
     assert "count: int = 1" in wave._parameters.value
 

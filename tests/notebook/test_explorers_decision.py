@@ -25,7 +25,11 @@ def snapshots() -> Sequence[LoopedMLP]:
     model = LoopedMLP(2, 12, 2, seed=0)
     kept = [copy.deepcopy(model)]
     trainer = EqPropTrainer(model, lr=0.03, progress=False)
-    trainer.fit(data.train.batches(32, shuffle=True), epochs=8, callbacks=[lambda _: kept.append(copy.deepcopy(model))])
+    trainer.fit(
+        data.train.batches(32, shuffle=True),
+        epochs=8,
+        callbacks=[lambda _: kept.append(copy.deepcopy(model))],
+    )
     return kept
 
 
@@ -40,7 +44,9 @@ def test_map_agrees_with_the_model_at_its_corners(snapshots: Sequence[LoopedMLP]
     with torch.no_grad():
         expected = snapshots[-1](corners).softmax(1)[:, 1].numpy()
     values = plane_values(snapshots[-1])
-    assert np.allclose([values[0, 0], values[0, -1], values[-1, 0], values[-1, -1]], expected, atol=1e-5)
+    assert np.allclose(
+        [values[0, 0], values[0, -1], values[-1, 0], values[-1, -1]], expected, atol=1e-5
+    )
 
 
 def test_map_of_a_hidden_unit_is_its_settled_state(snapshots: Sequence[LoopedMLP]) -> None:
@@ -82,7 +88,11 @@ def test_gradients_agree_at_small_beta_and_not_at_large(explorer: DecisionBounda
 
 
 def test_readout_gradients_stay_out_of_the_comparison(explorer: DecisionBoundary) -> None:
-    inside = sum(p.numel() for name, p in explorer.snapshots[0].named_parameters() if not name.startswith("W_out"))
+    inside = sum(
+        p.numel()
+        for name, p in explorer.snapshots[0].named_parameters()
+        if not name.startswith("W_out")
+    )
     assert explorer.data.exact.shape == explorer.data.estimated.shape == (inside,)
 
 
@@ -90,7 +100,9 @@ def test_readout_gradients_stay_out_of_the_comparison(explorer: DecisionBoundary
     "change",
     [{"epoch": 3}, {"noise": 0.4}, {"beta": 1.0}, {"view": "state of hidden unit 2"}],
 )
-def test_every_control_changes_picture_and_sentence(explorer: DecisionBoundary, change: dict[str, object]) -> None:
+def test_every_control_changes_picture_and_sentence(
+    explorer: DecisionBoundary, change: dict[str, object]
+) -> None:
     png, alt = explorer.png, explorer.alt
     explorer.set(**change)
     assert explorer.png != png and explorer.alt != alt
@@ -113,4 +125,7 @@ def test_wrong_samples_are_crossed_out(snapshots: Sequence[LoopedMLP]) -> None:
     draw_plane(axes, plane_values(snapshots[-1]), split, predicted)
     rims, crosses = axes.lines
     for drawn in (rims, crosses):
-        assert np.allclose(np.transpose(drawn.get_data()), split.x[:3].numpy()) and drawn.get_marker() == "x"
+        assert (
+            np.allclose(np.transpose(drawn.get_data()), split.x[:3].numpy())
+            and drawn.get_marker() == "x"
+        )

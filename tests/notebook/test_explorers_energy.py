@@ -1,4 +1,6 @@
-"""The explorers of notebook 01: what they compute is the package's own physics, and they say what is seen."""
+"""The explorers of notebook 01: what they compute is the package's own physics, and they say what
+is seen.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def test_the_two_unit_network_steps_by_the_given_weights() -> None:
     model = two_unit_network(0.1, -0.2, 0.5)
     weight = torch.tensor([[0.1, 0.5], [0.5, -0.2]]).double()
     h, u = drive(0.3, -0.4), drive(0.7, 0.2)
-    torch.testing.assert_close(model.step((h,), model.drive(u))[0], torch.tanh(h @ weight + u), rtol=0, atol=1e-15)
+    torch.testing.assert_close(
+        model.step((h,), model.drive(u))[0], torch.tanh(h @ weight + u), rtol=0, atol=1e-15
+    )
 
 
 def test_the_surface_is_lowest_at_the_fixed_point() -> None:
@@ -49,7 +53,10 @@ def test_the_surface_is_lowest_at_the_fixed_point() -> None:
 
 def test_the_number_of_minima_follows_the_norm() -> None:
     x = drive(0.0, 0.0)
-    one, two = stable_states(two_unit_network(w12=0.8), x), stable_states(two_unit_network(w12=1.5), x)
+    one, two = (
+        stable_states(two_unit_network(w12=0.8), x),
+        stable_states(two_unit_network(w12=1.5), x),
+    )
     assert one.tolist() == [[0.0, 0.0]]
     assert two.shape == (2, 2)
     height = float(two[1, 0])
@@ -66,11 +73,15 @@ def test_below_norm_one_every_walk_goes_downhill(landscape: EnergyLandscape) -> 
     landscape.reset()
 
 
-def test_beyond_norm_one_a_full_step_can_climb_and_a_half_step_cannot(landscape: EnergyLandscape) -> None:
+def test_beyond_norm_one_a_full_step_can_climb_and_a_half_step_cannot(
+    landscape: EnergyLandscape,
+) -> None:
     landscape.set(w12=1.5, u1=0.0, u2=0.0, start1=-0.6, start2=0.55, step_size=1.0)
     assert len(landscape.data.rises) > 5
     assert (
-        "has not settled" in landscape.alt and "2 minima" in landscape.alt and "nothing is certified" in landscape.alt
+        "has not settled" in landscape.alt
+        and "2 minima" in landscape.alt
+        and "nothing is certified" in landscape.alt
     )
     before = landscape.png
     landscape.set(step_size=0.5)
@@ -92,7 +103,11 @@ def test_the_network_has_the_norm_it_is_asked_for() -> None:
 
 
 def test_the_certificate_bounds_the_measured_distance(relaxation: RelaxationExplorer) -> None:
-    for values in ({"rho": 0.1}, {"rho": 0.99, "strength": 0.0}, {"rho": 0.9, "strength": 10.0, "steps": 80}):
+    for values in (
+        {"rho": 0.1},
+        {"rho": 0.99, "strength": 0.0},
+        {"rho": 0.9, "strength": 10.0, "steps": 80},
+    ):
         relaxation.reset()
         relaxation.set(**values)
         data = relaxation.data
@@ -116,7 +131,10 @@ def test_the_sentence_names_the_step_or_the_distance(relaxation: RelaxationExplo
     relaxation.reset()
     relaxation.set(rho=0.5, steps=60)
     first = relaxation.data.first_below
-    assert first is not None and relaxation.data.distances[first] < 1e-6 <= relaxation.data.distances[first - 1]
+    assert (
+        first is not None
+        and relaxation.data.distances[first] < 1e-6 <= relaxation.data.distances[first - 1]
+    )
     assert f"from step {first} on" in relaxation.alt
     relaxation.set(steps=5)
     assert relaxation.data.first_below is None and "in 5 steps;" in relaxation.alt

@@ -1,4 +1,6 @@
-"""The explorers of notebook 03: what they compute is the package's own physics, and they say what is seen."""
+"""The explorers of notebook 03: what they compute is the package's own physics, and they say what
+is seen.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def test_the_nudge_pulls_towards_the_right_answer_and_away_from_it() -> None:
 
 
 def test_the_movement_is_proportional_to_a_small_beta_and_opposite_for_minus_beta() -> None:
-    small, double = (two_phases(half_trained_network(), 3, beta).states[-1] for beta in (0.001, 0.002))
+    small, double = (
+        two_phases(half_trained_network(), 3, beta).states[-1] for beta in (0.001, 0.002)
+    )
     moved = small[1] - small[0]
     np.testing.assert_allclose(double[1] - double[0], 2 * moved, rtol=0.01, atol=1e-7)
     np.testing.assert_allclose(small[2] - small[0], -moved, rtol=0.01, atol=1e-7)
@@ -129,10 +133,14 @@ def test_every_parameter_belongs_to_one_group() -> None:
     names = [name for group in GROUPS.values() for name in group]
     assert sorted(names) == sorted(name for name, _ in model.named_parameters())
     gradients = {name: torch.ones_like(p) for name, p in model.named_parameters()}
-    assert sum(v.numel() for v in grouped(gradients).values()) == sum(p.numel() for p in model.parameters())
+    assert sum(v.numel() for v in grouped(gradients).values()) == sum(
+        p.numel() for p in model.parameters()
+    )
 
 
-def test_the_exact_gradient_is_that_of_backpropagation_through_time(compass: GradientCompass) -> None:
+def test_the_exact_gradient_is_that_of_backpropagation_through_time(
+    compass: GradientCompass,
+) -> None:
     for skew in (0.0, 0.6):
         found = errors(compass, estimator="truncated_bptt", skew=skew)
         assert max(found.values()) < 1e-5
@@ -141,11 +149,15 @@ def test_the_exact_gradient_is_that_of_backpropagation_through_time(compass: Gra
 
 def test_symmetric_weights_show_the_slopes_of_the_estimators(compass: GradientCompass) -> None:
     for estimator, order in (("one_sided", 1), ("centered", 2), ("holomorphic", 4)):
-        large, small = (errors(compass, estimator=estimator, beta=beta)["W_rec"] for beta in (0.4, 0.2))
+        large, small = (
+            errors(compass, estimator=estimator, beta=beta)["W_rec"] for beta in (0.4, 0.2)
+        )
         assert math.log2(large / small) == pytest.approx(order, abs=0.15)
 
 
-def test_directed_weights_turn_every_estimator_but_the_asymmetric_and_the_adjoint(compass: GradientCompass) -> None:
+def test_directed_weights_turn_every_estimator_but_the_asymmetric_and_the_adjoint(
+    compass: GradientCompass,
+) -> None:
     for group in ("W_in", "biases", "W_rec"):
         for beta in (0.01, 0.3):
             assert errors(compass, beta=beta, skew=0.5)[group] > 0.2
@@ -153,12 +165,16 @@ def test_directed_weights_turn_every_estimator_but_the_asymmetric_and_the_adjoin
         assert errors(compass, estimator="asymmetric", skew=0.5)[group] < 1e-2
 
 
-def test_the_compass_draws_every_estimator_and_both_ends_of_every_slider(compass: GradientCompass) -> None:
+def test_the_compass_draws_every_estimator_and_both_ends_of_every_slider(
+    compass: GradientCompass,
+) -> None:
     pictures = set()
     for estimator in ESTIMATORS:
         compass.set(estimator=estimator, beta=0.3, steps=4, skew=0.35)
         pictures.add(compass.png)
-        assert estimator in compass.alt and ("beta 0.3" in compass.alt) == (estimator not in ("response", "implicit"))
+        assert estimator in compass.alt and ("beta 0.3" in compass.alt) == (
+            estimator not in ("response", "implicit")
+        )
     assert len(pictures) >= len(ESTIMATORS) - 1
     compass.reset()
     for control in compass.controls[1:4]:
@@ -193,11 +209,15 @@ def test_the_trained_network_keeps_its_norm_and_knows_the_digits_at_any_skew() -
         assert float(odd.square().sum() / weight.square().sum()) == pytest.approx(skew, abs=1e-12)
         assert torch.equal(model.W_out.weight, source.W_out.weight)
     free = relax(source, x, SETTLED).state
-    torch.testing.assert_close(relax(trained_network(0.0), x, SETTLED).state[0], free[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        relax(trained_network(0.0), x, SETTLED).state[0], free[0], rtol=0, atol=1e-12
+    )
     assert float((source.readout(free).argmax(1) == y).double().mean()) > 0.8
 
 
-@pytest.mark.parametrize(("weights", "beta", "inside"), [("fresh", 0.3, True), ("trained", 0.3, False)])
+@pytest.mark.parametrize(
+    ("weights", "beta", "inside"), [("fresh", 0.3, True), ("trained", 0.3, False)]
+)
 def test_the_verdict_tells_a_nudge_too_strong_for_the_weights(
     compass: GradientCompass, weights: str, beta: float, inside: bool
 ) -> None:
@@ -218,13 +238,17 @@ def test_the_quick_verdict_is_that_of_settled_phases(weights: str, estimator: st
     model = gradient_compass._exact(weights, 0.0)[0]
     for beta in (0.01, 0.03, 0.1, 0.5, 3.0):
         quick = verdict(weights, 0.0, estimator, beta)
-        settled = check_nudge(model, *gradient_compass._digits(), estimator, Settings(beta, 200, 200))
+        settled = check_nudge(
+            model, *gradient_compass._digits(), estimator, Settings(beta, 200, 200)
+        )
         assert quick is not None and quick.inside == settled.inside, (quick, settled)
         if settled.inside:
             assert quick.error == pytest.approx(settled.error, rel=0.15, abs=1e-9)
 
 
-def test_the_verdict_is_kept_while_only_the_steps_move(compass: GradientCompass, monkeypatch: Any) -> None:
+def test_the_verdict_is_kept_while_only_the_steps_move(
+    compass: GradientCompass, monkeypatch: Any
+) -> None:
     compass.set(estimator="centered", beta=0.07, skew=0.1)
     monkeypatch.setattr(gradient_compass, "check_nudge", None)
     compass.set(steps=7)

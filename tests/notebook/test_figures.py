@@ -39,11 +39,16 @@ def test_the_picture_has_its_alt_text_and_twice_the_pixels(shown: Outputs) -> No
     show(_figure(), "nb01_line", ALT, "A *line* with $x^2$.")
     (data, metadata), (text, _) = shown
     page = _page_picture(data)
-    assert metadata["image/png"] == {"alt": ALT, "width": 400} and Image.open(io.BytesIO(page)).size == (800, 400)
+    assert metadata["image/png"] == {"alt": ALT, "width": 400} and Image.open(
+        io.BytesIO(page)
+    ).size == (800, 400)
     # The stand-in for pages that show no HTML.
     assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size == (320, 160)
     assert data["text/plain"] == ALT and list(data)[0] == "text/html"
-    assert f'alt="{ALT}" src="data:image/png;base64,' in data["text/html"] and 'width="400"' in data["text/html"]
+    assert (
+        f'alt="{ALT}" src="data:image/png;base64,' in data["text/html"]
+        and 'width="400"' in data["text/html"]
+    )
     assert text["text/markdown"].startswith("**Figure.** A *line* with $x^2$.\n")
     assert ALT in text["text/markdown"]
 
@@ -52,7 +57,11 @@ def test_a_crowded_picture_stays_small(shown: Outputs) -> None:
     figure = new_figure(4, 3)
     figure.subplots().imshow(np.random.default_rng(0).normal(size=(200, 300)))
     show(figure, "nb01_noise", "Dots of many colours without any order.", "Noise.")
-    assert len(base64.b64decode(shown[0][0]["image/png"])) < len(_page_picture(shown[0][0])) <= MAX_PNG_BYTES
+    assert (
+        len(base64.b64decode(shown[0][0]["image/png"]))
+        < len(_page_picture(shown[0][0]))
+        <= MAX_PNG_BYTES
+    )
 
 
 def test_a_pyplot_figure_is_closed(shown: Outputs) -> None:
@@ -62,7 +71,9 @@ def test_a_pyplot_figure_is_closed(shown: Outputs) -> None:
     assert plt.get_fignums() == [] and len(shown) == 2
 
 
-@pytest.mark.parametrize("name", ["line", "nb1_line", "nb01_Line", "nb01_", "nb01_a b", "../nb01_line", "nb01_line\n"])
+@pytest.mark.parametrize(
+    "name", ["line", "nb1_line", "nb01_Line", "nb01_", "nb01_a b", "../nb01_line", "nb01_line\n"]
+)
 def test_bad_names_are_refused(name: str, shown: Outputs) -> None:
     with pytest.raises(ValueError, match="a figure is called nbNN_slug"):
         show(_figure(), name, ALT, "A line.")
@@ -70,7 +81,13 @@ def test_bad_names_are_refused(name: str, shown: Outputs) -> None:
 
 
 @pytest.mark.parametrize(
-    "alt", ["", "too short", "A plot of accuracy over epochs, rising.", "Figure with a line that rises to one."]
+    "alt",
+    [
+        "",
+        "too short",
+        "A plot of accuracy over epochs, rising.",
+        "Figure with a line that rises to one.",
+    ],
 )
 def test_bad_alt_texts_are_refused(alt: str, shown: Outputs) -> None:
     with pytest.raises(ValueError, match="alt = "):
@@ -102,15 +119,26 @@ def test_files_and_index_are_written_when_asked_for(
     index = json.loads((folder / "index.json").read_text())
     assert list(index) == ["nb01_line", "nb01_other"]
     entry = index["nb01_line"]
-    assert (entry["alt"], entry["caption"], entry["notebook"]) == (ALT, "A line.", "01_energy_dynamics")
-    assert entry["parameters"] == {"seed": 5, "profile": "smoke"} and index["nb01_other"]["parameters"] == {"beta": 0.3}
+    assert (entry["alt"], entry["caption"], entry["notebook"]) == (
+        ALT,
+        "A line.",
+        "01_energy_dynamics",
+    )
+    assert entry["parameters"] == {"seed": 5, "profile": "smoke"} and index["nb01_other"][
+        "parameters"
+    ] == {"beta": 0.3}
     for kind in ("png", "svg"):
-        assert entry["sha256"][kind] == hashlib.sha256((folder / f"nb01_line.{kind}").read_bytes()).hexdigest()
+        assert (
+            entry["sha256"][kind]
+            == hashlib.sha256((folder / f"nb01_line.{kind}").read_bytes()).hexdigest()
+        )
     assert (folder / "nb01_line.png").read_bytes() == _page_picture(shown[0][0])
     assert [file.name for file in folder.iterdir() if file.name.startswith(".")] == []
 
 
-def test_the_same_figure_gives_the_same_svg(tmp_path: Path, shown: Outputs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_figure_gives_the_same_svg(
+    tmp_path: Path, shown: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     svgs = []
     for run in "ab":
         monkeypatch.setenv(FIGURES_DIR, str(tmp_path / run))
@@ -136,13 +164,17 @@ def test_a_full_disk_is_named_and_leaves_no_half_file(
 
     monkeypatch.setenv(FIGURES_DIR, str(tmp_path))
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match=r"figure nb01_line: .* \(No space left on device\)") as caught:
+    with pytest.raises(
+        OSError, match=r"figure nb01_line: .* \(No space left on device\)"
+    ) as caught:
         show(_figure(), "nb01_line", ALT, "A line.")
     assert str(tmp_path) not in str(caught.value)
     assert [file.name for file in tmp_path.iterdir() if not file.name.endswith(".lock")] == []
 
 
-def test_a_broken_index_is_named(tmp_path: Path, shown: Outputs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_index_is_named(
+    tmp_path: Path, shown: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "index.json").write_text("{")
     monkeypatch.setenv(FIGURES_DIR, str(tmp_path))
     with pytest.raises(ValueError, match=r"index.json of the figures folder is not valid JSON"):
@@ -156,11 +188,18 @@ def test_two_writers_share_one_index(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, (10, 30)))
-    assert sorted(json.loads((tmp_path / "index.json").read_text())) == [f"nb01_line{n}" for n in range(10, 50)]
+    assert sorted(json.loads((tmp_path / "index.json").read_text())) == [
+        f"nb01_line{n}" for n in range(10, 50)
+    ]
 
 
-def test_an_index_that_stays_locked_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_that_stays_locked_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(figures, "_LOCK_SECONDS", 0.05)
-    with FileLock(tmp_path / "index.json.lock"), pytest.raises(OSError, match="stayed locked for 0.05 s"):
+    with (
+        FileLock(tmp_path / "index.json.lock"),
+        pytest.raises(OSError, match="stayed locked for 0.05 s"),
+    ):
         figures._write(tmp_path, "nb01_line", b"png", b"svg", {"alt": ALT})
     assert not (tmp_path / "nb01_line.png").exists()

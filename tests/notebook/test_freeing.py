@@ -1,4 +1,6 @@
-"""A cell that is run again frees the explorer it showed before; what is shown elsewhere or held by the reader lives."""
+"""A cell that is run again frees the explorer it showed before; what is shown elsewhere or held by
+the reader lives.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def alive(refs: list[weakref.ref[Any]]) -> int:
         ("display(Wave(), Wave())", "a-cell", 2),
     ],
 )
-def test_only_what_the_last_run_shows_lives(run: Callable[..., Any], source: str, cell_id: str, shown: int) -> None:
+def test_only_what_the_last_run_shows_lives(
+    run: Callable[..., Any], source: str, cell_id: str, shown: int
+) -> None:
     run("from IPython.display import display")
     refs: list[weakref.ref[Any]] = []
     before, counts, note = set(_instances), [], freeing.keep_while_shown

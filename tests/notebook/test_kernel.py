@@ -43,18 +43,27 @@ show(figure, "nb01_line", "One line that rises from zero to one.", "A rising lin
 def notebook() -> Any:
     """Executed once; the last cell records a duplicate."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     return NotebookClient(book, timeout=PATIENCE, allow_errors=True).execute()
 
 
 @pytest.mark.kernel
 def test_an_explorer_is_a_widget_a_picture_and_a_sentence(notebook: Any) -> None:
     widget, picture = notebook.cells[1].outputs
-    assert set(widget.data) == {VIEW} and set(picture.data) == {"text/html", "image/png", "text/plain"}
+    assert set(widget.data) == {VIEW} and set(picture.data) == {
+        "text/html",
+        "image/png",
+        "text/plain",
+    }
     assert picture.metadata["image/png"] == {"alt": "One straight line of slope 1.0.", "width": 700}
     assert base64.b64decode(picture.data["image/png"]).startswith(b"\x89PNG")
     assert (
-        picture.data["text/plain"] == "One straight line of slope 1.0." and "eqprop-static" in picture.data["text/html"]
+        picture.data["text/plain"] == "One straight line of slope 1.0."
+        and "eqprop-static" in picture.data["text/html"]
     )
     assert notebook.cells[2].outputs[0].text == "One straight line of slope 2.0.\n"
 
@@ -63,9 +72,15 @@ def test_an_explorer_is_a_widget_a_picture_and_a_sentence(notebook: Any) -> None
 def test_metrics_and_provenance_reach_the_notebook(notebook: Any) -> None:
     outputs = notebook.cells[4].outputs
     assert outputs[0].data == {METRICS_MIME: {"metrics": {"accuracy": 0.5}}}
-    assert outputs[1].text.startswith("Computed with python") and outputs[2].data[PROVENANCE_MIME]["seed"] == 0
+    assert (
+        outputs[1].text.startswith("Computed with python")
+        and outputs[2].data[PROVENANCE_MIME]["seed"] == 0
+    )
     (error,) = notebook.cells[5].outputs
-    assert (error.output_type, error.ename) == ("error", "ValueError") and "already recorded" in error.evalue
+    assert (error.output_type, error.ename) == (
+        "error",
+        "ValueError",
+    ) and "already recorded" in error.evalue
     assert [cell.outputs for cell in notebook.cells[:1]] == [[]]
 
 
@@ -74,7 +89,8 @@ def test_without_javascript_every_picture_has_its_sentence(notebook: Any) -> Non
     page = nbformat.from_dict(notebook)
     page.metadata.pop("widgets", None)
     page.cells = [*page.cells[:2], page.cells[3]]
-    for cell in page.cells:  # a page without JavaScript shows no output that is nothing but a widget
+    # a page without JavaScript shows no output that is nothing but a widget
+    for cell in page.cells:
         cell.outputs = [output for output in cell.outputs if set(output.data) != {VIEW}]
     html, _ = HTMLExporter(template_name="classic").from_notebook_node(page)
     # The style sheet and scripts of the template hold no <img>; every picture here is an output.

@@ -35,7 +35,9 @@ def layouts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("colourbar", [False, True])
-def test_an_alike_drawing_is_laid_out_once_and_looks_the_same(layouts: list[int], colourbar: bool) -> None:
+def test_an_alike_drawing_is_laid_out_once_and_looks_the_same(
+    layouts: list[int], colourbar: bool
+) -> None:
     figure, steady = new_figure(4, 2), SteadyLayout()
     pictures = []
     for top in (1.0, 2.0, 1.0):

@@ -27,7 +27,9 @@ RESULT = {
 
 def test_numbers_of_every_kind_are_recorded_and_nothing_is_shown(shown: Outputs) -> None:
     record(count=3, cosine=np.float32(0.5), slope=torch.tensor(2.0), last=np.array(1.5))
-    assert shown == [({METRICS_MIME: {"metrics": {"count": 3, "cosine": 0.5, "slope": 2.0, "last": 1.5}}}, {})]
+    assert shown == [
+        ({METRICS_MIME: {"metrics": {"count": 3, "cosine": 0.5, "slope": 2.0, "last": 1.5}}}, {})
+    ]
     assert json.loads(json.dumps(shown[0][0]))[METRICS_MIME]["metrics"]["count"] == 3
 
 
@@ -43,7 +45,9 @@ def test_numbers_of_every_kind_are_recorded_and_nothing_is_shown(shown: Outputs)
         (torch.ones(2), TypeError),
     ],
 )
-def test_what_is_no_finite_number_is_refused(value: Any, error: type[Exception], shown: Outputs) -> None:
+def test_what_is_no_finite_number_is_refused(
+    value: Any, error: type[Exception], shown: Outputs
+) -> None:
     with pytest.raises(error, match="metric accuracy"):
         record(steps=1, accuracy=value)
     record(steps=1)
@@ -60,7 +64,9 @@ def test_a_metric_has_one_value_in_a_run(shown: Outputs) -> None:
     assert len(shown) == 2
 
 
-def test_running_the_same_cell_again_is_no_duplicate(shown: Outputs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_the_same_cell_again_is_no_duplicate(
+    shown: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells = iter([("record(a=1)", 4), ("record(a=1)", 5), ("record(a=2)", 6)])
     monkeypatch.setattr(metrics, "_running_cell", lambda: next(cells))
     record(a=1)
@@ -102,7 +108,11 @@ def test_provenance_shows_versions_but_neither_seconds_nor_device(
     assert "cpu" not in line
     hidden = shown[0][0][PROVENANCE_MIME]
     assert set(hidden) == {"versions", "seed", "profile", "device", "seconds"}
-    assert hidden["device"] == "cpu" and hidden["seconds"] >= 0 and hidden["versions"]["torch"] == torch.__version__
+    assert (
+        hidden["device"] == "cpu"
+        and hidden["seconds"] >= 0
+        and hidden["versions"]["torch"] == torch.__version__
+    )
 
 
 def test_provenance_needs_setup() -> None:
@@ -135,16 +145,24 @@ def test_a_result_folder_can_be_chosen(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("key", metrics.STORED_KEYS)
-def test_a_result_of_unknown_origin_is_refused(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_of_unknown_origin_is_refused(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mnist.json").write_text(json.dumps(RESULT | {key: None}))
     monkeypatch.setenv(RESULTS_DIR, str(tmp_path))
     with pytest.raises(ValueError, match=f"data/results/mnist.json says nothing about: {key}$"):
         stored("mnist")
 
 
-def test_missing_broken_and_misnamed_results_are_clear_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(_project(tmp_path, {"broken": "{", "listed": "[1]", "good": json.dumps(RESULT)}))
-    with pytest.raises(FileNotFoundError, match="'mnist' is missing in data/results; there: broken, good, listed") as e:
+def test_missing_broken_and_misnamed_results_are_clear_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(
+        _project(tmp_path, {"broken": "{", "listed": "[1]", "good": json.dumps(RESULT)})
+    )
+    with pytest.raises(
+        FileNotFoundError, match="'mnist' is missing in data/results; there: broken, good, listed"
+    ) as e:
         stored("mnist")
     assert str(tmp_path) not in str(e.value)
     with pytest.raises(ValueError, match="data/results/broken.json is not valid JSON"):
@@ -155,7 +173,9 @@ def test_missing_broken_and_misnamed_results_are_clear_errors(tmp_path: Path, mo
         stored("../good")
 
 
-def test_outside_a_project_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_project_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=f"or set {RESULTS_DIR}"):

@@ -19,4 +19,6 @@ def test_in_a_kernel_the_bundle_is_displayed_raw(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(InteractiveShell, "initialized", lambda: True)
     monkeypatch.setattr(output, "display", lambda *data, **options: calls.append((data, options)))
     output.emit({"text/plain": "a"}, {"image/png": {"alt": "b"}})
-    assert calls == [(({"text/plain": "a"},), {"metadata": {"image/png": {"alt": "b"}}, "raw": True})]
+    assert calls == [
+        (({"text/plain": "a"},), {"metadata": {"image/png": {"alt": "b"}}, "raw": True})
+    ]

@@ -33,7 +33,10 @@ def test_every_control_has_a_label_and_sliders_a_unit_and_a_read_out() -> None:
         "Dropdown",
         "Checkbox",
     ]
-    assert widgets["rho"].description == "norm = spectral [1/s]" and widgets["steps"].description == "relaxation steps"
+    assert (
+        widgets["rho"].description == "norm = spectral [1/s]"
+        and widgets["steps"].description == "relaxation steps"
+    )
     assert all(widgets[name].readout for name in ("beta", "steps", "rho"))
     assert widgets["rho"].readout_format == ".2f"
     assert (widgets["rho"].min, widgets["rho"].max, widgets["rho"].step) == (0.1, 0.95, 0.05)
@@ -62,7 +65,9 @@ def test_the_rounding_a_page_sends_back_is_no_move() -> None:
 
 
 @pytest.mark.parametrize(("slider", "held"), [(RHO, 0.23), (BETA, 0.5)])
-def test_the_nearest_step_a_page_sends_back_is_no_move_but_the_next_step_is(slider: Slider, held: float) -> None:
+def test_the_nearest_step_a_page_sends_back_is_no_move_but_the_next_step_is(
+    slider: Slider, held: float
+) -> None:
     controls, calls = _controls()
     controls.assign({slider.name: held})
     widget = controls.widgets[slider.name]
@@ -70,7 +75,9 @@ def test_the_nearest_step_a_page_sends_back_is_no_move_but_the_next_step_is(slid
     nearest = low + round((place - low) / slider.page_step) * slider.page_step
     for position, moved in ((nearest, False), (nearest + slider.page_step, True)):
         widget.value = sent = 10**position if slider.log else position
-        assert (controls.values[slider.name], len(calls)) == ((slider.rounded(sent), 1) if moved else (held, 0))
+        assert (controls.values[slider.name], len(calls)) == (
+            (slider.rounded(sent), 1) if moved else (held, 0)
+        )
 
 
 def test_the_end_of_a_log_slider_is_inside_its_range() -> None:
@@ -83,7 +90,10 @@ def test_reset_returns_to_the_start() -> None:
     controls, calls = _controls(steps=12)
     controls.assign({"steps": 20, "grid": False})
     controls.reset()
-    assert controls.values["steps"] == controls.widgets["steps"].value == 12 and controls.values["grid"] is True
+    assert (
+        controls.values["steps"] == controls.widgets["steps"].value == 12
+        and controls.values["grid"] is True
+    )
     assert calls == []
 
 
@@ -142,4 +152,7 @@ def test_the_parameters_box_opens_and_closes() -> None:
 
 def test_buttons_carry_their_class() -> None:
     button = action_button("Start", "eqprop-start", "Train")
-    assert (button.description, button.tooltip) == ("Start", "Train") and "eqprop-start" in button._dom_classes
+    assert (button.description, button.tooltip) == (
+        "Start",
+        "Train",
+    ) and "eqprop-start" in button._dom_classes

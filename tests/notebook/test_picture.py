@@ -37,18 +37,28 @@ def test_an_image_carries_its_sentence_whatever_it_contains() -> None:
     alt = 'x < 1 & "quoted" </figure>'
     parsed = _Tags(image_html(b"\x89PNG", alt, 700))
     image = dict(parsed.tags)["img"]
-    assert image["alt"] == alt and image["src"] == "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
+    assert (
+        image["alt"] == alt
+        and image["src"] == "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
+    )
     assert parsed.text == alt
 
 
 def test_an_alert_is_escaped_and_exists_only_with_a_message() -> None:
     parsed = _Tags(alert_html("beta < 0 <b>"))
-    assert parsed.tags[0][1]["role"] == "alert" and parsed.text == "beta < 0 <b>" and len(parsed.tags) == 1
+    assert (
+        parsed.tags[0][1]["role"] == "alert"
+        and parsed.text == "beta < 0 <b>"
+        and len(parsed.tags) == 1
+    )
     assert alert_html("") == ""
 
 
 def test_a_title_is_escaped() -> None:
-    assert "<strong>a &lt; b</strong>" in title_html("a < b") and "a < b" in _Tags(title_html("a < b")).text
+    assert (
+        "<strong>a &lt; b</strong>" in title_html("a < b")
+        and "a < b" in _Tags(title_html("a < b")).text
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +78,10 @@ def test_messages_name_files_without_the_machines_folders(message: str, shown: s
 
 class _Still(LivePicture):
     def __init__(self) -> None:
-        self.png, self.alt = encode_png(new_figure(2, 1), 100), "An empty white rectangle, wider than high."
+        self.png, self.alt = (
+            encode_png(new_figure(2, 1), 100),
+            "An empty white rectangle, wider than high.",
+        )
         self.widget, self.picture_width = widgets.VBox(), 200.4
 
 
@@ -86,7 +99,9 @@ def test_a_page_without_widgets_gets_picture_and_sentence(shown: Outputs) -> Non
     still._ipython_display_()
     (view, _), (page, metadata) = shown
     assert list(view) == ["application/vnd.jupyter.widget-view+json"]
-    assert list(page) == ["text/html", "image/png", "text/plain"] and page["text/plain"] == still.alt
+    assert (
+        list(page) == ["text/html", "image/png", "text/plain"] and page["text/plain"] == still.alt
+    )
     parsed = _Tags(page["text/html"])
     assert ("div", {"class": "eqprop-static"}) == parsed.tags[0] and parsed.text == still.alt
     image = dict(parsed.tags)["img"]

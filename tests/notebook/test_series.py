@@ -57,7 +57,11 @@ def test_emphasis_in_the_facts_is_ignored(tmp_path: Path, facts: str) -> None:
 
 def test_links_to_the_neighbours_are_no_claim(tmp_path: Path) -> None:
     links = "[00](00_a.ipynb) · [02](02_a.ipynb)"
-    write(tmp_path, "01_a.ipynb", f"# 01 · A\n\n{links}\n\nThe claim.\n\nTime: 1 min, 2 s · Needs: 00 · Level: core")
+    write(
+        tmp_path,
+        "01_a.ipynb",
+        f"# 01 · A\n\n{links}\n\nThe claim.\n\nTime: 1 min, 2 s · Needs: 00 · Level: core",
+    )
     assert series(tmp_path)[0].claim == "The claim."
 
 
@@ -71,7 +75,9 @@ def test_links_to_the_neighbours_are_no_claim(tmp_path: Path) -> None:
         ("", "begin with '# 03"),
     ],
 )
-def test_a_title_cell_that_lacks_something_is_named(tmp_path: Path, source: str, message: str) -> None:
+def test_a_title_cell_that_lacks_something_is_named(
+    tmp_path: Path, source: str, message: str
+) -> None:
     write(tmp_path, "03_a.ipynb", source)
     with pytest.raises(ValueError, match=f"03_a.ipynb: .*{message}"):
         series(tmp_path)
@@ -90,7 +96,9 @@ def test_a_notebook_without_cells_has_no_title(tmp_path: Path) -> None:
         series(tmp_path)
 
 
-def test_default_folder_is_found_from_inside_and_from_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder_is_found_from_inside_and_from_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "notebooks"
     (folder / "deeper").mkdir(parents=True)
     write(folder, "03_a.ipynb", TITLE.format(number="03", title="A"))
@@ -99,7 +107,9 @@ def test_default_folder_is_found_from_inside_and_from_above(tmp_path: Path, monk
         assert [entry.path for entry in series()] == [folder / "03_a.ipynb"]
 
 
-def test_no_notebooks_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_notebooks_is_an_error_that_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(FileNotFoundError, match="no notebook called NN_topic"):
         series(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -46,7 +46,9 @@ def test_setup_returns_the_session_and_applies_the_style() -> None:
         ({"threads": 0}, ValueError, "threads = 0"),
     ],
 )
-def test_setup_names_the_bad_argument(arguments: dict[str, Any], error: type[Exception], words: str) -> None:
+def test_setup_names_the_bad_argument(
+    arguments: dict[str, Any], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         setup(**arguments)
     assert not has_session()

@@ -20,10 +20,22 @@ from eqprop_lab.notebook.style import (
     style_context,
 )
 
-# Simulation of the two common colour deficiencies (Machado, Oliveira, Fernandes 2009, doi 10.1109/TVCG.2009.113),
-# severity 1, applied to linear RGB.
-_PROTAN = np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]])
-_DEUTAN = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]])
+# Simulation of the two common colour deficiencies (Machado, Oliveira, Fernandes 2009, doi
+# 10.1109/TVCG.2009.113), severity 1, applied to linear RGB.
+_PROTAN = np.array(
+    [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ]
+)
+_DEUTAN = np.array(
+    [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ]
+)
 
 
 def _linear(colour: str) -> np.ndarray:
@@ -32,7 +44,10 @@ def _linear(colour: str) -> np.ndarray:
 
 
 def _lab(linear: np.ndarray) -> np.ndarray:
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
+    xyz = (
+        np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+        @ linear
+    )
     ratio = np.clip(xyz / np.array([0.9505, 1.0, 1.089]), 0, None)
     f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])

@@ -39,7 +39,9 @@ def test_kinds(kind: str, passing: list[float], failing: list[float]) -> None:
 
 
 def test_missing_extra_and_wrong_are_all_named() -> None:
-    problems = compare({"a": 9.0, "c": 1.0}, {"a": entry("abs", source="theory"), "b": entry("abs")})
+    problems = compare(
+        {"a": 9.0, "c": 1.0}, {"a": entry("abs", source="theory"), "b": entry("abs")}
+    )
     assert [problem.split(",")[0] for problem in problems] == [
         "metric 'b' is missing",
         "metric 'c' is not in the baseline",
@@ -58,14 +60,20 @@ def test_missing_extra_and_wrong_are_all_named() -> None:
         ('{"n": {"a": {"kind": "abs", "value": 1}}}', "needs a tol"),
         ('{"n": {"a": {"kind": "abs", "value": 1, "tol": NaN}}}', "tol must be a finite number"),
         ('{"n": {"a": {"kind": "abs", "value": 1, "tol": -1}}}', "tol must not be below 0, got -1"),
-        ('{"n": {"a": {"kind": "abs", "value": "1", "tol": 1}}}', "n.a: value must be a finite number, got '1'"),
+        (
+            '{"n": {"a": {"kind": "abs", "value": "1", "tol": 1}}}',
+            "n.a: value must be a finite number, got '1'",
+        ),
         ('{"n": {"a": {"kind": "min", "value": true}}}', "value must be a finite number, got True"),
         (
             '{"n": {"a": {"kind": "min", "value": 1%s}}}' % ("0" * 400),
             "value must be a finite number, got an integer of about 401",
         ),
         ('{"n": {"a": {"kind": ["min"], "value": 1}}}', r"kind must be one of .*, got .'min'."),
-        ('{"n": {"a": {"kind": "abs", "value": 1, "tol": 1, "floor": "x"}}}', "floor must be a finite number"),
+        (
+            '{"n": {"a": {"kind": "abs", "value": 1, "tol": 1, "floor": "x"}}}',
+            "floor must be a finite number",
+        ),
         ('{"n": {"a": 3}}', "n.a: an entry must be {value, kind, tol}, got 3"),
         ('{"n": [1]}', "n must be {metric: entry}, got .1."),
         ('{"n": {"a": {}, "a": {}}}', "'a' is there twice"),
@@ -90,16 +98,23 @@ def test_tolerance_is_four_sd_or_the_floor() -> None:
     assert spread["tol"] == pytest.approx(4 * statistics.stdev(numbers))
     assert measured_entry([2.0] * 5, range(5), None)["tol"] == pytest.approx(2e-3)
     assert measured_entry([2.0] * 5, range(5), entry("abs", floor=0.25))["tol"] == 0.25
-    assert measured_entry([2.0, 4.0], range(2), entry("rel"))["tol"] == pytest.approx(4 * math.sqrt(2) / 3)
+    assert measured_entry([2.0, 4.0], range(2), entry("rel"))["tol"] == pytest.approx(
+        4 * math.sqrt(2) / 3
+    )
 
 
-@pytest.mark.parametrize("fixed", [entry("abs", source="theory"), entry("min"), entry("exact"), entry("order")])
+@pytest.mark.parametrize(
+    "fixed", [entry("abs", source="theory"), entry("min"), entry("exact"), entry("order")]
+)
 def test_fixed_entries_are_never_rebaselined(fixed: dict[str, Any]) -> None:
     assert measured_entry([9.0] * 5, range(5), fixed) is fixed
 
 
 def test_rebaseline_writes_measured_and_drops_vanished(tmp_path: Path) -> None:
-    old = {"n": {"gone": entry("abs"), "t": entry("abs", 1.0, source="theory")}, "other": {"x": entry("min")}}
+    old = {
+        "n": {"gone": entry("abs"), "t": entry("abs", 1.0, source="theory")},
+        "other": {"x": entry("min")},
+    }
     runs = {"n": {seed: {"new": 1.0 + seed, "t": 5.0} for seed in range(5)}}
     lines = rebaseline(old, runs, tmp_path / "b.json")
     written = json.loads((tmp_path / "b.json").read_text())

@@ -43,7 +43,11 @@ def executed(*results: NotebookNode) -> tuple[NotebookNode, NotebookNode]:
 
 
 def test_copy_keeps_pictures_and_text_and_drops_the_traces_of_the_run() -> None:
-    explorer = {WIDGET_VIEW_MIME: {"model_id": "1"}, "image/png": png(9), "text/plain": "a sentence"}
+    explorer = {
+        WIDGET_VIEW_MIME: {"model_id": "1"},
+        "image/png": png(9),
+        "text/plain": "a sentence",
+    }
     private = new_output("display_data", data={METRICS_MIME: {"metrics": {"a": 1}}})
     timing = new_output("display_data", data={PROVENANCE_MIME: {"seconds": 1.5, "device": "cpu"}})
     bar = new_output("stream", name="stderr", text="50%|#####     | 1/2 [00:01<00:01, 1.00it/s]")
@@ -53,11 +57,18 @@ def test_copy_keeps_pictures_and_text_and_drops_the_traces_of_the_run() -> None:
     assert [cell.id for cell in result.cells] == [cell.id for cell in source.cells]
     assert [cell.execution_count for cell in result.cells[1:]] == [1, 2]
     assert result.cells[-1].outputs == [
-        new_output("execute_result", data={"image/png": png(9), "text/plain": "a sentence"}, execution_count=2)
+        new_output(
+            "execute_result",
+            data={"image/png": png(9), "text/plain": "a sentence"},
+            execution_count=2,
+        )
     ]
     assert set(result.metadata) == {"kernelspec", "language_info", "eqprop"}
     assert result.metadata.language_info == {"name": "python"}
-    assert result.metadata.eqprop == {"time_limit": {"smoke": 20}, "source_hash": source_hash(source)}
+    assert result.metadata.eqprop == {
+        "time_limit": {"smoke": 20},
+        "source_hash": source_hash(source),
+    }
     assert all("papermill" not in cell.metadata for cell in result.cells)
 
 
@@ -73,7 +84,9 @@ def test_places_of_this_machine_get_names() -> None:
 
 
 def test_a_path_that_is_left_is_refused() -> None:
-    source, done = executed(new_output("stream", name="stdout", text="saved to /tmp/results/x.json"))
+    source, done = executed(
+        new_output("stream", name="stdout", text="saved to /tmp/results/x.json")
+    )
     with pytest.raises(CleanError, match="path of this machine in an output: /tmp/results/x.json"):
         committed_copy(source, done, ROOT)
 
@@ -94,7 +107,9 @@ def test_absolute_paths(text: str, found: list[str]) -> None:
 
 def test_large_pictures_and_notebooks_are_refused() -> None:
     with pytest.raises(CleanError, match="PNG of 81 KB"):
-        committed_copy(*executed(new_output("display_data", data={"image/png": png(81 * 1024)})), ROOT)
+        committed_copy(
+            *executed(new_output("display_data", data={"image/png": png(81 * 1024)})), ROOT
+        )
     with pytest.raises(CleanError, match="notebook has .* KB"):
         committed_copy(*executed(new_output("stream", name="stdout", text="y" * 600_000)), ROOT)
 

@@ -16,7 +16,9 @@ def test_the_thread_hook_writes_a_line_and_calls_the_hook_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(threading, "excepthook", lambda arguments: seen.append(arguments.exc_type.__name__))
+    monkeypatch.setattr(
+        threading, "excepthook", lambda arguments: seen.append(arguments.exc_type.__name__)
+    )
     monkeypatch.setenv("EQPROP_THREAD_ERRORS", str(tmp_path / "threads"))
     thread_hook.install()
     thread = threading.Thread(target=lambda: [][1], name="learner")
@@ -34,11 +36,15 @@ def worker(tmp_path: Path) -> Running:
     """A worker that has just been started on a notebook."""
     root = project(tmp_path / "p", n00_a=notebook("x = 1"))
     (tmp_path / "logs").mkdir()
-    return Running(Job("00_a", notebooks_of(root)[0], tmp_path / "out.ipynb", {}, 5.0), tmp_path / "logs")
+    return Running(
+        Job("00_a", notebooks_of(root)[0], tmp_path / "out.ipynb", {}, 5.0), tmp_path / "logs"
+    )
 
 
 @pytest.mark.kernel
-def test_a_worker_far_beyond_its_limit_is_stopped(worker: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_far_beyond_its_limit_is_stopped(
+    worker: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(execute, "START_ALLOWANCE", -5.0)
     execution = worker.poll()
     assert execution is not None

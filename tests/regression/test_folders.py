@@ -44,7 +44,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_unwritable_and_full_folders_are_named_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_and_full_folders_are_named_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ensure_writable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").write_text("")
@@ -76,7 +78,9 @@ def test_a_notebook_without_figures_changes_nothing(tmp_path: Path) -> None:
 def test_a_figure_of_another_notebook_is_not_overwritten(tmp_path: Path) -> None:
     source = figures(tmp_path / "runs", nb00_x="00_a")
     target = figures(tmp_path / "figures", nb00_x="01_b")
-    with pytest.raises(FigureError, match="figure 'nb00_x' belongs to 01_b: give it a name of its own"):
+    with pytest.raises(
+        FigureError, match="figure 'nb00_x' belongs to 01_b: give it a name of its own"
+    ):
         figure_changes(source, target, "00_a")
 
 
@@ -91,7 +95,8 @@ def test_an_index_that_is_none_is_named(tmp_path: Path, text: str) -> None:
 def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
     with locked(tmp_path / "runs", "give another --output"):
         with pytest.raises(
-            FolderError, match="another run is at work in .*runs: wait for it, or give another --output"
+            FolderError,
+            match="another run is at work in .*runs: wait for it, or give another --output",
         ):
             with locked(tmp_path / "runs", "give another --output"):
                 pass

@@ -1,4 +1,6 @@
-"""The runner with real kernels on tiny notebooks: every way a notebook can go wrong without papermill noticing."""
+"""The runner with real kernels on tiny notebooks: every way a notebook can go wrong without
+papermill noticing.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from tools.anatomy.view import View
 
 pytestmark = pytest.mark.kernel
 
-SHOW_ENVIRONMENT = "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['EQPROP_NOTEBOOK'], profile, rate)"
+SHOW_ENVIRONMENT = (
+    "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['EQPROP_NOTEBOOK'], profile, rate)"
+)
 THREAD = "import threading\nt = threading.Thread(target=lambda: 1 / 0, name='learner')\nt.start()\nt.join()"
 SLIDER = """import ipywidgets
 @ipywidgets.interact(x=(0, 3))
@@ -39,17 +43,24 @@ CLEARED = """from IPython.display import clear_output
 for k in range(30):
     clear_output(wait=True)
     print('x' * 100_000)"""
-SLOW = f"import time\ntime.sleep({10 * PATIENCE})"  # does not end by itself while a test waits for its end
+# does not end by itself while a test waits for its end
+SLOW = f"import time\ntime.sleep({10 * PATIENCE})"
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookResult]:
-    """One run of all tiny notebooks; the slow one brings its own limit of 3 s, and all may put out a megabyte."""
+    """One run of all tiny notebooks; the slow one brings its own limit of 3 s, and all may put out
+    a megabyte.
+    """
     good = recording(a="1.0")
     slow = notebook(SLOW, good)
     slow.metadata["eqprop"] = {"time_limit": {"smoke": 3}}
     unknown = notebook("x = 1", good)
-    unknown.metadata["kernelspec"] = {"name": "julia-9.9", "display_name": "Julia", "language": "julia"}
+    unknown.metadata["kernelspec"] = {
+        "name": "julia-9.9",
+        "display_name": "Julia",
+        "language": "julia",
+    }
     root = project(
         tmp_path_factory.mktemp("tiny") / "p",
         n00_ok=notebook(SHOW_ENVIRONMENT, recording(a="2 * rate")),
@@ -95,7 +106,9 @@ def test_output_that_a_notebook_clears_does_not_count(results: dict[str, Noteboo
         ("10_kernel", "NoSuchKernel: No such kernel named julia-9.9"),
     ],
 )
-def test_a_broken_notebook_is_red_and_says_why(results: dict[str, NotebookResult], key: str, problem: str) -> None:
+def test_a_broken_notebook_is_red_and_says_why(
+    results: dict[str, NotebookResult], key: str, problem: str
+) -> None:
     assert results[key].status == "failed"
     assert results[key].problems == [problem]
 
@@ -134,10 +147,14 @@ def pids(root: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_runner_that_is_killed_leaves_no_worker_and_no_kernel(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_runner_that_is_killed_leaves_no_worker_and_no_kernel(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     root = project(tmp_path / "p", n00_slow=notebook(MARK, SLOW, recording(a="1.0")))
     command = [sys.executable, "-m", "eqprop_lab", "run", "--jobs", "1"]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     left = pids(root)
     process.send_signal(number)
     printed, _ = process.communicate(timeout=PATIENCE)
@@ -150,10 +167,14 @@ def test_a_runner_that_is_killed_leaves_no_worker_and_no_kernel(tmp_path: Path, 
 
 def test_ctrl_c_keeps_finished_notebooks_and_leaves_no_kernel(tmp_path: Path) -> None:
     root = project(
-        tmp_path / "p", n00_ok=notebook(recording(a="1.0")), n01_slow=notebook(MARK, SLOW, recording(a="1.0"))
+        tmp_path / "p",
+        n00_ok=notebook(recording(a="1.0")),
+        n01_slow=notebook(MARK, SLOW, recording(a="1.0")),
     )
     command = [sys.executable, "-m", "eqprop_lab", "run", "--jobs", "1"]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     left = pids(root)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=PATIENCE)
@@ -161,11 +182,15 @@ def test_ctrl_c_keeps_finished_notebooks_and_leaves_no_kernel(tmp_path: Path) ->
     assert "1 of 2 passed" in printed
     assert "01_slow   not run" in printed
     assert "report.html" in printed
-    assert nbformat.read(root / "runs" / "notebooks" / "00_ok.ipynb", as_version=4).cells[-1].outputs
+    assert (
+        nbformat.read(root / "runs" / "notebooks" / "00_ok.ipynb", as_version=4).cells[-1].outputs
+    )
     until(lambda: all(map(gone, left)), "the end of worker and kernel")
 
 
-def test_the_worker_carries_a_job_and_reports_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worker_carries_a_job_and_reports_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EQPROP_NOTEBOOK", "restored after the test")
     handler = signal.getsignal(signal.SIGTERM)
     root = project(tmp_path / "p", n00_a=notebook("print(rate)"))
@@ -187,7 +212,9 @@ def test_the_worker_carries_a_job_and_reports_errors(tmp_path: Path, monkeypatch
         assert json.loads((tmp_path / "result").read_text())["error"] is None
         executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
         assert executed.cells[-1].outputs[0].text == "0.25\n"
-        (tmp_path / "job.json").write_text(json.dumps(job | {"input": str(tmp_path / "absent.ipynb")}))
+        (tmp_path / "job.json").write_text(
+            json.dumps(job | {"input": str(tmp_path / "absent.ipynb")})
+        )
         assert one_notebook.main(str(tmp_path / "job.json")) == 0
         assert "No such file" in json.loads((tmp_path / "result").read_text())["error"]
     finally:
@@ -201,9 +228,16 @@ def test_a_job_that_cannot_start_is_reported_and_the_rest_goes_on(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Running, "__init__", full)
-    jobs = [Job(key, tmp_path / f"{key}.ipynb", tmp_path / "o.ipynb", {}, 1.0) for key in ("a", "b")]
+    jobs = [
+        Job(key, tmp_path / f"{key}.ipynb", tmp_path / "o.ipynb", {}, 1.0) for key in ("a", "b")
+    ]
     seen: list[tuple[str, str | None]] = []
-    execute_all(jobs, tmp_path / "logs", 1, lambda execution: seen.append((execution.job.key, execution.error)))
+    execute_all(
+        jobs,
+        tmp_path / "logs",
+        1,
+        lambda execution: seen.append((execution.job.key, execution.error)),
+    )
     assert seen == [(key, "cannot start: No space left on device") for key in ("a", "b")]
 
 
@@ -214,10 +248,23 @@ def test_kernel_count() -> None:
         kernel_count(0)
 
 
-def test_plain_papermill_runs_on_with_a_misspelt_name_where_the_runner_stops(tmp_path: Path) -> None:
+def test_plain_papermill_runs_on_with_a_misspelt_name_where_the_runner_stops(
+    tmp_path: Path,
+) -> None:
     root = project(tmp_path / "p", n00_a=notebook("print('seed is', seed)", recording(a="1.0")))
-    command = [sys.executable, "-m", "papermill", "notebooks/00_a.ipynb", "out.ipynb", "-p", "sed", "3"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "notebooks/00_a.ipynb",
+        "out.ipynb",
+        "-p",
+        "sed",
+        "3",
+    ]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert done.returncode == 0 and "Passed unknown parameter: sed" in done.stdout + done.stderr
     cells = nbformat.read(root / "out.ipynb", as_version=4).cells
     assert [c.outputs[0].text for c in cells if "seed is" in c.source] == ["seed is 0\n"]

@@ -1,4 +1,6 @@
-"""Does the regression notice a wrong package? The probe notebook runs on mutated copies and has to turn red."""
+"""Does the regression notice a wrong package? The probe notebook runs on mutated copies and has to
+turn red.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,12 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
         "(-k / batch)",
         "gradient_error",
     ),
-    "sign_flipped": ("equilibrium/contrast.py", "(-k / (beta * batch))", "(k / (beta * batch))", "gradient_error"),
+    "sign_flipped": (
+        "equilibrium/contrast.py",
+        "(-k / (beta * batch))",
+        "(k / (beta * batch))",
+        "gradient_error",
+    ),
     "phases_swapped": (
         "equilibrium/phases.py",
         "nudge = CostNudge(model, cost_grad, (beta, -beta))",
@@ -45,8 +52,9 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
         "return matrix",
         "force_asymmetry",
     ),
-    # At a small beta the midpoint of the two states and the free state are the same to O(beta) (one_sided), O(beta^2)
-    # (centered); at 0.5 the gradient of W_rec is another one, and only the midpoint is the difference of the energies.
+    # At a small beta the midpoint of the two states and the free state are the same to O(beta)
+    # (one_sided), O(beta^2) (centered); at 0.5 the gradient of W_rec is another one, and only the
+    # midpoint is the difference of the energies.
     "free_state_for_the_midpoint_one_sided": (
         "equilibrium/phases.py",
         "mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))",
@@ -59,15 +67,17 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
         "difference, mean = _half(nudged.state), free.state",
         "centered_error",
     ),
-    # Calls that name their nudged_steps cannot see it: at rho 0.8 three steps are 2 to 10 % off, ten 0.06 % at most.
+    # Calls that name their nudged_steps cannot see it: at rho 0.8 three steps are 2 to 10 % off,
+    # ten 0.06 % at most.
     "three_nudged_steps_by_default": (
         "equilibrium/contrast.py",
         "NUDGED_STEPS = 10",
         "NUDGED_STEPS = 3",
         "default_steps_error",
     ),
-    # kappa is 1 where the shipped models are read out, and a plain step takes `subtract`: `asymmetric` calls the nudge
-    # and weights it with kappa, so that at kappa 2.5 the gradient becomes 2.5 times itself.
+    # kappa is 1 where the shipped models are read out, and a plain step takes `subtract`:
+    # `asymmetric` calls the nudge and weights it with kappa, so that at kappa 2.5 the gradient
+    # becomes 2.5 times itself.
     "kappa_dropped_in_a_nudge": (
         "equilibrium/nudges.py",
         "return tuple(None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True))",
@@ -90,14 +100,18 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
 
 
 def mutated_copy(package: Path, folder: Path, mutation: tuple[str, str, str, str]) -> Path:
-    """A copy of the package in `folder` with one text replaced; fails when the text is not there exactly once."""
+    """A copy of the package in `folder` with one text replaced; fails when the text is not there
+    exactly once.
+    """
     file, text, replacement, _ = mutation
     shutil.copytree(package, folder / "eqprop_lab")
     path = folder / "eqprop_lab" / file
     source = path.read_text(encoding="utf-8")
     if text:
         count = source.count(text)
-        assert count == 1, f"{file} holds {text!r} {count} times: choose the text of this mutation anew"
+        assert count == 1, (
+            f"{file} holds {text!r} {count} times: choose the text of this mutation anew"
+        )
         path.write_text(source.replace(text, replacement), encoding="utf-8")
     return folder
 
@@ -132,7 +146,9 @@ def test_the_probe_is_green_on_an_unchanged_copy(outcomes: dict[str, NotebookRes
 
 
 @pytest.mark.parametrize("name", [name for name in MUTATIONS if name != "none"])
-def test_a_mutated_package_turns_the_probe_red(outcomes: dict[str, NotebookResult], name: str) -> None:
+def test_a_mutated_package_turns_the_probe_red(
+    outcomes: dict[str, NotebookResult], name: str
+) -> None:
     result = outcomes[name]
     assert result.status == "failed"
     assert any(MUTATIONS[name][3] in problem for problem in result.problems), result.problems

@@ -24,7 +24,9 @@ def data(mime: str, content: Any) -> NotebookNode:
 
 def with_widget(state: dict[str, Any], name: str = "HTMLModel") -> NotebookNode:
     nb = notebook("x")
-    nb.metadata["widgets"] = {outputs.WIDGET_STATE_MIME: {"state": {"1": {"model_name": name, "state": state}}}}
+    nb.metadata["widgets"] = {
+        outputs.WIDGET_STATE_MIME: {"state": {"1": {"model_name": name, "state": state}}}
+    }
     return nb
 
 
@@ -34,7 +36,10 @@ def test_mimes_are_those_the_notebooks_emit() -> None:
 
 
 def test_metrics_of_several_cells_are_collected() -> None:
-    nb = holding(data(outputs.METRICS_MIME, {"metrics": {"a": 1}}), data(outputs.METRICS_MIME, {"metrics": {"b": 2.5}}))
+    nb = holding(
+        data(outputs.METRICS_MIME, {"metrics": {"a": 1}}),
+        data(outputs.METRICS_MIME, {"metrics": {"b": 2.5}}),
+    )
     assert metrics_of(nb) == ({"a": 1.0, "b": 2.5}, [])
 
 
@@ -57,7 +62,9 @@ def test_what_is_no_finite_number_is_a_problem(value: Any, reason: str) -> None:
     assert reason in problems[0] and len(problems[0]) < 200
 
 
-@pytest.mark.parametrize("payload", [{}, {"metric": {"a": 1}}, {"metrics": [1]}, [], "text", 3, {"metrics": None}])
+@pytest.mark.parametrize(
+    "payload", [{}, {"metric": {"a": 1}}, {"metrics": [1]}, [], "text", 3, {"metrics": None}]
+)
 def test_metrics_without_their_key_are_a_problem(payload: Any) -> None:
     sound = data(outputs.METRICS_MIME, {"metrics": {"a": 1}})
     metrics, problems = metrics_of(holding(data(outputs.METRICS_MIME, payload), sound))
@@ -107,8 +114,12 @@ def test_terminal_codes_are_taken_whole(text: str, wanted: str) -> None:
 
 def test_errors_in_widget_state_are_found() -> None:
     error = {"output_type": "error", "ename": "ValueError", "evalue": "slider", "traceback": []}
-    assert hidden_errors(with_widget({"outputs": [error]}, "OutputModel")) == ["OutputModel: error ValueError: slider"]
-    assert hidden_errors(with_widget({"value": "<p role=alert>boom</p>"})) == ["HTMLModel: alert: boom"]
+    assert hidden_errors(with_widget({"outputs": [error]}, "OutputModel")) == [
+        "OutputModel: error ValueError: slider"
+    ]
+    assert hidden_errors(with_widget({"value": "<p role=alert>boom</p>"})) == [
+        "HTMLModel: alert: boom"
+    ]
 
 
 def test_healthy_widgets_and_empty_placeholders_are_no_problem() -> None:

@@ -16,7 +16,9 @@ from eqprop_lab.regression.parameters import (
 )
 from tests.regression.tiny import code, notebook
 
-DECLARED = read_parameters(notebook(parameters='seed: int = 0  # s\nrate: float = 0.5  # r\nname: str = "a"  # n'))
+DECLARED = read_parameters(
+    notebook(parameters='seed: int = 0  # s\nrate: float = 0.5  # r\nname: str = "a"  # n')
+)
 
 
 def test_reads_names_types_defaults_and_comments() -> None:
@@ -82,7 +84,13 @@ def test_unknown_name_suggests_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
-    [("seed", "3", 3), ("rate", "1e-3", 1e-3), ("rate", 2, 2.0), ("name", "3", "3"), ("seed", 4, 4)],
+    [
+        ("seed", "3", 3),
+        ("rate", "1e-3", 1e-3),
+        ("rate", 2, 2.0),
+        ("name", "3", "3"),
+        ("seed", 4, 4),
+    ],
 )
 def test_text_is_read_as_the_annotated_type(name: str, value: Any, expected: Any) -> None:
     result = check_parameters(DECLARED, {name: value}, "tiny")[name]
@@ -91,10 +99,13 @@ def test_text_is_read_as_the_annotated_type(name: str, value: Any, expected: Any
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("seed", "0.5"), ("seed", "abc"), ("seed", True), ("rate", "fast"), ("name", 3)]
+    ("name", "value"),
+    [("seed", "0.5"), ("seed", "abc"), ("seed", True), ("rate", "fast"), ("name", 3)],
 )
 def test_wrong_types_name_parameter_value_and_type(name: str, value: Any) -> None:
-    with pytest.raises(ParameterError, match=rf"'{name}' takes {DECLARED[name].annotation} .*got {value!r}"):
+    with pytest.raises(
+        ParameterError, match=rf"'{name}' takes {DECLARED[name].annotation} .*got {value!r}"
+    ):
         check_parameters(DECLARED, {name: value}, "tiny")
 
 
@@ -139,7 +150,9 @@ def test_yaml_is_loaded_safely_and_its_text_numbers_are_understood(tmp_path: Pat
         ("x: 12", 12), ("x: -3", -3), ("x: 0", 0), ("x: '010'", "010"), ("no: 1", None), ("x: null", None),
     ],
 )  # fmt: skip
-def test_plain_words_of_yaml_stay_what_they_look_like(tmp_path: Path, text: str, wanted: Any) -> None:
+def test_plain_words_of_yaml_stay_what_they_look_like(
+    tmp_path: Path, text: str, wanted: Any
+) -> None:
     (tmp_path / "p.yaml").write_text(text)
     content = load_parameters(tmp_path / "p.yaml")
     assert content == ({"no": 1} if text == "no: 1" else {"x": wanted})
@@ -167,9 +180,13 @@ BOMB = "a: &a [x, x, x]\nb: &b [*a, *a, *a]\nc: [*b, *b]\n"
         ("a: \x07", "special characters are not allowed"),
     ],
 )
-def test_yaml_that_says_a_thing_twice_or_in_riddles_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+def test_yaml_that_says_a_thing_twice_or_in_riddles_is_refused(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     (tmp_path / "p.yaml").write_text(text)
-    with pytest.raises(ParameterError, match=f"--parameters p.yaml: not plain YAML: .*{reason}") as caught:
+    with pytest.raises(
+        ParameterError, match=f"--parameters p.yaml: not plain YAML: .*{reason}"
+    ) as caught:
         load_parameters(tmp_path / "p.yaml")
     assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
 
@@ -182,7 +199,11 @@ def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("- 1\n", "expected lines"), ("a: [", "not plain YAML"), ("a: !!python/object:os.system x", "not plain YAML")],
+    [
+        ("- 1\n", "expected lines"),
+        ("a: [", "not plain YAML"),
+        ("a: !!python/object:os.system x", "not plain YAML"),
+    ],
 )
 def test_other_yaml_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "p.yaml").write_text(text)

@@ -34,7 +34,12 @@ needs_notebooks = pytest.mark.skipif(not QUICK, reason="there are no notebooks y
 
 def run(command: list[str], folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
@@ -44,17 +49,23 @@ def run(command: list[str], folder: Path) -> str:
 @pytest.mark.parametrize("start", [".", "notebooks"])
 def test_papermill_runs_a_notebook_with_a_seed(tmp_path: Path, start: str) -> None:
     path, out = QUICK[0].relative_to(ROOT / start), tmp_path / "out.ipynb"
-    said = run(["papermill", str(path), str(out), "-p", "seed", "3", "--no-progress-bar"], ROOT / start)
+    said = run(
+        ["papermill", str(path), str(out), "-p", "seed", "3", "--no-progress-bar"], ROOT / start
+    )
     assert "unknown parameter" not in said
     executed = nbformat.read(out, as_version=4)
     assert hidden_errors(executed) == []
     assert metrics_of(executed)[0]
-    injected = [cell for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    injected = [
+        cell for cell in executed.cells if "injected-parameters" in cell.metadata.get("tags", [])
+    ]
     assert "seed = 3" in injected[0].source
 
 
 @needs_notebooks
 @pytest.mark.parametrize("path", QUICK, ids=[path.stem for path in QUICK])
 def test_nbval_passes(path: Path) -> None:
-    said = run(["pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", str(path.relative_to(ROOT))], ROOT)
+    said = run(
+        ["pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", str(path.relative_to(ROOT))], ROOT
+    )
     assert re.search(r"\d+ passed", said)

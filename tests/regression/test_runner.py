@@ -30,13 +30,19 @@ Recorder = Callable[[Job], dict[str, object]]
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Recorder], list[Job]]:
-    """Replace the kernels: every job "records" what the given function returns. Gives the list of jobs run."""
+    """Replace the kernels: every job "records" what the given function returns. Gives the list of
+    jobs run.
+    """
 
     def install(recorder: Recorder) -> list[Job]:
         ran: list[Job] = []
 
         def execute(
-            jobs: Sequence[Job], scratch: Path, at_once: int, done: Callable[[Execution], None], progress: object
+            jobs: Sequence[Job],
+            scratch: Path,
+            at_once: int,
+            done: Callable[[Execution], None],
+            progress: object,
         ) -> None:
             for job in jobs:
                 ran.append(job)
@@ -68,7 +74,10 @@ def one(result: runner.Run) -> NotebookResult:
     ],
 )
 def test_metrics_decide(
-    tmp_path: Path, fake: Callable[[Recorder], list[Job]], recorded: dict[str, object], problem: str | None
+    tmp_path: Path,
+    fake: Callable[[Recorder], list[Job]],
+    recorded: dict[str, object],
+    problem: str | None,
 ) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"))
     fake(lambda job: recorded)
@@ -82,14 +91,20 @@ def test_a_missing_metric_is_red(tmp_path: Path, fake: Callable[[Recorder], list
     entry = {"value": 1.0, "kind": "abs", "tol": 0.1}
     write_baseline(root, {"00_a": {"a": entry, "b": entry}})
     fake(lambda job: {"a": 1.0})
-    assert one(run_notebooks(notebooks_of(root), options(root))).problems == ["metric 'b' is missing"]
+    assert one(run_notebooks(notebooks_of(root), options(root))).problems == [
+        "metric 'b' is missing"
+    ]
 
 
-def test_no_baseline_is_red_unless_outputs_are_updated(tmp_path: Path, fake: Callable[[Recorder], list[Job]]) -> None:
+def test_no_baseline_is_red_unless_outputs_are_updated(
+    tmp_path: Path, fake: Callable[[Recorder], list[Job]]
+) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"))
     write_baseline(root, {})
     fake(lambda job: {"a": 1.0})
-    assert "no baseline for 00_a" in one(run_notebooks(notebooks_of(root), options(root))).problems[0]
+    assert (
+        "no baseline for 00_a" in one(run_notebooks(notebooks_of(root), options(root))).problems[0]
+    )
     updated = one(run_notebooks(notebooks_of(root), options(root, update=True)))
     assert updated.status == "passed"
     assert "no baseline yet" in updated.notes[0]
@@ -128,10 +143,17 @@ def test_time_limits_come_from_the_notebook_and_the_command_line(
 
 @pytest.mark.parametrize(
     ("parameters", "reason"),
-    [({"sed": 1}, "did you mean 'seed'"), ({"seed": "x"}, "takes int"), ({"profile": "full"}, "--profile")],
+    [
+        ({"sed": 1}, "did you mean 'seed'"),
+        ({"seed": "x"}, "takes int"),
+        ({"profile": "full"}, "--profile"),
+    ],
 )
 def test_bad_parameters_stop_the_run_before_a_kernel(
-    tmp_path: Path, fake: Callable[[Recorder], list[Job]], parameters: dict[str, object], reason: str
+    tmp_path: Path,
+    fake: Callable[[Recorder], list[Job]],
+    parameters: dict[str, object],
+    reason: str,
 ) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"))
     ran = fake(lambda job: {"a": 1.0})
@@ -140,7 +162,9 @@ def test_bad_parameters_stop_the_run_before_a_kernel(
     assert ran == []
 
 
-def test_an_unwritable_output_stops_the_run(tmp_path: Path, fake: Callable[[Recorder], list[Job]]) -> None:
+def test_an_unwritable_output_stops_the_run(
+    tmp_path: Path, fake: Callable[[Recorder], list[Job]]
+) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"))
     ran = fake(lambda job: {"a": 1.0})
     (root / "file").write_text("")
@@ -160,7 +184,12 @@ def time_limit(value: object) -> str:
 
 
 FORMAT_3 = json.dumps(
-    {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": [], "metadata": {}}]}
+    {
+        "nbformat": 3,
+        "nbformat_minor": 0,
+        "metadata": {},
+        "worksheets": [{"cells": [], "metadata": {}}],
+    }
 )
 SPOILT: list[tuple[str, str]] = [
     ("no json", "not a notebook"),
@@ -176,8 +205,14 @@ SPOILT: list[tuple[str, str]] = [
     (changed(lambda nb: nb.metadata.kernelspec.pop("name")), "names no kernel|not a notebook"),
     (changed(lambda nb: nb.cells.pop(1)), "expected one code cell tagged 'parameters', found 0"),
     (changed(lambda nb: nb.cells[1].update(source="seed = 0")), "parameters are lines"),
-    (changed(lambda nb: nb.cells[1].update(source="seed: int = 0\nseed: int = 1")), "sets 'seed' twice"),
-    (changed(lambda nb: nb.cells[1].update(source="seed: Tensor = 0")), "type 'Tensor' of a parameter is not one of"),
+    (
+        changed(lambda nb: nb.cells[1].update(source="seed: int = 0\nseed: int = 1")),
+        "sets 'seed' twice",
+    ),
+    (
+        changed(lambda nb: nb.cells[1].update(source="seed: Tensor = 0")),
+        "type 'Tensor' of a parameter is not one of",
+    ),
     (changed(lambda nb: nb.cells[1].update(source="seed: int = " + "(" * 10_000)), "is not Python"),
     (time_limit({"smoke": "long"}), "eqprop.time_limit in its metadata must be"),
     (time_limit({"smoke": float("nan")}), "eqprop.time_limit in its metadata must be"),
@@ -200,7 +235,9 @@ def test_a_notebook_that_cannot_be_run_spoils_its_row_and_no_other(
         ("01_b", "failed"),
         ("02_c", "passed"),
     ]
-    assert len(run.results[1].problems) == 1 and re.search(f"01_b.*({problem})", run.results[1].problems[0])
+    assert len(run.results[1].problems) == 1 and re.search(
+        f"01_b.*({problem})", run.results[1].problems[0]
+    )
     assert [job.key for job in ran] == ["00_a", "02_c"] and not run.green and run.report is not None
 
 
@@ -218,8 +255,14 @@ def test_a_notebook_that_may_not_be_read_is_one_row(
 @pytest.mark.parametrize(
     ("outputs", "problem"),
     [
-        ([new_output("display_data", data={METRICS_MIME: {"metric": 1}})], "an output of metrics holds no 'metrics'"),
-        ([new_output("display_data", data={METRICS_MIME: [1]})], "an output of metrics holds no 'metrics'"),
+        (
+            [new_output("display_data", data={METRICS_MIME: {"metric": 1}})],
+            "an output of metrics holds no 'metrics'",
+        ),
+        (
+            [new_output("display_data", data={METRICS_MIME: [1]})],
+            "an output of metrics holds no 'metrics'",
+        ),
         ([new_output("display_data", data={PROVENANCE_MIME: 3})], "no metric was recorded"),
         ([{"output_type": "display_data"}], "cannot be judged|no metric was recorded"),
         ([3], "00_a.ipynb cannot be judged: "),
@@ -254,7 +297,10 @@ def test_outputs_of_any_kind_spoil_one_row(
         (3, "baseline: 00_a must be {metric: entry}, got 3"),
         ({"a": 3}, "baseline: 00_a.a: an entry must be {value, kind, tol}, got 3"),
         ({"a": {"value": 1.0, "kind": "near"}}, "baseline: 00_a.a: kind must be one of"),
-        ({"a": {"value": 1.0, "kind": "abs", "tol": float("nan")}}, "00_a.a: tol must be a finite number, got nan"),
+        (
+            {"a": {"value": 1.0, "kind": "abs", "tol": float("nan")}},
+            "00_a.a: tol must be a finite number, got nan",
+        ),
         ({"a": {"value": "1", "kind": "min"}}, "00_a.a: value must be a finite number, got '1'"),
         ({"a": {"value": 1.0, "kind": "abs", "tol": -1.0}}, "00_a.a: tol must not be below 0"),
         ({"a": {"value": 1.0, "kind": None}}, "00_a.a: kind must be one of .*, got None"),
@@ -262,7 +308,11 @@ def test_outputs_of_any_kind_spoil_one_row(
 )
 @pytest.mark.parametrize("rebaselined", [False, True])
 def test_a_nonsense_baseline_is_one_red_row(
-    tmp_path: Path, fake: Callable[[Recorder], list[Job]], entries: object, problem: str, rebaselined: bool
+    tmp_path: Path,
+    fake: Callable[[Recorder], list[Job]],
+    entries: object,
+    problem: str,
+    rebaselined: bool,
 ) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"), n01_b=notebook("x"))
     sound = {"a": {"value": 1.0, "kind": "abs", "tol": 0.1, "source": "theory"}}
@@ -271,12 +321,17 @@ def test_a_nonsense_baseline_is_one_red_row(
     fake(lambda job: {"a": 1.0})
     seeds = {"seeds": [0, 1, 2, 3, 4], "rebaseline": True} if rebaselined else {}
     run = run_notebooks(notebooks_of(root), options(root, **seeds))
-    assert {(row.notebook, row.status) for row in run.results} == {("00_a", "failed"), ("01_b", "passed")}
+    assert {(row.notebook, row.status) for row in run.results} == {
+        ("00_a", "failed"),
+        ("01_b", "passed"),
+    }
     assert re.search(problem, run.results[0].problems[0])
     assert options(root).baseline.read_text() == before
 
 
-def test_a_baseline_that_is_none_at_all_stops_the_run(tmp_path: Path, fake: Callable[[Recorder], list[Job]]) -> None:
+def test_a_baseline_that_is_none_at_all_stops_the_run(
+    tmp_path: Path, fake: Callable[[Recorder], list[Job]]
+) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"))
     ran = fake(lambda job: {"a": 1.0})
     for text in ("{", "[]", '{"00_a": {}, "00_a": {}}'):
@@ -286,7 +341,9 @@ def test_a_baseline_that_is_none_at_all_stops_the_run(tmp_path: Path, fake: Call
     assert ran == []
 
 
-@pytest.mark.parametrize("wrong", [{"profile": "full"}, {"parameters": {"seed": 3}}, {"seeds": [0, 1]}])
+@pytest.mark.parametrize(
+    "wrong", [{"profile": "full"}, {"parameters": {"seed": 3}}, {"seeds": [0, 1]}]
+)
 def test_update_needs_smoke_and_defaults(
     tmp_path: Path, fake: Callable[[Recorder], list[Job]], wrong: dict[str, object]
 ) -> None:
@@ -297,7 +354,9 @@ def test_update_needs_smoke_and_defaults(
     assert ran == []
 
 
-def test_update_leaves_red_notebooks_alone(tmp_path: Path, fake: Callable[[Recorder], list[Job]]) -> None:
+def test_update_leaves_red_notebooks_alone(
+    tmp_path: Path, fake: Callable[[Recorder], list[Job]]
+) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"), n01_b=notebook("y"))
     before = (root / "notebooks" / "01_b.ipynb").read_text()
     fake(lambda job: {"a": 1.0 if job.key == "00_a" else 5.0})
@@ -380,20 +439,30 @@ def with_figures(root: Path, **notebooks: str) -> Path:
     return root
 
 
-def test_update_swaps_a_notebook_with_its_figures(tmp_path: Path, drawing: Callable[..., list[Job]]) -> None:
-    root = with_figures(project(tmp_path / "p", n00_a=notebook("x")), nb00_old="00_a", nb01_y="01_b")
+def test_update_swaps_a_notebook_with_its_figures(
+    tmp_path: Path, drawing: Callable[..., list[Job]]
+) -> None:
+    root = with_figures(
+        project(tmp_path / "p", n00_a=notebook("x")), nb00_old="00_a", nb01_y="01_b"
+    )
     drawing("nb00_new")
     assert run_notebooks(notebooks_of(root), options(root, update=True)).green
     after = committed_files(root)
     assert sorted(after) == [
         "00_a.ipynb", "index.json", "nb00_new.png", "nb00_new.svg", "nb01_y.png", "nb01_y.svg",
     ]  # fmt: skip
-    assert set(json.loads(after["index.json"])) == {"nb00_new", "nb01_y"} and after["nb00_new.png"] == b"new"
+    assert (
+        set(json.loads(after["index.json"])) == {"nb00_new", "nb01_y"}
+        and after["nb00_new.png"] == b"new"
+    )
 
 
 @pytest.mark.parametrize("fails_at", ["nb00_new.png", "index.json", "00_a.ipynb", "nb00_old.svg"])
 def test_an_update_that_fails_leaves_everything_as_it_was(
-    tmp_path: Path, drawing: Callable[..., list[Job]], monkeypatch: pytest.MonkeyPatch, fails_at: str
+    tmp_path: Path,
+    drawing: Callable[..., list[Job]],
+    monkeypatch: pytest.MonkeyPatch,
+    fails_at: str,
 ) -> None:
     root = with_figures(project(tmp_path / "p", n00_a=notebook("x")), nb00_old="00_a")
     before = committed_files(root)
@@ -414,16 +483,29 @@ def test_an_update_that_fails_leaves_everything_as_it_was(
     monkeypatch.setattr(Path, "unlink", keep)
     result = one(run_notebooks(notebooks_of(root), options(root, update=True)))
     monkeypatch.undo()
-    assert result.status == "failed" and re.search("not updated: .*(No space left|not permitted)", result.problems[0])
+    assert result.status == "failed" and re.search(
+        "not updated: .*(No space left|not permitted)", result.problems[0]
+    )
     assert committed_files(root) == before
 
 
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda root: (root / "figures" / "index.json").write_text("{"), "figures/index.json is not JSON"),
-        (lambda root: (root / "figures" / "index.json").write_text('{"x": 3}'), "figures/index.json must be"),
-        (lambda root: (root / "figures" / "index.json").write_text('{"nb00_new": {"notebook": "01_b"}}'), "belongs to"),
+        (
+            lambda root: (root / "figures" / "index.json").write_text("{"),
+            "figures/index.json is not JSON",
+        ),
+        (
+            lambda root: (root / "figures" / "index.json").write_text('{"x": 3}'),
+            "figures/index.json must be",
+        ),
+        (
+            lambda root: (root / "figures" / "index.json").write_text(
+                '{"nb00_new": {"notebook": "01_b"}}'
+            ),
+            "belongs to",
+        ),
     ],
 )
 def test_a_figures_folder_that_cannot_be_used_is_one_red_row(
@@ -486,7 +568,9 @@ def test_the_next_run_undoes_an_update_that_was_cut_off(
     assert "notebooks/00_a.ipynb: put back, the update was cut off" in run.lines
 
 
-def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, fake: Callable[[Recorder], list[Job]]) -> None:
+def test_a_second_run_in_the_same_folder_is_refused(
+    tmp_path: Path, fake: Callable[[Recorder], list[Job]]
+) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"))
     paths = notebooks_of(root)
     refused: list[str] = []
@@ -502,14 +586,25 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, fake: Callab
 
     fake(again)
     assert run_notebooks(paths, options(root, update=True)).green
-    assert "another run is at work in" in refused[0] and refused[0].endswith("give another --output")
+    assert "another run is at work in" in refused[0] and refused[0].endswith(
+        "give another --output"
+    )
     assert "another run is at work in" in refused[1] and refused[1].endswith("run without --update")
     assert run_notebooks(paths, options(root)).green
 
 
-def test_a_notebook_is_its_whole_path(tmp_path: Path, fake: Callable[[Recorder], list[Job]]) -> None:
+def test_a_notebook_is_its_whole_path(
+    tmp_path: Path, fake: Callable[[Recorder], list[Job]]
+) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"))
-    places = ["notebooks/00_a", "00_a", "drafts/00_a", "drafts/exp.v1", "drafts/exp.v2", "notebooks/old/00_a"]
+    places = [
+        "notebooks/00_a",
+        "00_a",
+        "drafts/00_a",
+        "drafts/exp.v1",
+        "drafts/exp.v2",
+        "notebooks/old/00_a",
+    ]
     outside = tmp_path / "elsewhere" / "00_a.ipynb"
     for place in [root / f"{place}.ipynb" for place in places[1:]] + [outside]:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -518,10 +613,15 @@ def test_a_notebook_is_its_whole_path(tmp_path: Path, fake: Callable[[Recorder],
     numbers = {path: 1.0 + k for k, path in enumerate(paths)}
     names = ["00_a", "./00_a", *places[2:], outside.with_suffix("").as_posix()]
     entry = {"kind": "exact"}
-    write_baseline(root, {name: {"a": entry | {"value": numbers[p]}} for name, p in zip(names, paths, strict=True)})
+    write_baseline(
+        root,
+        {name: {"a": entry | {"value": numbers[p]}} for name, p in zip(names, paths, strict=True)},
+    )
     ran = fake(lambda job: {"a": numbers[job.notebook]})
     run = run_notebooks(paths, options(root))
-    assert [row.notebook for row in run.results] == names and run.green, [row.problems for row in run.results]
+    assert [row.notebook for row in run.results] == names and run.green, [
+        row.problems for row in run.results
+    ]
     for unique in ("key", "output", "figures", "name"):
         assert len({getattr(job, unique) for job in ran}) == len(paths)
     assert [row.metrics["a"] for row in run.results] == [1.0 + k for k in range(len(paths))]
@@ -573,11 +673,17 @@ def test_five_seeds_make_a_baseline_that_the_next_run_passes(
     assert run_notebooks(notebooks_of(root), options(root)).green
 
 
-def test_interruption_keeps_what_has_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_keeps_what_has_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = project(tmp_path / "p", n00_a=notebook("x"), n01_b=notebook("y"))
 
     def execute(
-        jobs: Sequence[Job], scratch: Path, at_once: int, done: Callable[[Execution], None], progress: object
+        jobs: Sequence[Job],
+        scratch: Path,
+        at_once: int,
+        done: Callable[[Execution], None],
+        progress: object,
     ) -> None:
         done(Execution(jobs[0], "cell [1] raised ValueError: x", 0.1))
         raise KeyboardInterrupt

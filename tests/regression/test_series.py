@@ -13,7 +13,8 @@ from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 SERIES = [path.stem for path in find_notebooks([], ROOT)]
-# s. Only ends a notebook that hangs: how long a smoke run takes is for a quiet machine to say, not for a test.
+# s. Only ends a notebook that hangs: how long a smoke run takes is for a quiet machine to say, not
+# for a test.
 LIMIT = 2 * PATIENCE
 
 pytestmark = pytest.mark.kernel
@@ -24,7 +25,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NotebookResul
     """One run of the series in the smoke profile."""
     output = tmp_path_factory.mktemp("series")
     chosen = options(ROOT, output=output, jobs=kernel_count(None), time_limit=LIMIT)
-    return {result.key: result for result in run_notebooks(find_notebooks([], ROOT), chosen).results}
+    return {
+        result.key: result for result in run_notebooks(find_notebooks([], ROOT), chosen).results
+    }
 
 
 @pytest.mark.parametrize("name", SERIES)

@@ -1,4 +1,6 @@
-"""Files that change together: after an error, or a kill at any step, all of them are old or all of them are new."""
+"""Files that change together: after an error, or a kill at any step, all of them are old or all of
+them are new.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ class Killed(BaseException):
 
 
 def files(root: Path) -> dict[str, bytes]:
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(root).as_posix(): p.read_bytes()
+        for p in sorted(root.rglob("*"))
+        if p.is_file()
+    }
 
 
 @pytest.fixture
@@ -77,7 +83,9 @@ def restore(root: Path) -> None:
         (root / name).write_bytes(content)
 
 
-def test_an_error_at_any_step_leaves_everything_as_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_at_any_step_leaves_everything_as_it_was(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     for at in range(1, steps(root, monkeypatch) + 1):
         failing(monkeypatch, at, OSError(28, "No space left on device"))
@@ -93,7 +101,9 @@ def test_an_error_at_any_step_leaves_everything_as_it_was(root: Path, monkeypatc
     assert seen == sorted(seen) and not seen[0] and seen[-1]
 
 
-def test_a_kill_at_any_step_leaves_one_state_or_the_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_at_any_step_leaves_one_state_or_the_other(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     for at in range(1, steps(root, monkeypatch) + 1):
         calls = failing(monkeypatch, at, Killed())
@@ -168,8 +178,12 @@ def test_links_and_modes_are_kept(root: Path) -> None:
     assert place.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"done": false}', '{"done": false, "files": [{}]}', "null"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"done": false}', '{"done": false, "files": [{}]}', "null"]
+)
 def test_a_record_that_is_none_is_named(root: Path, text: str) -> None:
     (root / RECORD).write_text(text)
-    with pytest.raises(ValueError, match="update.json is no record of an update: look at `git status`"):
+    with pytest.raises(
+        ValueError, match="update.json is no record of an update: look at `git status`"
+    ):
         recover(root)

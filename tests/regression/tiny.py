@@ -16,7 +16,9 @@ from eqprop_lab.regression.outputs import METRICS_MIME
 PARAMETERS = """seed: int = 0  # seed of everything random
 profile: str = "smoke"  # size of the experiment
 rate: float = 0.5  # learning rate"""
-KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+KERNEL = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+}
 
 
 def recording(**metrics: str) -> str:
@@ -48,7 +50,9 @@ def notebook(*sources: str, parameters: str = PARAMETERS) -> NotebookNode:
 
 
 def project(folder: Path, **notebooks: NotebookNode) -> Path:
-    """A project folder with notebooks/ (n00_ok becomes 00_ok.ipynb) and a baseline for the metric a."""
+    """A project folder with notebooks/ (n00_ok becomes 00_ok.ipynb) and a baseline for the metric
+    a.
+    """
     (folder / "notebooks").mkdir(parents=True)
     (folder / "pyproject.toml").write_text('[project]\nname = "tiny"\n')
     entry = {"a": {"value": 1.0, "kind": "abs", "tol": 0.1, "source": "theory"}}

@@ -19,10 +19,14 @@ from tools.anatomy import anatomy
 from tools.anatomy.anatomy import lint_notebook, word_count
 from tools.anatomy.view import View
 
-PARAMETERS = 'seed: int = 0  # seed of everything random\nprofile: str = "smoke"  # size of the experiment'
+PARAMETERS = (
+    'seed: int = 0  # seed of everything random\nprofile: str = "smoke"  # size of the experiment'
+)
 SHOW = 'show(figure, name="nb03_beta", alt="error falls with the square of beta", caption="Error.")'
 EXERCISE = "## Exercise\n\nChange beta. <details><summary>Hint</summary>Halve it.</details>"
-SENTENCE = "The free phase settles where the force vanishes and the nudged phase moves away from there. "
+SENTENCE = (
+    "The free phase settles where the force vanishes and the nudged phase moves away from there. "
+)
 
 
 def sound() -> NotebookNode:
@@ -49,7 +53,9 @@ def sound() -> NotebookNode:
         code("check_equal('beta', beta, 0.1)", "exercise-check"),
         code("beta = 0.05", "solution"),
         prose("## Summary\n\nIt works.", "summary"),
-        prose("## References\n\n1. Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024\n2. A, arXiv:1905.13633"),
+        prose(
+            "## References\n\n1. Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024\n2. A, arXiv:1905.13633"
+        ),
         code("y = 1"),
         code("z = 1"),
         code("record(slope=2.0)\nprovenance()", "metrics"),
@@ -105,18 +111,33 @@ LONG_FUNCTION = "def f():\n" + "    x = 1\n" * 20
 BREACHES: list[tuple[Callable[[NotebookNode], None], str]] = [
     (prose_containing("# 03", "# 04"), "the title is not '# 03 · ...'"),
     (prose_containing("Level: graduate", ""), "lacks the line 'Time"),
-    (prose_containing("Level: graduate", "Level: core"), "level 'core' tells a reader nothing; one of introductory,"),
-    (prose_containing("Level: graduate", "Level: under graduates"), "level 'under graduates' tells a reader nothing"),
+    (
+        prose_containing("Level: graduate", "Level: core"),
+        "level 'core' tells a reader nothing; one of introductory,",
+    ),
+    (
+        prose_containing("Level: graduate", "Level: under graduates"),
+        "level 'under graduates' tells a reader nothing",
+    ),
     (lambda nb: nb.cells.insert(0, nb.cells.pop(2)), "the first cell is not a markdown title"),
-    (prose_containing("It works.", "[next](99_absent.ipynb)"), "link to 99_absent.ipynb, which does not exist"),
+    (
+        prose_containing("It works.", "[next](99_absent.ipynb)"),
+        "link to 99_absent.ipynb, which does not exist",
+    ),
     (prose_containing("- check it", ""), "3 to 5 items, found 2"),
     (untag("goals", "markdown"), "expected one markdown cell tagged 'goals', found 0"),
     (source("setup", "import a\n" * 7), "setup: 7 lines (at most 6)"),
     (source("setup", "!pip install torch"), "installs packages"),
     (untag("setup"), "expected one code cell tagged 'setup'"),
     (untag("parameters"), "expected one code cell tagged 'parameters', found 0"),
-    (source("parameters", PARAMETERS.replace("  # seed of everything random", "")), "no comment in"),
-    (source("parameters", PARAMETERS + "\nrate: float = 0.1  # beta=0.1 is usual"), "one '=' in a line"),
+    (
+        source("parameters", PARAMETERS.replace("  # seed of everything random", "")),
+        "no comment in",
+    ),
+    (
+        source("parameters", PARAMETERS + "\nrate: float = 0.1  # beta=0.1 is usual"),
+        "one '=' in a line",
+    ),
     (source("parameters", "seed: int = 0  # s"), 'profile: str = "smoke" is missing'),
     (source("parameters", 'profile: str = "smoke"  # p'), "'seed' is missing"),
     (source("parameters", 'seed: int = 0; profile: str = "smoke"  # p'), "one per line"),
@@ -137,11 +158,20 @@ BREACHES: list[tuple[Callable[[NotebookNode], None], str]] = [
     (source("figure", "x = 1"), "go together"),
     (source("figure", SHOW.replace(', caption="Error."', "")), "show(...) without caption"),
     (source("figure", SHOW.replace("nb03_beta", "nb04_beta")), "does not match nb03_"),
-    (source("figure", SHOW.replace("error falls with the square of beta", "error")), "alt text of fewer than 20"),
-    (prose_containing("doi:10.3389/fncom.2017.00024", "a book"), "item 1 has neither a DOI nor an arXiv id"),
+    (
+        source("figure", SHOW.replace("error falls with the square of beta", "error")),
+        "alt text of fewer than 20",
+    ),
+    (
+        prose_containing("doi:10.3389/fncom.2017.00024", "a book"),
+        "item 1 has neither a DOI nor an arXiv id",
+    ),
     (prose_containing("## References", "## Sources"), "heading 'References', found 0"),
     (source("metrics", "record(slope=2.0)"), "does not call provenance"),
-    (lambda nb: nb.cells.append(code("late = 1")), "the last code cell, and no other, is tagged 'metrics'"),
+    (
+        lambda nb: nb.cells.append(code("late = 1")),
+        "the last code cell, and no other, is tagged 'metrics'",
+    ),
     (prose_containing("## Theory", "# Theory"), "expected one # heading"),
     (prose_containing("## Theory", "### Theory"), "a heading of level 3 follows one of level 1"),
     (prose_containing(SENTENCE * 60, SENTENCE), "words (800 to 2500)"),
@@ -160,7 +190,9 @@ BREACHES: list[tuple[Callable[[NotebookNode], None], str]] = [
 
 
 @pytest.mark.parametrize(("change", "problem"), BREACHES, ids=[problem for _, problem in BREACHES])
-def test_every_breach_is_named(tmp_path: Path, change: Callable[[NotebookNode], None], problem: str) -> None:
+def test_every_breach_is_named(
+    tmp_path: Path, change: Callable[[NotebookNode], None], problem: str
+) -> None:
     nb = sound()
     change(nb)
     assert any(problem in line for line in lint(finish(nb), tmp_path))
@@ -170,12 +202,23 @@ def test_every_breach_is_named(tmp_path: Path, change: Callable[[NotebookNode], 
     ("output", "problem"),
     [
         (new_output("error", ename="ValueError", evalue="x", traceback=[]), "error ValueError: x"),
-        (new_output("stream", name="stdout", text="in /tmp/x/y"), "absolute path /tmp/x/y in an output"),
-        (new_output("stream", name="stderr", text="UserWarning: x"), "text on stderr: UserWarning: x"),
-        (new_output("stream", name="stdout", text="10%|#  | 1/9"), "a progress bar is stored"),
-        (new_output("display_data", data={METRICS_MIME: {"metrics": {}}}), "is stored; run make notebooks"),
         (
-            new_output("display_data", data={"image/png": base64.b64encode(b"x" * 90_000).decode()}),
+            new_output("stream", name="stdout", text="in /tmp/x/y"),
+            "absolute path /tmp/x/y in an output",
+        ),
+        (
+            new_output("stream", name="stderr", text="UserWarning: x"),
+            "text on stderr: UserWarning: x",
+        ),
+        (new_output("stream", name="stdout", text="10%|#  | 1/9"), "a progress bar is stored"),
+        (
+            new_output("display_data", data={METRICS_MIME: {"metrics": {}}}),
+            "is stored; run make notebooks",
+        ),
+        (
+            new_output(
+                "display_data", data={"image/png": base64.b64encode(b"x" * 90_000).decode()}
+            ),
             "a PNG of 87 KB",
         ),
         (new_output("stream", name="stdout", text="z" * 600_000), "the file has"),
@@ -190,7 +233,9 @@ def test_every_unclean_output_is_named(tmp_path: Path, output: NotebookNode, pro
 def test_stored_outputs_of_older_sources_are_named(tmp_path: Path) -> None:
     nb = sound()
     tagged(nb, "solution").source = "beta = 0.06"
-    assert lint(nb, tmp_path) == ["stored outputs do not belong to these sources; run make notebooks UPDATE=1"]
+    assert lint(nb, tmp_path) == [
+        "stored outputs do not belong to these sources; run make notebooks UPDATE=1"
+    ]
     nb = sound()
     tagged(nb, "solution").execution_count = 99
     assert "not numbered 1 to 15" in lint(nb, tmp_path)[0]
@@ -199,7 +244,10 @@ def test_stored_outputs_of_older_sources_are_named(tmp_path: Path) -> None:
 def test_the_file_name_and_the_neighbours_are_checked(tmp_path: Path) -> None:
     assert "the file name is not NN_topic.ipynb" in lint(sound(), tmp_path, "03-Two.ipynb")
     nbformat.write(sound(), tmp_path / "03_two_phases.ipynb")
-    series = [tmp_path / name for name in ("02_norm.ipynb", "03_two_phases.ipynb", "04_mlp.ipynb", "05_conv.ipynb")]
+    series = [
+        tmp_path / name
+        for name in ("02_norm.ipynb", "03_two_phases.ipynb", "04_mlp.ipynb", "05_conv.ipynb")
+    ]
     assert lint_notebook(series[1], series) == [
         "the title cell does not link its neighbour 02_norm.ipynb",
         "the title cell does not link its neighbour 04_mlp.ipynb",
@@ -212,22 +260,38 @@ def test_the_file_name_and_the_neighbours_are_checked(tmp_path: Path) -> None:
         ("[02 · Norm, and more](02_norm.ipynb)", None),
         ("[02](02_norm.ipynb) and [the norm](02_norm.ipynb)", None),
         ("[02 · Norm](02_norm.ipynb)", "'02 · Norm' leads to '02 · Norm, and more'"),
-        ("[03 · Norm, and more](02_norm.ipynb)", "'03 · Norm, and more' leads to '02 · Norm, and more'"),
-        ("[02 · norm, and more](02_norm.ipynb#proof)", "'02 · norm, and more' leads to '02 · Norm, and more'"),
+        (
+            "[03 · Norm, and more](02_norm.ipynb)",
+            "'03 · Norm, and more' leads to '02 · Norm, and more'",
+        ),
+        (
+            "[02 · norm, and more](02_norm.ipynb#proof)",
+            "'02 · norm, and more' leads to '02 · Norm, and more'",
+        ),
         ("[02 · Norm](./02_norm.ipynb)", "'02 · Norm' leads to '02 · Norm, and more'"),
     ],
 )
 @pytest.mark.parametrize("place", ["Two phases give a gradient.", "It works."])
-def test_a_link_calls_a_notebook_by_its_title(tmp_path: Path, link: str, said: str | None, place: str) -> None:
-    nbformat.write(new_notebook(cells=[prose("# 02 · Norm, and more\n\nText.")]), tmp_path / "02_norm.ipynb")
+def test_a_link_calls_a_notebook_by_its_title(
+    tmp_path: Path, link: str, said: str | None, place: str
+) -> None:
+    nbformat.write(
+        new_notebook(cells=[prose("# 02 · Norm, and more\n\nText.")]), tmp_path / "02_norm.ipynb"
+    )
     nb = sound()
     prose_containing(place, f"{place}\n\n{link}")(nb)
     problems = lint(finish(nb), tmp_path)
-    assert [problem.split(": ", 1)[1] for problem in problems] == ([f"the link {said}"] if said else [])
+    assert [problem.split(": ", 1)[1] for problem in problems] == (
+        [f"the link {said}"] if said else []
+    )
 
 
 def test_code_equations_and_link_targets_are_no_words(tmp_path: Path) -> None:
-    nb = new_notebook(cells=[prose("Two words $a b$ [link](a b) `c d`\n\n```\ncode here\n```\n<b>end</b> $$x y$$")])
+    nb = new_notebook(
+        cells=[
+            prose("Two words $a b$ [link](a b) `c d`\n\n```\ncode here\n```\n<b>end</b> $$x y$$")
+        ]
+    )
     assert word_count(View(tmp_path, nb)) == 4
 
 

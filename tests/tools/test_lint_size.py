@@ -22,7 +22,9 @@ def test_at_the_limits_is_fine() -> None:
 
 
 def test_a_long_file_and_a_large_core_are_named() -> None:
-    _, problems = check_size({"training/trainer.py": 1, "models/other.py": FILE_LIMIT + 1}, CORE_LIMIT + 1)
+    _, problems = check_size(
+        {"training/trainer.py": 1, "models/other.py": FILE_LIMIT + 1}, CORE_LIMIT + 1
+    )
     assert len(problems) == 2
     assert problems[0].startswith(f"models/other.py: {FILE_LIMIT + 1} lines")
     assert f"{CORE_LIMIT + 1} lines" in problems[1]
@@ -47,7 +49,9 @@ lines"""
     assert code_lines(source) == 5
 
 
-def test_files_are_counted_and_the_status_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_are_counted_and_the_status_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(tmp_path)]) == 1
     assert "no eqprop_lab package" in capsys.readouterr().err
     long = tmp_path / "eqprop_lab" / "models" / "long.py"

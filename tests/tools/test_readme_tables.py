@@ -1,4 +1,6 @@
-"""The table of results says what the stored files say: networks, sizes, estimators, spread, notebook."""
+"""The table of results says what the stored files say: networks, sizes, estimators, spread,
+notebook.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ def table(folder: Path, **results: dict[str, Any]) -> list[str]:
 
 
 def test_every_network_of_a_result_has_a_row(tmp_path: Path) -> None:
-    rows = table(tmp_path, mnist=result({"eqprop": [0.98, 1.0], "response": [0.97, 0.97], "backprop": [0.99]}))
+    rows = table(
+        tmp_path,
+        mnist=result({"eqprop": [0.98, 1.0], "response": [0.97, 0.97], "backprop": [0.99]}),
+    )
     end = "CPU, 1 thread | [05](notebooks/05_conv_eqprop.ipynb) |"
     net = "1x28x28-32-64-10, 50,698 parameters"
     assert rows == [
@@ -49,7 +54,9 @@ def test_every_network_of_a_result_has_a_row(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("path", sorted((readme_tables.ROOT / "data" / "results").glob("*.json")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((readme_tables.ROOT / "data" / "results").glob("*.json")), ids=lambda p: p.stem
+)
 def test_only_finite_nudges_are_called_eqprop(path: Path, tmp_path: Path) -> None:
     (tmp_path / path.name).write_bytes(path.read_bytes())
     for row in readme_tables.results_table(tmp_path).splitlines()[2:]:
@@ -66,7 +73,12 @@ def test_two_recipes_for_one_network_are_told_apart(tmp_path: Path) -> None:
         c=result(one, networks=looped),
         d=result(one, dataset="digits"),
     )
-    assert [row.split(" | ")[0] for row in rows] == ["| mnist, 5 epochs", "| mnist, 20 epochs", "| mnist", "| digits"]
+    assert [row.split(" | ")[0] for row in rows] == [
+        "| mnist, 5 epochs",
+        "| mnist, 20 epochs",
+        "| mnist",
+        "| digits",
+    ]
     assert "LoopedMLP, EqProp" in rows[2] and "[04](notebooks/04_looped_mlp.ipynb)" in rows[2]
 
 
@@ -79,7 +91,11 @@ def test_other_files_are_left_out_and_unknown_networks_named(tmp_path: Path) -> 
 def test_text_outside_the_markers_stays() -> None:
     text = "a\n<!-- map -->\nold\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
     filled = readme_tables.filled(text)
-    assert filled.startswith("a\n<!-- map -->\n|") and "old" not in filled and filled.endswith("<!-- /results -->\nc\n")
+    assert (
+        filled.startswith("a\n<!-- map -->\n|")
+        and "old" not in filled
+        and filled.endswith("<!-- /results -->\nc\n")
+    )
     assert readme_tables.filled(filled) == filled
     with pytest.raises(ValueError, match="lacks the markers <!-- results -->"):
         readme_tables.filled("<!-- map -->\n<!-- /map -->\n")

@@ -15,10 +15,14 @@ from tools.strip_widget_state import VIEW, main
 def notebook(*data: dict[str, object]) -> nbformat.NotebookNode:
     """A notebook of one code cell that displayed these bundles."""
     outputs = [v4.new_output("display_data", data=bundle) for bundle in data]
-    return v4.new_notebook(cells=[v4.new_markdown_cell("# t"), v4.new_code_cell("x", outputs=outputs)])
+    return v4.new_notebook(
+        cells=[v4.new_markdown_cell("# t"), v4.new_code_cell("x", outputs=outputs)]
+    )
 
 
-def test_state_and_views_go_and_pictures_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_state_and_views_go_and_pictures_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved = notebook({VIEW: {"model_id": "a"}, "image/png": "aGk="}, {VIEW: {"model_id": "b"}})
     saved.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
     path = tmp_path / "n.ipynb"

@@ -23,7 +23,9 @@ def jpeg(value: int) -> bytes:
 
 
 def write(path: Path, count: int, first: int = 5, **other: object) -> list[bytes]:
-    """An archive of `count` pictures of alternating class, greys from `first` on; returns the files in it."""
+    """An archive of `count` pictures of alternating class, greys from `first` on; returns the files
+    in it.
+    """
     files = [jpeg(20 * i + first) for i in range(count)]
     arrays: dict[str, object] = {
         "jpeg": np.frombuffer(b"".join(files), np.uint8),
@@ -45,7 +47,9 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_files_are_unpacked_as_they_are(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_are_unpacked_as_they_are(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "new" / "images"
     assert main([str(source), str(target)]) == 0
     assert capsys.readouterr().out.endswith("images: 12 train images, 4 test images\n")
@@ -57,7 +61,9 @@ def test_files_are_unpacked_as_they_are(source: Path, tmp_path: Path, capsys: py
     assert data.classes == CLASSES and data.input_shape == (3, 8, 8)
     # Picture i is 20 i + 15 everywhere, and its class is i % 2.
     number = (data.test.x.mean(dim=(1, 2, 3)) * 255 - 15) / 20
-    assert (number.round().long() % 2 == data.test.y).all() and (number - number.round()).abs().max() < 0.1
+    assert (number.round().long() % 2 == data.test.y).all() and (
+        number - number.round()
+    ).abs().max() < 0.1
 
 
 def test_a_part_can_be_asked_for(source: Path, tmp_path: Path) -> None:
@@ -67,14 +73,18 @@ def test_a_part_can_be_asked_for(source: Path, tmp_path: Path) -> None:
         unpack(source, tmp_path / "none", limit=0)
 
 
-def test_nothing_is_overwritten(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_overwritten(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "images"
     target.mkdir()
     assert main([str(source), str(target)]) == 2
     assert "exists already" in capsys.readouterr().err and list(target.iterdir()) == []
 
 
-def test_a_failure_leaves_nothing_behind(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_nothing_behind(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, content: bytes) -> int:
         raise OSError("no space left")
 

@@ -1,4 +1,6 @@
-"""Callbacks: their order, their errors, early stopping and saving the best; validation held out of the training set."""
+"""Callbacks: their order, their errors, early stopping and saving the best; validation held out of
+the training set.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Scripted:
 
 def test_early_stopping_waits_and_restores_the_best() -> None:
     script, t = Scripted("val_loss", [3.0, 1.0, 0.95, 1.2, 0.7, 0.1]), trainer()
-    history = t.fit(SMALL.batches(50), 6, callbacks=[script, EarlyStopping(patience=2, min_delta=0.1)])
+    history = t.fit(
+        SMALL.batches(50), 6, callbacks=[script, EarlyStopping(patience=2, min_delta=0.1)]
+    )
     assert history["epoch"] == [1, 2, 3, 4]
     assert torch.equal(t.model.W_out.weight, script.weights[1]) and not torch.equal(
         script.weights[1], script.weights[3]
@@ -53,7 +57,9 @@ def test_early_stopping_can_leave_the_last() -> None:
 
 
 def test_what_is_not_reported_cannot_be_monitored() -> None:
-    with pytest.raises(ValueError, match="monitor must be one of 'epoch'.*got 'val_loss'; pass val_loader to fit"):
+    with pytest.raises(
+        ValueError, match="monitor must be one of 'epoch'.*got 'val_loss'; pass val_loader to fit"
+    ):
         trainer().fit(SMALL.batches(50), 1, callbacks=[EarlyStopping()])
     with pytest.raises(ValueError, match="mode must be one of 'min', 'max'"):
         EarlyStopping(mode="smallest")
@@ -64,10 +70,18 @@ def test_what_is_not_reported_cannot_be_monitored() -> None:
 
 
 def test_model_checkpoint_keeps_the_best(tmp_path: Path) -> None:
-    best, last = ModelCheckpoint(tmp_path / "best.pt", save="best"), ModelCheckpoint(tmp_path / "last.pt")
+    best, last = (
+        ModelCheckpoint(tmp_path / "best.pt", save="best"),
+        ModelCheckpoint(tmp_path / "last.pt"),
+    )
     # Named before the script, it still runs after it.
-    trainer().fit(SMALL.batches(50), 3, callbacks=[last, best, Scripted("val_loss", [2.0, 1.0, 1.5])])
-    assert [read(tmp_path / f"{name}.pt")["history"]["epoch"][-1] for name in ("best", "last")] == [2, 3]
+    trainer().fit(
+        SMALL.batches(50), 3, callbacks=[last, best, Scripted("val_loss", [2.0, 1.0, 1.5])]
+    )
+    assert [read(tmp_path / f"{name}.pt")["history"]["epoch"][-1] for name in ("best", "last")] == [
+        2,
+        3,
+    ]
 
 
 def test_every_callback_sees_the_last_epoch_and_the_end() -> None:
@@ -90,7 +104,11 @@ def test_every_callback_sees_the_last_epoch_and_the_end() -> None:
 
     t = trainer()
     with pytest.raises(OSError, match="disk is full"):
-        t.fit(SMALL.batches(50), 3, callbacks=[Stopper(), lambda record: seen.append("epoch"), Witness()])
+        t.fit(
+            SMALL.batches(50),
+            3,
+            callbacks=[Stopper(), lambda record: seen.append("epoch"), Witness()],
+        )
     assert seen == ["start", "epoch", "end", "end too"] and t.history["epoch"] == [1]
 
 
@@ -102,7 +120,9 @@ def test_callbacks_end_when_a_batch_fails() -> None:
             ended.append(True)
 
     with pytest.raises(BatchError):
-        trainer().fit([(torch.full((2, 64), float("nan")), torch.zeros(2).long())], 1, callbacks=[Witness()])
+        trainer().fit(
+            [(torch.full((2, 64), float("nan")), torch.zeros(2).long())], 1, callbacks=[Witness()]
+        )
     assert ended == [True]
 
 
@@ -132,6 +152,8 @@ def test_a_curve_that_starts_late_stays_aligned() -> None:
     t = trainer()
     t.fit(SMALL.batches(50), 2)
     history = t.fit(SMALL.batches(50), 1, SMALL.batches(50))
-    assert [str(v) for v in history["val_loss"][:2]] == ["nan", "nan"] and history["val_loss"][2] > 0
+    assert [str(v) for v in history["val_loss"][:2]] == ["nan", "nan"] and history["val_loss"][
+        2
+    ] > 0
     assert [record["epoch"] for record in history.records()] == [1, 2, 3]
     assert t.fit(SMALL.batches(50), 1)["val_loss"][3] != t.history["val_loss"][3]

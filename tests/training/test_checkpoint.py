@@ -1,4 +1,6 @@
-"""A checkpoint gives back the same training bit for bit, survives a kill, and refuses what it should not load."""
+"""A checkpoint gives back the same training bit for bit, survives a kill, and refuses what it
+should not load.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,18 @@ class Noisy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 10))
+        self.layers = nn.Sequential(
+            nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 10)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x.flatten(1))
 
 
 class StopAfter:
-    """Ends the fit after an epoch, like a user who presses Stop; uses up random numbers like one who looks."""
+    """Ends the fit after an epoch, like a user who presses Stop; uses up random numbers like one
+    who looks.
+    """
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -86,21 +92,32 @@ def test_two_and_two_epochs_are_four(kind: str, optimizer: str, tmp_path: Path) 
     whole.fit(loader(), 4, DATA.validation.batches(90), [StopAfter(9)])
 
     first = make(kind, optimizer=optimizer)
-    first.fit(loader(), 4, DATA.validation.batches(90), [StopAfter(2)], checkpoint_path=tmp_path / "c.pt")
+    first.fit(
+        loader(), 4, DATA.validation.batches(90), [StopAfter(2)], checkpoint_path=tmp_path / "c.pt"
+    )
     assert first.history["epoch"] == [1, 2]
     np.random.seed(99), torch.manual_seed(99), random.seed(99)
     second = make(kind, optimizer=optimizer, weight_decay=0.0)
     with torch.no_grad():
         for parameter in second.model.parameters():
             parameter.add_(1.0)
-    second.fit(loader(), 4, DATA.validation.batches(90), [StopAfter(9)], checkpoint_path=tmp_path / "c.pt", resume=True)
+    second.fit(
+        loader(),
+        4,
+        DATA.validation.batches(90),
+        [StopAfter(9)],
+        checkpoint_path=tmp_path / "c.pt",
+        resume=True,
+    )
     assert second.history["epoch"] == [1, 2, 3, 4] and second.resumed
     left, right = capture(whole), capture(second)
     assert whole.history["train_loss"][2] != whole.history["train_loss"][1]
-    # NumPy's and Python's generators were seeded in the second process only: the checkpoint overrules that.
+    # NumPy's and Python's generators were seeded in the second process only: the checkpoint
+    # overrules that.
     for content in (left, right):
         content["rng"].pop("python"), content["rng"].pop("numpy")
-        # How the loaders are known again is no result, and noted in full only where a file is written.
+        # How the loaders are known again is no result, and noted in full only where a file is
+        # written.
         content.pop("sources")
     same(left, right)
 
@@ -110,7 +127,9 @@ def test_generators_go_on_where_the_checkpoint_stopped(tmp_path: Path) -> None:
     path = trainer.save_checkpoint(tmp_path / "c.pt")
     drawn = [(float(torch.rand(1)), float(np.random.randn()), random.random()) for _ in range(3)]
     trainer.load_checkpoint(path)
-    assert [(float(torch.rand(1)), float(np.random.randn()), random.random()) for _ in range(3)] == drawn
+    assert [
+        (float(torch.rand(1)), float(np.random.randn()), random.random()) for _ in range(3)
+    ] == drawn
 
 
 def test_a_checkpoint_between_update_and_read_holds_the_tracked_vectors(tmp_path: Path) -> None:
@@ -141,7 +160,10 @@ def test_resume_is_a_fit_when_there_is_nothing_to_resume(tmp_path: Path) -> None
     path = tmp_path / "c.pt"
     trainer = make("looped")
     assert trainer.fit(SMALL.batches(50), 2, checkpoint_path=path, resume=True)["epoch"] == [1, 2]
-    assert make("looped").fit(SMALL.batches(50), 2, checkpoint_path=path, resume=True)["epoch"] == [1, 2]
+    assert make("looped").fit(SMALL.batches(50), 2, checkpoint_path=path, resume=True)["epoch"] == [
+        1,
+        2,
+    ]
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
 
 
@@ -160,10 +182,21 @@ def test_early_stopping_keeps_its_count_across_an_interruption(tmp_path: Path) -
         return EarlyStopping("train_loss", patience=2, min_delta=100.0)
 
     first = make("looped")
-    first.fit(SMALL.batches(50), 5, callbacks=[StopAfter(2), stopping()], checkpoint_path=tmp_path / "c.pt")
+    first.fit(
+        SMALL.batches(50),
+        5,
+        callbacks=[StopAfter(2), stopping()],
+        checkpoint_path=tmp_path / "c.pt",
+    )
     for _ in range(2):
         second = make("looped")
-        second.fit(SMALL.batches(50), 5, callbacks=[stopping()], checkpoint_path=tmp_path / "c.pt", resume=True)
+        second.fit(
+            SMALL.batches(50),
+            5,
+            callbacks=[stopping()],
+            checkpoint_path=tmp_path / "c.pt",
+            resume=True,
+        )
         assert second.history["epoch"] == [1, 2, 3]
 
 
@@ -274,7 +307,14 @@ def spoil(path: Path, how: str) -> None:
         torch.save({**content, "rng": {**content["rng"], "python": (3, (1, 2), None)}}, path)
     elif how == "text":
         torch.save(
-            {**content, "model": {**content["model"], "state": {**content["model"]["state"], "W_in.bias": 3}}}, path
+            {
+                **content,
+                "model": {
+                    **content["model"],
+                    "state": {**content["model"]["state"], "W_in.bias": 3},
+                },
+            },
+            path,
         )
 
 
@@ -320,10 +360,14 @@ def test_spoiled_files_are_refused_and_change_nothing(
             r"W_in\.weight is float32 \(16, 64\), the model's is float32 \(8,",
         ),
         (lambda: EqPropTrainer(LoopedMLP(64, 16, 10).double()), "the model's is float64"),
-        (lambda: EqPropTrainer(LoopedMLP(64, 16, 10), optimizer="sgd"), "state of Adam, not of SGD"),
+        (
+            lambda: EqPropTrainer(LoopedMLP(64, 16, 10), optimizer="sgd"),
+            "state of Adam, not of SGD",
+        ),
         (
             lambda: EqPropTrainer(
-                LoopedMLP(64, 16, 10), optimizer=lambda ps: torch.optim.Adam([{"params": [p]} for p in ps])
+                LoopedMLP(64, 16, 10),
+                optimizer=lambda ps: torch.optim.Adam([{"params": [p]} for p in ps]),
             ),
             "other parameter groups",
         ),
@@ -360,7 +404,9 @@ def test_resume_refuses_another_fit(tmp_path: Path) -> None:
         make("looped").fit(SMALL.batches(40), 2, checkpoint_path=path, resume=True)
     with pytest.raises(CheckpointError, match="laid out for 2 epochs, got 3"):
         make("looped").fit(SMALL.batches(50), 3, checkpoint_path=path, resume=True)
-    with pytest.raises(CheckpointError, match="train loader is another one: it was 'Batches', now it is 'list'"):
+    with pytest.raises(
+        CheckpointError, match="train loader is another one: it was 'Batches', now it is 'list'"
+    ):
         make("looped").fit(list(SMALL.batches(50)), 2, checkpoint_path=path, resume=True)
 
 

@@ -1,4 +1,6 @@
-"""Loaders of all kinds: taken where their meaning is plain, else refused with epoch, batch and what came instead."""
+"""Loaders of all kinds: taken where their meaning is plain, else refused with epoch, batch and what
+came instead.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ from eqprop_lab import (
 from eqprop_lab import estimate_gradients as estimate
 from eqprop_lab.training import BatchError
 
-X, Y = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 1, 0, 2])
+X, Y = (
+    torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)),
+    torch.tensor([0, 1, 2, 1, 0, 2]),
+)
 SOFT = torch.nn.functional.one_hot(Y, 3).float()
 
 
@@ -34,7 +39,9 @@ class Stream(IterableDataset[tuple[Tensor, Tensor]]):
 
 
 def eqprop(**options: Any) -> EqPropTrainer:
-    return EqPropTrainer(LoopedMLP(64, 5, 3, seed=0, max_steps=5), lr=0.1, optimizer="sgd", **options)
+    return EqPropTrainer(
+        LoopedMLP(64, 5, 3, seed=0, max_steps=5), lr=0.1, optimizer="sgd", **options
+    )
 
 
 def backprop(**options: Any) -> EqPropTrainer:
@@ -56,7 +63,9 @@ SAME: dict[str, Callable[[], Any]] = {
 
 @TRAINERS
 @pytest.mark.parametrize("kind", SAME)
-def test_the_same_batch_in_another_form_trains_the_same(make: Callable[..., EqPropTrainer], kind: str) -> None:
+def test_the_same_batch_in_another_form_trains_the_same(
+    make: Callable[..., EqPropTrainer], kind: str
+) -> None:
     plain, other = make(), make()
     expected, got = plain.fit([(X, Y)], 1), other.fit(SAME[kind](), 1)
     assert got["train_loss"] == expected["train_loss"]
@@ -72,7 +81,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "one sample, many soft targets": ((X[:1], SOFT), "y must have one target per sample"),
     "a target without a batch": ((X[0], Y[0]), "x|y must have one target per sample"),
     "no sample": ((X[:0], Y[:0]), "at least one"),
-    "NaN targets": ((X, torch.where(SOFT > 0, torch.nan, SOFT)), "y with float targets must be finite"),
+    "NaN targets": (
+        (X, torch.where(SOFT > 0, torch.nan, SOFT)),
+        "y with float targets must be finite",
+    ),
     "infinite targets": ((X, SOFT / 0), "y with float targets must be finite"),
     "columns": ((X, SOFT[:, :2]), "y with float targets must have shape"),
     "labels as a column": ((X, Y[:, None]), "y must be class indices"),
@@ -105,7 +117,9 @@ def test_what_is_no_batch_is_named(make: Callable[..., EqPropTrainer], kind: str
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("estimator", ["one_sided", "centered", "holomorphic", "response", "implicit", "bptt"])
+@pytest.mark.parametrize(
+    "estimator", ["one_sided", "centered", "holomorphic", "response", "implicit", "bptt"]
+)
 @pytest.mark.parametrize(
     "kind", ["fewer targets", "more targets", "one soft target for all", "NaN targets", "no sample"]
 )
@@ -117,7 +131,9 @@ def test_the_estimators_look_at_the_pair_too(estimator: str, kind: str) -> None:
                 look(model, x, y, estimator)
 
 
-@pytest.mark.parametrize("x", [torch.tensor(1.0), torch.zeros(0, 64), torch.full((2, 64), torch.nan), [[1.0] * 64]])
+@pytest.mark.parametrize(
+    "x", [torch.tensor(1.0), torch.zeros(0, 64), torch.full((2, 64), torch.nan), [[1.0] * 64]]
+)
 def test_a_block_looks_at_its_input(x: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="x "):
         EquilibriumBlock(LoopedMLP(64, 5, 3, seed=0))(x)
@@ -130,9 +146,13 @@ def test_targets_elsewhere_are_named() -> None:
 
 @TRAINERS
 def test_a_loader_must_last_for_all_epochs(make: Callable[..., EqPropTrainer]) -> None:
-    with pytest.raises(ValueError, match="train_loader must be something that can be gone through 2 times"):
+    with pytest.raises(
+        ValueError, match="train_loader must be something that can be gone through 2 times"
+    ):
         make().fit((batch for batch in [(X, Y)]), 2)
-    with pytest.raises(ValueError, match="val_loader must be something that can be gone through 2 times"):
+    with pytest.raises(
+        ValueError, match="val_loader must be something that can be gone through 2 times"
+    ):
         make().fit([(X, Y)], 2, iter([(X, Y)]))  # type: ignore[arg-type]
     for nothing in (None, 3, mlp_batch):
         with pytest.raises(TypeError, match="train_loader must yield batches"):
@@ -146,7 +166,9 @@ def mlp_batch() -> None:
 
 
 def test_a_stream_has_no_length_for_a_schedule() -> None:
-    with pytest.raises(TypeError, match="schedule='cosine' needs a train_loader with a length, got DataLoader"):
+    with pytest.raises(
+        TypeError, match="schedule='cosine' needs a train_loader with a length, got DataLoader"
+    ):
         eqprop(schedule="cosine").fit(DataLoader(Stream(), batch_size=2), 3)
 
 
@@ -163,7 +185,9 @@ def test_a_loader_shorter_than_it_says_is_named_where_a_schedule_rests_on_it() -
         eqprop(schedule="cosine").fit(Liar([(X, Y)]), 1)
 
 
-@pytest.mark.parametrize("returned", [lambda x: x.flatten(1)[:, 0], lambda x: x.flatten(1)[:3], lambda x: (x, x)])
+@pytest.mark.parametrize(
+    "returned", [lambda x: x.flatten(1)[:, 0], lambda x: x.flatten(1)[:3], lambda x: (x, x)]
+)
 def test_a_module_must_return_logits(returned: Callable[[Tensor], Any]) -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:
@@ -186,7 +210,9 @@ def test_a_model_that_torch_has_compiled_trains_as_itself(gradient: str, tmp_pat
     other = EqPropTrainer(torch.compile(wrapped, backend="eager"), gradient)  # type: ignore[arg-type]
     own = EqPropTrainer(plain, gradient)
     assert own.fit([(X, Y)], 2)["train_loss"] == other.fit([(X, Y)], 2)["train_loss"]
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), wrapped.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(plain.parameters(), wrapped.parameters(), strict=True)
+    )
     # One kind of checkpoint: the wrapper leaves no trace in the names.
     own.load_checkpoint(other.save_checkpoint(tmp_path / "x.pt"))
     if gradient != "autograd":

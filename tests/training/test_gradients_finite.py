@@ -34,7 +34,9 @@ class Spoiled(torch.autograd.Function):
 
 
 class Net(nn.Module):
-    """Batch normalisation moves its statistics in the forward pass, before anybody knows the gradient."""
+    """Batch normalisation moves its statistics in the forward pass, before anybody knows the
+    gradient.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +51,11 @@ class Net(nn.Module):
 def frozen(trainer: EqPropTrainer) -> dict[str, Any]:
     """Everything a batch may change: weights, buffers, optimiser, schedule, history."""
     return copy.deepcopy(
-        {key: value for key, value in capture(trainer).items() if key not in ("plan", "rng", "sources")}
+        {
+            key: value
+            for key, value in capture(trainer).items()
+            if key not in ("plan", "rng", "sources")
+        }
     )
 
 
@@ -66,7 +72,9 @@ def same(a: object, b: object) -> bool:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_a_spoiled_gradient_of_autograd_updates_nothing(value: float, clip_norm: float | None, optimizer: str) -> None:
+def test_a_spoiled_gradient_of_autograd_updates_nothing(
+    value: float, clip_norm: float | None, optimizer: str
+) -> None:
     model = Net()
     trainer = EqPropTrainer(model, "autograd", optimizer, clip_norm=clip_norm, schedule="one_cycle")
     trainer.fit([(X, Y)] * 3, 1)
@@ -116,7 +124,9 @@ def test_a_spoiled_gradient_of_an_estimator_updates_nothing(
 
         monkeypatch.setattr(trainer_module, "estimate", spoil)
     spoiled = trainer.parameters[name].numel() if estimator == "autograd" else 1
-    with pytest.raises(ValueError, match=rf"the gradient of {name} is not finite \({spoiled} of \d+ values\)"):
+    with pytest.raises(
+        ValueError, match=rf"the gradient of {name} is not finite \({spoiled} of \d+ values\)"
+    ):
         trainer.train_batch(x, Y)
     assert same(before, frozen(trainer))
     if estimator == "autograd":
@@ -144,7 +154,10 @@ def test_a_batch_that_raises_leaves_the_statistics_of_batch_normalisation() -> N
 def test_large_finite_gradients_train_as_they_are_and_cannot_be_clipped() -> None:
     def trainer(**options: Any) -> EqPropTrainer:
         return EqPropTrainer(
-            BackpropMLP(64, 8, 4, seed=0), "autograd", lambda ps: torch.optim.SGD(ps, 1e-30), **options
+            BackpropMLP(64, 8, 4, seed=0),
+            "autograd",
+            lambda ps: torch.optim.SGD(ps, 1e-30),
+            **options,
         )
 
     huge = trainer()
@@ -158,7 +171,9 @@ def test_large_finite_gradients_train_as_they_are_and_cannot_be_clipped() -> Non
     for parameter in clipped.model.parameters():
         parameter.register_hook(lambda gradient: torch.full_like(gradient, 1e30))
     state = frozen(clipped)
-    with pytest.raises(ValueError, match="norm of the gradient is too large for float32.*nothing was updated"):
+    with pytest.raises(
+        ValueError, match="norm of the gradient is too large for float32.*nothing was updated"
+    ):
         clipped.train_batch(X, Y)
     assert same(state, frozen(clipped))
 
@@ -168,17 +183,27 @@ def test_sparse_gradients_are_looked_at_too() -> None:
     loss = top(table(torch.tensor([1, 2, 2]))).sum(1)
     loss.mean().backward()
     named = {"table": table.weight, "top": top.weight}
-    assert torch.isclose(check_step(loss, named), torch.cat([p.grad.to_dense() for p in named.values()]).norm())
+    assert torch.isclose(
+        check_step(loss, named), torch.cat([p.grad.to_dense() for p in named.values()]).norm()
+    )
     table.weight.grad = table.weight.grad.mul(math.nan)
     with pytest.raises(ValueError, match=r"the gradient of table is not finite \(6 of 6 values\)"):
         check_step(loss, named)
 
 
 def test_weights_that_overflow_in_an_update_end_the_epoch_by_name() -> None:
-    trainer = EqPropTrainer(BackpropMLP(64, 8, 4, seed=0), "autograd", lambda ps: torch.optim.SGD(ps, 1e38))
-    trainer.parameters["layers.4.bias"].register_hook(lambda gradient: torch.full_like(gradient, 1e5))
-    with pytest.raises(BatchError, match=r"epoch 1, after its last batch: parameter layers\.\d\.\w+ is not finite"):
+    trainer = EqPropTrainer(
+        BackpropMLP(64, 8, 4, seed=0), "autograd", lambda ps: torch.optim.SGD(ps, 1e38)
+    )
+    trainer.parameters["layers.4.bias"].register_hook(
+        lambda gradient: torch.full_like(gradient, 1e5)
+    )
+    with pytest.raises(
+        BatchError, match=r"epoch 1, after its last batch: parameter layers\.\d\.\w+ is not finite"
+    ):
         trainer.fit([(X, Y)], 1)
-    with pytest.raises(BatchError, match=r"epoch 1, batch 1: the cost is not finite, and parameter layers"):
+    with pytest.raises(
+        BatchError, match=r"epoch 1, batch 1: the cost is not finite, and parameter layers"
+    ):
         trainer.fit([(X, Y)], 1)
     assert trainer.history == {}

@@ -50,9 +50,15 @@ def test_the_protocol_is_three_methods() -> None:
     t.config = {"experiment": {"name": "x"}}
     t.fit(SMALL.batches(30), 2, callbacks=[recorder])
     settings, one, two, end = recorder.calls
-    assert settings["gradient"] == "centered" and settings["lr"] == 0.01 and settings["beta"] == 0.03
+    assert (
+        settings["gradient"] == "centered" and settings["lr"] == 0.01 and settings["beta"] == 0.03
+    )
     assert settings["experiment"] == t.config and settings["model"] == "LoopedMLP"
-    assert [one, two, end] == [(1, t.history["train_loss"][0]), (2, t.history["train_loss"][1]), "finish"]
+    assert [one, two, end] == [
+        (1, t.history["train_loss"][0]),
+        (2, t.history["train_loss"][1]),
+        "finish",
+    ]
     t.fit(SMALL.batches(30), 1, callbacks=[recorder])
     assert [call[0] for call in recorder.calls[5:-1]] == [1, 2, 3]
 
@@ -77,14 +83,24 @@ def test_json_lines_are_strict_json(tmp_path: Path) -> None:
 
 
 def test_numbers_are_what_a_plot_can_show() -> None:
-    record = {"epoch": 1, "train_loss": 0.5, "norm": float("nan"), "estimator": "centered", "count": 3, "ok": True}
+    record = {
+        "epoch": 1,
+        "train_loss": 0.5,
+        "norm": float("nan"),
+        "estimator": "centered",
+        "count": 3,
+        "ok": True,
+    }
     assert numbers(record) == {"train_loss": 0.5, "count": 3.0}
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ImportError, match="TensorBoardLogger needs the package tensorboard: pip install tensorboard"):
+    with pytest.raises(
+        ImportError,
+        match="TensorBoardLogger needs the package tensorboard: pip install tensorboard",
+    ):
         TensorBoardLogger("runs")
     with pytest.raises(ImportError, match="WandbLogger needs the package wandb: pip install wandb"):
         WandbLogger()
@@ -92,7 +108,9 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_wandb_is_offline_unless_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[Any] = []
-    run = SimpleNamespace(log=lambda row, step: asked.append((step, row)), finish=lambda: asked.append("finish"))
+    run = SimpleNamespace(
+        log=lambda row, step: asked.append((step, row)), finish=lambda: asked.append("finish")
+    )
 
     def init(**options: Any) -> SimpleNamespace:
         asked.append(options)
@@ -100,11 +118,26 @@ def test_wandb_is_offline_unless_asked(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     t = trainer()
-    t.fit(SMALL.batches(30), 1, callbacks=[WandbLogger("digits", folder=tmp_path / "w", name="first")])
+    t.fit(
+        SMALL.batches(30), 1, callbacks=[WandbLogger("digits", folder=tmp_path / "w", name="first")]
+    )
     options, (step, row), end = asked
-    assert options["mode"] == "offline" and options["project"] == "digits" and options["name"] == "first"
-    assert options["dir"] == str(tmp_path / "w") and (tmp_path / "w").is_dir() and options["config"]["lr"] == 0.01
-    assert step == 1 and row["train_loss"] == t.history["train_loss"][0] and "estimator" not in row and end == "finish"
+    assert (
+        options["mode"] == "offline"
+        and options["project"] == "digits"
+        and options["name"] == "first"
+    )
+    assert (
+        options["dir"] == str(tmp_path / "w")
+        and (tmp_path / "w").is_dir()
+        and options["config"]["lr"] == 0.01
+    )
+    assert (
+        step == 1
+        and row["train_loss"] == t.history["train_loss"][0]
+        and "estimator" not in row
+        and end == "finish"
+    )
 
 
 def test_tensorboard_reads_back(tmp_path: Path) -> None:

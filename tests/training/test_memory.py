@@ -48,7 +48,9 @@ class Script:
 class Stop:
     """A user who presses stop, or pulls a plug."""
 
-    def __init__(self, epoch: int, error: type[BaseException] = StopTraining, batch: int | None = None) -> None:
+    def __init__(
+        self, epoch: int, error: type[BaseException] = StopTraining, batch: int | None = None
+    ) -> None:
         self.at, self.error = (epoch, batch), error
 
     def on_batch_end(self, trainer: EqPropTrainer, batch: int, batches: int | None) -> None:
@@ -107,12 +109,19 @@ def test_a_best_file_is_not_overwritten_by_a_worse_epoch_of_the_resumed_fit(tmp_
         return ModelCheckpoint(tmp_path / "best.pt", save="best")
 
     trainer().fit(loader(), 4, callbacks=[Script(values), best(), Stop(2)], checkpoint_path=path)
-    trainer().fit(loader(), 4, callbacks=[Script(values), best()], checkpoint_path=path, resume=True)
+    trainer().fit(
+        loader(), 4, callbacks=[Script(values), best()], checkpoint_path=path, resume=True
+    )
     assert read(tmp_path / "best.pt")["history"]["epoch"] == [1, 2]
 
 
 def test_a_memory_of_another_trainer_is_not_gone_on_with() -> None:
-    stop, a, b, script = EarlyStopping(patience=3), trainer(0), trainer(1), Script([2.0, 1.0, 1.5, 1.6, 1.7, 1.8])
+    stop, a, b, script = (
+        EarlyStopping(patience=3),
+        trainer(0),
+        trainer(1),
+        Script([2.0, 1.0, 1.5, 1.6, 1.7, 1.8]),
+    )
     whole = trainer(0)
     whole.fit(loader(), 6, callbacks=[script, EarlyStopping(patience=3)])
     a.fit(loader(), 6, callbacks=[script, stop, Stop(3)])
@@ -142,24 +151,44 @@ def test_callbacks_that_would_count_twice_or_not_at_all_are_refused() -> None:
 # -- what is stored
 
 
-def early_stopped(path: Path, epochs: int = 6, resume: bool = False) -> tuple[EqPropTrainer, Script]:
+def early_stopped(
+    path: Path, epochs: int = 6, resume: bool = False
+) -> tuple[EqPropTrainer, Script]:
     t, script = trainer(), Script(FALLING_THEN_RISING)
-    t.fit(loader(), epochs, HELD.batches(60), [script, EarlyStopping(patience=3)], checkpoint_path=path, resume=resume)
+    t.fit(
+        loader(),
+        epochs,
+        HELD.batches(60),
+        [script, EarlyStopping(patience=3)],
+        checkpoint_path=path,
+        resume=resume,
+    )
     return t, script
 
 
 def test_an_early_stopped_fit_stores_its_best_and_keeps_it_when_resumed(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     first, script = early_stopped(path)
-    assert first.history["epoch"] == [1, 2, 3, 4, 5] and fingerprint(first.model) == script.prints[2]
+    assert (
+        first.history["epoch"] == [1, 2, 3, 4, 5] and fingerprint(first.model) == script.prints[2]
+    )
     for _ in range(2):
         again, _ = early_stopped(path, resume=True)
-        assert fingerprint(again.model) == script.prints[2] and again.history["epoch"] == [1, 2, 3, 4, 5]
+        assert fingerprint(again.model) == script.prints[2] and again.history["epoch"] == [
+            1,
+            2,
+            3,
+            4,
+            5,
+        ]
         loaded = trainer(5)
         loaded.load_checkpoint(path)
         assert fingerprint(loaded.model) == script.prints[2]
     assert (
-        first.fit(loader(), 6, HELD.batches(60), [script, EarlyStopping(patience=3)], resume=True).epochs == 5
+        first.fit(
+            loader(), 6, HELD.batches(60), [script, EarlyStopping(patience=3)], resume=True
+        ).epochs
+        == 5
         and fingerprint(first.model) == script.prints[2]
     )
 
@@ -211,7 +240,9 @@ def test_a_fit_without_validation_gives_back_by_what_it_has() -> None:
         trainer().fit(loader(), 1, callbacks=[EarlyStopping()])
 
 
-@pytest.mark.parametrize("end", [None, Stop(2), Stop(3, batch=2), Stop(3, KeyboardInterrupt, 1), Stop(3, OSError)])
+@pytest.mark.parametrize(
+    "end", [None, Stop(2), Stop(3, batch=2), Stop(3, KeyboardInterrupt, 1), Stop(3, OSError)]
+)
 def test_a_run_stores_what_it_reports_however_it_ends(end: Stop | None, tmp_path: Path) -> None:
     run, t, script = RunStore(tmp_path).create({"x": 1}), trainer(), Script(FALLING_THEN_RISING)
     callbacks = [script, EarlyStopping(patience=3), *([] if end is None else [end]), run]
@@ -221,7 +252,10 @@ def test_a_run_stores_what_it_reports_however_it_ends(end: Stop | None, tmp_path
         assert end is not None and end.error is not StopTraining
     loaded = trainer(7)
     loaded.load_checkpoint(run.checkpoint)
-    assert run.parameters == fingerprint(loaded.model) and run.history["epoch"] == loaded.history["epoch"]
+    assert (
+        run.parameters == fingerprint(loaded.model)
+        and run.history["epoch"] == loaded.history["epoch"]
+    )
     assert run.history["train_loss"] == loaded.history["train_loss"]
     if end is None:
         assert run.parameters == script.prints[2]
@@ -259,13 +293,21 @@ def test_a_run_holds_one_training(tmp_path: Path) -> None:
 
 CONFIG: dict[str, Any] = {
     "model": {"name": "LoopedMLP", "params": {"hidden_dim": 8, "max_steps": 6}},
-    "training": {"epochs": 12, "batch_size": 16, "learning_rate": 0.2, "nudged_steps": 4, "early_stopping": 1},
+    "training": {
+        "epochs": 12,
+        "batch_size": 16,
+        "learning_rate": 0.2,
+        "nudged_steps": 4,
+        "early_stopping": 1,
+    },
     "data": {"dataset": "two_moons", "samples": 48, "seed": 3},
     "experiment": {"name": "small", "seed": 5},
 }
 
 
-def test_the_command_line_scores_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_scores_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from eqprop_lab.experiments.config import parse_config, train_from_config
 
     path, runs = tmp_path / "c.yaml", tmp_path / "runs"
@@ -305,22 +347,36 @@ def test_a_full_disk_ends_the_command_with_one_line(
         assert train_command.main([str(path), "--runs", str(runs)]) == 1
     (run,) = RunStore(runs).runs()
     said = capsys.readouterr().err
-    assert said == f"error: [Errno 28] No space left on device: '{run.checkpoint}'; go on with --resume {run.id}\n"
+    assert (
+        said
+        == f"error: [Errno 28] No space left on device: '{run.checkpoint}'; go on with --resume {run.id}\n"
+    )
     assert train_command.main(["--resume", run.id, "--runs", str(runs)]) == 0
     assert run.history.epochs > 2
 
 
 def test_a_resumed_fit_with_another_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
-    trainer().fit(loader(), 4, callbacks=[EarlyStopping("train_loss", patience=3), Stop(2)], checkpoint_path=path)
+    trainer().fit(
+        loader(),
+        4,
+        callbacks=[EarlyStopping("train_loss", patience=3), Stop(2)],
+        checkpoint_path=path,
+    )
     for callbacks, reason in (
         ([], "a memory were EarlyStopping, now they are none"),
-        ([EarlyStopping("train_loss", patience=4)], r"patience, restore_best = \(3, True\), now \(4, True\)"),
+        (
+            [EarlyStopping("train_loss", patience=4)],
+            r"patience, restore_best = \(3, True\), now \(4, True\)",
+        ),
         ([EarlyStopping("train_loss", patience=3, min_delta=0.1)], "min_delta"),
         ([EarlyStopping("residual", patience=3)], "monitor"),
         ([EarlyStopping("train_loss", patience=3, restore_best=False)], "restore_best"),
         (
-            [EarlyStopping("train_loss", patience=3), ModelCheckpoint(tmp_path / "b.pt", "best", "train_loss")],
+            [
+                EarlyStopping("train_loss", patience=3),
+                ModelCheckpoint(tmp_path / "b.pt", "best", "train_loss"),
+            ],
             "were EarlyStopping, now they are EarlyStopping, ModelCheckpoint",
         ),
     ):

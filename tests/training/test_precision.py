@@ -31,8 +31,12 @@ def error(estimator: str, beta: float = 0.01) -> float:
     """Relative error of the gradient with rounded products, all parameters together."""
     model = LoopedMLP(64, 64, 10, seed=0)
     exact = estimate_gradients(model, X, Y, "response", free_steps=100, nudged_steps=100)
-    rounded = estimate(LowPrecision(model), X, Y, estimator, make_settings(model, beta, 60, 30))[0].gradients
-    assert all(g.dtype == torch.float32 for g in rounded.values()) and rounded.keys() == exact.keys()
+    rounded = estimate(LowPrecision(model), X, Y, estimator, make_settings(model, beta, 60, 30))[
+        0
+    ].gradients
+    assert (
+        all(g.dtype == torch.float32 for g in rounded.values()) and rounded.keys() == exact.keys()
+    )
     square = sum((rounded[name] - exact[name]).square().sum() for name in exact)
     return float((square / sum(g.square().sum() for g in exact.values())).sqrt())
 
@@ -46,10 +50,18 @@ def test_rounded_products_spoil_differences() -> None:
     assert error("centered") > 0.1 and error("one_sided") > 0.1
 
 
-@pytest.mark.parametrize("gradient", [name for name in ESTIMATORS if name not in ("response", "implicit")])
+@pytest.mark.parametrize(
+    "gradient", [name for name in ESTIMATORS if name not in ("response", "implicit")]
+)
 def test_amp_is_refused_where_it_is_not_safe(gradient: str) -> None:
-    why = "full precision" if gradient.endswith("bptt") else "divides the difference of two nearly equal states"
-    with pytest.raises(ValueError, match=rf"gradient='{gradient}': .*{why}.*response, implicit, autograd"):
+    why = (
+        "full precision"
+        if gradient.endswith("bptt")
+        else "divides the difference of two nearly equal states"
+    )
+    with pytest.raises(
+        ValueError, match=rf"gradient='{gradient}': .*{why}.*response, implicit, autograd"
+    ):
         EqPropTrainer(LoopedMLP(64, 8, 10), gradient=gradient, amp=True)
 
 
@@ -59,20 +71,26 @@ def test_amp_is_a_switch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "gradient"), [(LoopedMLP, "response"), (LoopedMLP, "implicit"), (BackpropMLP, "autograd")]
+    ("model", "gradient"),
+    [(LoopedMLP, "response"), (LoopedMLP, "implicit"), (BackpropMLP, "autograd")],
 )
 def test_training_with_amp_learns(model: Any, gradient: str) -> None:
     trainer = EqPropTrainer(model(64, 64, 10, seed=0), gradient=gradient, lr=3e-3, amp=True)
     history = trainer.fit(DATA.train.batches(32, shuffle=True), 5, DATA.validation.batches(90))
     assert history["val_accuracy"][-1] >= 0.9
-    assert all(p.dtype == torch.float32 and p.grad.dtype == torch.float32 for p in trainer.model.parameters())
+    assert all(
+        p.dtype == torch.float32 and p.grad.dtype == torch.float32
+        for p in trainer.model.parameters()
+    )
     plain = EqPropTrainer(model(64, 64, 10, seed=0), gradient=gradient, lr=3e-3)
     plain.fit(DATA.train.batches(32, shuffle=True), 1)
     assert plain.history["train_loss"][0] == pytest.approx(history["train_loss"][0], rel=0.02)
     assert plain.history["train_loss"][0] != history["train_loss"][0]
 
 
-@pytest.mark.parametrize(("model", "gradient"), [(LoopedMLP, "centered"), (BackpropMLP, "autograd")])
+@pytest.mark.parametrize(
+    ("model", "gradient"), [(LoopedMLP, "centered"), (BackpropMLP, "autograd")]
+)
 def test_clip_norm_scales_the_whole_gradient(model: Any, gradient: str) -> None:
     def step(**options: Any) -> torch.Tensor:
         net = model(64, 16, 10, seed=0)
@@ -121,7 +139,9 @@ def test_the_norm_of_a_weight_is_found_in_its_own_precision_under_autocast(name:
         for parameters in zip(model.parameters(), plain.parameters(), strict=True):
             for parameter in parameters:
                 parameter.data.mul_(1.001)
-        for (_, one, held), (_, two, other) in zip(bounded_weights(model), bounded_weights(plain), strict=True):
+        for (_, one, held), (_, two, other) in zip(
+            bounded_weights(model), bounded_weights(plain), strict=True
+        ):
             with torch.autocast("cpu", enabled=False):
                 expected = two(other.original)
             assert torch.equal(one(held.original), expected)
@@ -129,6 +149,8 @@ def test_the_norm_of_a_weight_is_found_in_its_own_precision_under_autocast(name:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_equilibrium_models_train_by_autograd_with_amp(name: str) -> None:
-    trainer = EqPropTrainer(MODELS[name](), "autograd", optimizer="sgd", lr=0.1, amp=True, progress=False)
+    trainer = EqPropTrainer(
+        MODELS[name](), "autograd", optimizer="sgd", lr=0.1, amp=True, progress=False
+    )
     history = trainer.fit([(X, Y)], 6, val_loader=[(X, Y)])
     assert history["val_loss"][-1] < history["val_loss"][0]

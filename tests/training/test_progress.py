@@ -17,7 +17,11 @@ from eqprop_lab.training import progress
     [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
 )
 def test_the_bar_is_for_terminals_unless_asked_for(
-    asked: bool | None, terminal: bool, shown: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    asked: bool | None,
+    terminal: bool,
+    shown: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(progress, "on_a_terminal", lambda: terminal)
     batches = build_dataset({"name": "xor", "samples": 20}).train.batches(10)

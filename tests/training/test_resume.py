@@ -1,4 +1,6 @@
-"""A fit that goes on gives the bits of one that was never interrupted, or it is refused before anything has changed."""
+"""A fit that goes on gives the bits of one that was never interrupted, or it is refused before
+anything has changed.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class StopAfter:
 
 
 def trainer(seed: int = 0, model: nn.Module | None = None, **options: Any) -> EqPropTrainer:
-    return EqPropTrainer(LoopedMLP(64, 8, 10, seed=seed) if model is None else model, **{"lr": 0.01, **options})
+    return EqPropTrainer(
+        LoopedMLP(64, 8, 10, seed=seed) if model is None else model, **{"lr": 0.01, **options}
+    )
 
 
 def seeded(seed: int = 1) -> torch.Generator:
@@ -78,7 +82,9 @@ class Shuffler:
 
 
 class Noisy(Dataset[Any]):
-    """Samples that cannot be read in advance: they are drawn anew each time, from a generator of the data set."""
+    """Samples that cannot be read in advance: they are drawn anew each time, from a generator of
+    the data set.
+    """
 
     def __init__(self, seed: int = 0, scale: float = 0.1) -> None:
         self.random, self.scale = np.random.default_rng(seed), scale
@@ -98,7 +104,9 @@ class Dice(Dataset[Any]):
         return 96
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return DATA.x[index] + 0.1 * torch.rand(1, 8, 8) + random.random() * np.random.rand() / 10, DATA.y[index]
+        return DATA.x[index] + 0.1 * torch.rand(
+            1, 8, 8
+        ) + random.random() * np.random.rand() / 10, DATA.y[index]
 
 
 EXACT: dict[str, Make] = {
@@ -109,18 +117,30 @@ EXACT: dict[str, Make] = {
     "loader": lambda: DataLoader(TENSORS, 24),
     "loader, shuffled by the global generator": lambda: DataLoader(TENSORS, 24, shuffle=True),
     "loader, own generator": lambda: DataLoader(TENSORS, 24, shuffle=True, generator=seeded()),
-    "random sampler": lambda: DataLoader(TENSORS, 24, sampler=RandomSampler(TENSORS, generator=seeded())),
-    "replacement": lambda: DataLoader(TENSORS, 24, sampler=RandomSampler(TENSORS, True, 96, seeded())),
-    "weighted": lambda: DataLoader(TENSORS, 24, sampler=WeightedRandomSampler([1.0] * 96, 96, generator=seeded())),
-    "subset sampler": lambda: DataLoader(TENSORS, 24, sampler=SubsetRandomSampler(range(90), seeded())),
+    "random sampler": lambda: DataLoader(
+        TENSORS, 24, sampler=RandomSampler(TENSORS, generator=seeded())
+    ),
+    "replacement": lambda: DataLoader(
+        TENSORS, 24, sampler=RandomSampler(TENSORS, True, 96, seeded())
+    ),
+    "weighted": lambda: DataLoader(
+        TENSORS, 24, sampler=WeightedRandomSampler([1.0] * 96, 96, generator=seeded())
+    ),
+    "subset sampler": lambda: DataLoader(
+        TENSORS, 24, sampler=SubsetRandomSampler(range(90), seeded())
+    ),
     "batch sampler": lambda: DataLoader(
         TENSORS, batch_sampler=BatchSampler(RandomSampler(TENSORS, generator=seeded()), 24, False)
     ),
-    "numpy generator": lambda: DataLoader(TENSORS, batch_sampler=Shuffler(np.random.default_rng(1))),
+    "numpy generator": lambda: DataLoader(
+        TENSORS, batch_sampler=Shuffler(np.random.default_rng(1))
+    ),
     "numpy, Mersenne twister": lambda: DataLoader(
         TENSORS, batch_sampler=Shuffler(np.random.Generator(np.random.MT19937(1)))
     ),
-    "numpy random state": lambda: DataLoader(TENSORS, batch_sampler=Shuffler(np.random.RandomState(1))),
+    "numpy random state": lambda: DataLoader(
+        TENSORS, batch_sampler=Shuffler(np.random.RandomState(1))
+    ),
     "python generator": lambda: DataLoader(TENSORS, batch_sampler=Shuffler(random.Random(1))),
     "generator of the data set": lambda: DataLoader(Noisy(), 24, shuffle=True, generator=seeded()),
     "global generators in the data set": lambda: DataLoader(Dice(), 24, shuffle=True),
@@ -194,17 +214,37 @@ REFUSED: dict[str, tuple[Make, Make, str]] = {
         lambda: Split(SPLIT.x[:90], SPLIT.y[:90]).batches(28),
         "batch_size was 24, now it is 28",
     ),
-    "number of batches": (lambda: SPLIT.batches(24), lambda: SPLIT.batches(32), "4 batches, train_loader has 3"),
-    "shuffle": (lambda: SPLIT.batches(24, True), lambda: SPLIT.batches(24), "shuffle was True, now it is False"),
-    "data": (lambda: SPLIT.batches(24, True), lambda: OTHER.batches(24, True), "train loader holds other data"),
+    "number of batches": (
+        lambda: SPLIT.batches(24),
+        lambda: SPLIT.batches(32),
+        "4 batches, train_loader has 3",
+    ),
+    "shuffle": (
+        lambda: SPLIT.batches(24, True),
+        lambda: SPLIT.batches(24),
+        "shuffle was True, now it is False",
+    ),
+    "data": (
+        lambda: SPLIT.batches(24, True),
+        lambda: OTHER.batches(24, True),
+        "train loader holds other data",
+    ),
     "augmentation": (
         lambda: SPLIT.batches(24),
         lambda: SPLIT.batches(24, augment=Augmentation(shift=1)),
         r"augment was None, now it is 'Augmentation\(shift=1",
     ),
-    "kind": (lambda: SPLIT.batches(24), lambda: list(SPLIT.batches(24)), "it was 'Batches', now it is 'list'"),
+    "kind": (
+        lambda: SPLIT.batches(24),
+        lambda: list(SPLIT.batches(24)),
+        "it was 'Batches', now it is 'list'",
+    ),
     "list": (lambda: list(SPLIT.batches(24)), lambda: list(OTHER.batches(24)), "holds other data"),
-    "order of a list": (lambda: list(SPLIT.batches(24)), lambda: list(SPLIT.batches(24))[::-1], "holds other data"),
+    "order of a list": (
+        lambda: list(SPLIT.batches(24)),
+        lambda: list(SPLIT.batches(24))[::-1],
+        "holds other data",
+    ),
     "loader's batch size": (
         lambda: DataLoader(Subset(TENSORS, range(90)), 24),
         lambda: DataLoader(Subset(TENSORS, range(90)), 28),
@@ -215,7 +255,11 @@ REFUSED: dict[str, tuple[Make, Make, str]] = {
         lambda: DataLoader(TENSORS, 24),
         "sampler was 'RandomSampler', now it is 'SequentialSampler'",
     ),
-    "label": (lambda: DataLoader(TENSORS, 24), lambda: DataLoader(RELABELLED, 24), "holds other data"),
+    "label": (
+        lambda: DataLoader(TENSORS, 24),
+        lambda: DataLoader(RELABELLED, 24),
+        "holds other data",
+    ),
     "subset": (
         lambda: DataLoader(Subset(TENSORS, range(48)), 24),
         lambda: DataLoader(Subset(TENSORS, range(48, 96)), 24),
@@ -232,8 +276,12 @@ REFUSED: dict[str, tuple[Make, Make, str]] = {
         "num_workers was 0, now it is 1",
     ),
     "weights": (
-        lambda: DataLoader(TENSORS, 24, sampler=WeightedRandomSampler([1.0] * 96, 96, generator=seeded())),
-        lambda: DataLoader(TENSORS, 24, sampler=WeightedRandomSampler([1.0] * 95 + [9.0], 96, generator=seeded())),
+        lambda: DataLoader(
+            TENSORS, 24, sampler=WeightedRandomSampler([1.0] * 96, 96, generator=seeded())
+        ),
+        lambda: DataLoader(
+            TENSORS, 24, sampler=WeightedRandomSampler([1.0] * 95 + [9.0], 96, generator=seeded())
+        ),
         "gives other batches",
     ),
     "kind of generator": (
@@ -256,7 +304,14 @@ REFUSED: dict[str, tuple[Make, Make, str]] = {
 }
 
 
-def refused(first: EqPropTrainer, second: EqPropTrainer, loaders: Any, path: Path, match: str, **options: Any) -> None:
+def refused(
+    first: EqPropTrainer,
+    second: EqPropTrainer,
+    loaders: Any,
+    path: Path,
+    match: str,
+    **options: Any,
+) -> None:
     """Stop the first fit, and see the second trainer refuse to go on, as it was."""
     one, two = loaders
     first.fit(one, 3, callbacks=[StopAfter(1)], checkpoint_path=path)
@@ -265,7 +320,9 @@ def refused(first: EqPropTrainer, second: EqPropTrainer, loaders: Any, path: Pat
     with pytest.raises(CheckpointError, match=match):
         second.fit(two, 3, checkpoint_path=path, resume=True, **options)
     assert fingerprint(second.model) == before and second.history == {} and second.plan is None
-    assert torch.equal(torch.get_rng_state(), drawn) and second.optimizer.state_dict()["state"] == {}
+    assert (
+        torch.equal(torch.get_rng_state(), drawn) and second.optimizer.state_dict()["state"] == {}
+    )
     for name, state in states(two).items():
         assert torch.equal(state, kept[name]) if isinstance(state, Tensor) else state == kept[name]
 
@@ -276,14 +333,18 @@ def test_what_is_fed_with_something_else_is_refused(kind: str, tmp_path: Path) -
     refused(trainer(), trainer(1), (one(), two()), tmp_path / "c.pt", match)
 
 
-@pytest.mark.parametrize("kind", ["shuffle", "data", "label", "weights", "a count", "a generator in a closure"])
+@pytest.mark.parametrize(
+    "kind", ["shuffle", "data", "label", "weights", "a count", "a generator in a closure"]
+)
 def test_another_loader_in_the_same_process_is_refused(kind: str) -> None:
     one, two, match = REFUSED[kind]
     t = trainer()
     t.fit(one(), 3, callbacks=[StopAfter(1)])
     before = fingerprint(t.model)
     for _ in range(2):
-        with pytest.raises(CheckpointError, match=match.replace("a state that cannot be put back", "other batches")):
+        with pytest.raises(
+            CheckpointError, match=match.replace("a state that cannot be put back", "other batches")
+        ):
             t.fit(two(), 3, resume=True)
     assert fingerprint(t.model) == before and t.history["epoch"] == [1]
 
@@ -315,7 +376,11 @@ def sgd(**options: Any) -> Callable[..., torch.optim.Optimizer]:
 
 SETTINGS: dict[str, tuple[Make, Make, str]] = {
     "beta": (trainer, lambda: trainer(beta=0.1), "beta is 0.03 there, 0.1 here"),
-    "estimator": (trainer, lambda: trainer(gradient="response"), "gradient is 'centered' there, 'response' here"),
+    "estimator": (
+        trainer,
+        lambda: trainer(gradient="response"),
+        "gradient is 'centered' there, 'response' here",
+    ),
     "cost": (trainer, lambda: trainer(cost="mse"), "cost is 'cross_entropy' there, 'mse' here"),
     "precision": (
         lambda: trainer(gradient="response"),
@@ -352,8 +417,14 @@ SETTINGS: dict[str, tuple[Make, Make, str]] = {
         "gamma is 0.2 there, 0.3 here",
     ),
     "dropout": (
-        lambda: trainer(model=nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.2)), gradient="autograd"),
-        lambda: trainer(model=nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.3)), gradient="autograd"),
+        lambda: trainer(
+            model=nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.2)),
+            gradient="autograd",
+        ),
+        lambda: trainer(
+            model=nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(0.3)),
+            gradient="autograd",
+        ),
         r"2\.p is 0.2 there, 0.3 here",
     ),
 }
@@ -376,8 +447,16 @@ def test_a_file_of_an_older_version_is_loaded_but_not_gone_on_with(tmp_path: Pat
     path = tmp_path / "c.pt"
     trainer().fit(SPLIT.batches(24), 2, callbacks=[StopAfter(1)], checkpoint_path=path)
     content = torch.load(path, weights_only=True)
-    del content["sources"], content["last"], content["model"]["settings"], content["optimizer"]["defaults"]
-    content["loaders"], content["plan"]["inside"] = {"train": torch.Generator().get_state(), "val": None}, False
+    del (
+        content["sources"],
+        content["last"],
+        content["model"]["settings"],
+        content["optimizer"]["defaults"],
+    )
+    content["loaders"], content["plan"]["inside"] = (
+        {"train": torch.Generator().get_state(), "val": None},
+        False,
+    )
     torch.save(content, path)
     t = trainer(1)
     with pytest.raises(CheckpointError, match="older version"):

@@ -32,7 +32,9 @@ def rates(trainer: EqPropTrainer, batches: int, epochs: int = 1) -> list[float]:
 
 
 def make(schedule: str, **options: object) -> EqPropTrainer:
-    return EqPropTrainer(LoopedMLP(8, 4, 3, seed=0, max_steps=3), lr=0.1, schedule=schedule, **options)  # type: ignore[arg-type]
+    return EqPropTrainer(
+        LoopedMLP(8, 4, 3, seed=0, max_steps=3), lr=0.1, schedule=schedule, **options
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("schedule", SHORTEST)
@@ -41,7 +43,8 @@ def test_a_fit_too_short_for_its_schedule_is_refused_before_any_step(schedule: s
         trainer = make(schedule)
         before = trainer.model.W_out.weight.clone()
         with pytest.raises(
-            ValueError, match=f"schedule='{schedule}' needs at least {SHORTEST[schedule]} steps .* {steps}"
+            ValueError,
+            match=f"schedule='{schedule}' needs at least {SHORTEST[schedule]} steps .* {steps}",
         ):
             trainer.fit([BATCH] * steps, 1)
         with pytest.raises(ValueError, match=rf"{steps} \({steps} epochs of 1 batches\)"):
@@ -58,7 +61,9 @@ def test_the_shortest_schedules_have_their_shape() -> None:
 @pytest.mark.parametrize("schedule", SHORTEST)
 def test_a_schedule_goes_up_to_the_rate_of_the_optimiser_that_was_given(schedule: str) -> None:
     trainer = EqPropTrainer(
-        LoopedMLP(8, 4, 3, seed=0, max_steps=3), optimizer=lambda p: torch.optim.SGD(p, lr=0.5), schedule=schedule
+        LoopedMLP(8, 4, 3, seed=0, max_steps=3),
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.5),
+        schedule=schedule,
     )
     assert max(rates(trainer, 20)) > 0.45
     assert max(rates(trainer, 20)) > 0.45, "a second fit starts from the same rate"

@@ -13,7 +13,12 @@ from eqprop_lab.training.seeds import rng_state, set_rng_state
 
 
 def draw() -> tuple[float, float, float, float]:
-    return float(torch.rand(1)), float(np.random.rand()), float(np.random.randn()), random.gauss(0, 1)
+    return (
+        float(torch.rand(1)),
+        float(np.random.rand()),
+        float(np.random.randn()),
+        random.gauss(0, 1),
+    )
 
 
 def test_a_seed_repeats_everything() -> None:

@@ -29,13 +29,17 @@ class StopAfterOne:
 
 
 def trainer(seed: int = 0, optimizer: Any = "adam") -> EqPropTrainer:
-    return EqPropTrainer(LoopedMLP(64, 8, 10, seed=seed), optimizer=optimizer, lr=0.01, schedule="one_cycle")
+    return EqPropTrainer(
+        LoopedMLP(64, 8, 10, seed=seed), optimizer=optimizer, lr=0.01, schedule="one_cycle"
+    )
 
 
 def fit(t: EqPropTrainer, path: Path, resume: bool = False, **options: Any) -> None:
     end = [] if resume else [StopAfterOne()]
     stop = EarlyStopping("train_loss", patience=4)
-    t.fit(SPLIT.batches(24), 3, callbacks=[stop, *end], checkpoint_path=path, resume=resume, **options)
+    t.fit(
+        SPLIT.batches(24), 3, callbacks=[stop, *end], checkpoint_path=path, resume=resume, **options
+    )
 
 
 def state(content: Any, index: int = 0) -> Any:
@@ -63,30 +67,61 @@ def spoil(at: Callable[[Any], torch.Tensor], value: float) -> Callable[[Any], No
 
 
 NONSENSE = "history or plan is not what a trainer writes"
-# What each file says, what is wrong with it, and what the message names. Some of these ended the process (exit 139).
+# What each file says, what is wrong with it, and what the message names. Some of these ended the
+# process (exit 139).
 UNSOUND: dict[str, tuple[Callable[[Any], None], str]] = {
     "moment too small": (
         put(state, exp_avg=torch.zeros(1)),
         r"exp_avg of parameter 0 is float32 \(1,\), the parameter",
     ),
-    "moment of another shape": (put(state, exp_avg_sq=torch.zeros(8, 8)), r"exp_avg_sq of parameter 0 is float32 \(8,"),
-    "moment without shape": (put(state, exp_avg=torch.zeros(())), r"exp_avg of parameter 0 is float32 \(\)"),
+    "moment of another shape": (
+        put(state, exp_avg_sq=torch.zeros(8, 8)),
+        r"exp_avg_sq of parameter 0 is float32 \(8,",
+    ),
+    "moment without shape": (
+        put(state, exp_avg=torch.zeros(())),
+        r"exp_avg of parameter 0 is float32 \(\)",
+    ),
     "moment of integers": (
         put(state, exp_avg=torch.zeros(8, 64, dtype=torch.int64)),
         "exp_avg of parameter 0 is int64",
     ),
     "moment is a number": (put(state, exp_avg=1.0), "exp_avg of parameter 0 is 1.0"),
     "moment is a text": (put(state, exp_avg="x"), "exp_avg of parameter 0 is 'x'"),
-    "sparse moment": (put(state, exp_avg=torch.zeros(8, 64).to_sparse()), "exp_avg of parameter 0 is"),
-    "nan in a moment": (spoil(lambda c: state(c)["exp_avg"], math.nan), "exp_avg of parameter 0 is not finite"),
-    "negative variance": (spoil(lambda c: state(c)["exp_avg_sq"], -1.0), "exp_avg_sq of parameter 0 is negative"),
-    "step of a wrong shape": (put(state, step=torch.ones(3)), r"step of parameter 0 is float32 \(3,\)"),
-    "step of integers": (put(state, step=torch.ones((), dtype=torch.int64)), "step of parameter 0 is int64"),
+    "sparse moment": (
+        put(state, exp_avg=torch.zeros(8, 64).to_sparse()),
+        "exp_avg of parameter 0 is",
+    ),
+    "nan in a moment": (
+        spoil(lambda c: state(c)["exp_avg"], math.nan),
+        "exp_avg of parameter 0 is not finite",
+    ),
+    "negative variance": (
+        spoil(lambda c: state(c)["exp_avg_sq"], -1.0),
+        "exp_avg_sq of parameter 0 is negative",
+    ),
+    "step of a wrong shape": (
+        put(state, step=torch.ones(3)),
+        r"step of parameter 0 is float32 \(3,\)",
+    ),
+    "step of integers": (
+        put(state, step=torch.ones((), dtype=torch.int64)),
+        "step of parameter 0 is int64",
+    ),
     "endless step": (put(state, step=torch.tensor(math.inf)), "step of parameter 0 is not finite"),
     "moment missing": (lambda c: state(c).pop("exp_avg"), "no exp_avg for parameter 0"),
-    "state of nobody": (lambda c: c["optimizer"]["state"]["state"].update({99: {}}), "a state for parameter 99 of 6"),
-    "state of a text": (lambda c: c["optimizer"]["state"]["state"].update({"a": {}}), "a state for parameter 'a'"),
-    "state is a list": (lambda c: c["optimizer"]["state"].update(state=[1]), "content does not fit"),
+    "state of nobody": (
+        lambda c: c["optimizer"]["state"]["state"].update({99: {}}),
+        "a state for parameter 99 of 6",
+    ),
+    "state of a text": (
+        lambda c: c["optimizer"]["state"]["state"].update({"a": {}}),
+        "a state for parameter 'a'",
+    ),
+    "state is a list": (
+        lambda c: c["optimizer"]["state"].update(state=[1]),
+        "content does not fit",
+    ),
     "rate is a text": (put(group, lr="x"), "lr is 'x' of parameter group 0"),
     "rate is nan": (put(group, lr=math.nan), "lr is nan of parameter group 0"),
     "rate is negative": (put(group, lr=-1.0), "lr is -1.0 of parameter group 0"),
@@ -97,13 +132,22 @@ UNSOUND: dict[str, tuple[Callable[[Any], None], str]] = {
     "no rate": (lambda c: group(c).pop("lr"), "there is no lr of parameter group 0"),
     "strange option": (put(group, hook="x"), "a strange hook of parameter group 0"),
     "nan in a parameter": (spoil(first_parameter, math.nan), r"its W_in\.weight is not finite"),
-    "infinity in a parameter": (spoil(first_parameter, math.inf), r"its W_in\.weight is not finite"),
-    "parameters are a list": (lambda c: c["model"].update(state=[1]), "a list in the place of parameters"),
+    "infinity in a parameter": (
+        spoil(first_parameter, math.inf),
+        r"its W_in\.weight is not finite",
+    ),
+    "parameters are a list": (
+        lambda c: c["model"].update(state=[1]),
+        "a list in the place of parameters",
+    ),
     "nan in the last state": (
         lambda c: c.update(last={k: v * math.nan for k, v in c["model"]["state"].items()}),
         "is not finite",
     ),
-    "last state of another model": (lambda c: c.update(last={"a": torch.ones(1)}), "the last state lacks"),
+    "last state of another model": (
+        lambda c: c.update(last={"a": torch.ones(1)}),
+        "the last state lacks",
+    ),
     "plan begins at a text": (plan(first="x"), NONSENSE),
     "plan begins at nothing": (plan(first=0), NONSENSE),
     "plan of no epochs": (plan(epochs=-3), NONSENSE),
@@ -114,16 +158,31 @@ UNSOUND: dict[str, tuple[Callable[[Any], None], str]] = {
     "history of texts": (lambda c: c["history"].update(train_loss=[[1]]), NONSENSE),
     "history that starts at 5": (lambda c: c["history"].update(epoch=[5]), NONSENSE),
     "history is a list": (lambda c: c.update(history=[1]), NONSENSE),
-    "torch generator": (lambda c: c["rng"].update(torch=torch.zeros(3, dtype=torch.uint8)), "generators is none"),
-    "numpy generator": (lambda c: c["rng"].update(numpy=("MT19937", torch.zeros(3), 0, 0, 0.0)), "generators is none"),
+    "torch generator": (
+        lambda c: c["rng"].update(torch=torch.zeros(3, dtype=torch.uint8)),
+        "generators is none",
+    ),
+    "numpy generator": (
+        lambda c: c["rng"].update(numpy=("MT19937", torch.zeros(3), 0, 0, 0.0)),
+        "generators is none",
+    ),
 }
 # These belong to a fit, and are looked at when one goes on.
 UNSOUND_FIT: dict[str, tuple[Callable[[Any], None], str]] = {
     "schedule is a text": (lambda c: c.update(scheduler="x"), "state of its schedule"),
-    "schedule of another length": (lambda c: c["scheduler"].update(total_steps=99), "total_steps 99, here it is 12"),
-    "schedule that has not moved": (lambda c: c["scheduler"].update(last_epoch=0), "taken 0 steps, its epochs have 4"),
+    "schedule of another length": (
+        lambda c: c["scheduler"].update(total_steps=99),
+        "total_steps 99, here it is 12",
+    ),
+    "schedule that has not moved": (
+        lambda c: c["scheduler"].update(last_epoch=0),
+        "taken 0 steps, its epochs have 4",
+    ),
     "schedule without a count": (lambda c: c["scheduler"].update(last_epoch="x"), "last_epoch 'x'"),
-    "loader's generator": (lambda c: c["loaders"]["train"].update(generator=torch.zeros(2)), "state of a generator"),
+    "loader's generator": (
+        lambda c: c["loaders"]["train"].update(generator=torch.zeros(2)),
+        "state of a generator",
+    ),
     "memory of another model": (
         lambda c: c["callbacks"][0][1].update(parameters={"a": torch.ones(1)}),
         "the memory of EarlyStopping lacks",
@@ -156,7 +215,9 @@ def test_what_is_unsound_is_refused_and_nothing_has_changed(how: str, tmp_path: 
 
 
 @pytest.mark.parametrize("how", UNSOUND_FIT)
-def test_what_a_fit_cannot_go_on_from_is_refused_and_nothing_has_changed(how: str, tmp_path: Path) -> None:
+def test_what_a_fit_cannot_go_on_from_is_refused_and_nothing_has_changed(
+    how: str, tmp_path: Path
+) -> None:
     change, reason = UNSOUND_FIT[how]
     fit(trainer(), tmp_path / "c.pt")
     rewritten(tmp_path / "c.pt", change)
@@ -189,7 +250,11 @@ def test_moments_laid_out_by_the_file_are_laid_out_anew(optimizer: str, tmp_path
         for entry in content["optimizer"]["state"]["state"].values():
             for key, value in entry.items():
                 if isinstance(value, torch.Tensor) and value.ndim == 2:
-                    entry[key] = value.mT.contiguous().mT if key != "exp_avg_sq" else value[:1, :1].expand(value.shape)
+                    entry[key] = (
+                        value.mT.contiguous().mT
+                        if key != "exp_avg_sq"
+                        else value[:1, :1].expand(value.shape)
+                    )
 
     first = trainer(optimizer=optimizer)
     fit(first, tmp_path / "c.pt")
@@ -222,12 +287,16 @@ def test_moments_laid_out_by_the_file_are_laid_out_anew(optimizer: str, tmp_path
         torch.optim.ASGD,
         torch.optim.Rprop,
         torch.optim.Adafactor,
-        lambda ps: torch.optim.SGD([{"params": [p], "lr": 0.1 + 0.1 * i} for i, p in enumerate(ps)], lr=0.2),
+        lambda ps: torch.optim.SGD(
+            [{"params": [p], "lr": 0.1 + 0.1 * i} for i, p in enumerate(ps)], lr=0.2
+        ),
     ],
 )
 def test_what_optimisers_write_is_sound(make: Any, tmp_path: Path) -> None:
     def build(seed: int) -> EqPropTrainer:
-        return EqPropTrainer(ConvEqProp(1, [2, 3], 10, image_size=8, seed=seed), optimizer=make, free_steps=5)
+        return EqPropTrainer(
+            ConvEqProp(1, [2, 3], 10, image_size=8, seed=seed), optimizer=make, free_steps=5
+        )
 
     first, path = build(0), tmp_path / "c.pt"
     first.fit(SPLIT.batches(48), 1, checkpoint_path=path)

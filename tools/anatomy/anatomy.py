@@ -1,4 +1,6 @@
-"""The anatomy lint: does a notebook keep to the conventions of the series? `python -m eqprop_lab lint-notebooks`."""
+"""The anatomy lint: does a notebook keep to the conventions of the series? `python -m eqprop_lab
+lint-notebooks`.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def order(view: View) -> Iterator[str]:
     summaries = view.tagged("summary", "markdown")
     if len(summaries) != 1:
         yield f"expected one markdown cell tagged 'summary', found {len(summaries)}"
-    sources = [i for i, cell in view.prose if re.search(r"^#+ .*References", cell.source, re.MULTILINE)]
+    sources = [
+        i for i, cell in view.prose if re.search(r"^#+ .*References", cell.source, re.MULTILINE)
+    ]
     places = {tag: view.tagged(tag) for tag in ("goals", "setup", "parameters", "summary")}
     places |= {"references": sources, "metrics": view.tagged("metrics")}
     present = [(name, found[0]) for name, found in places.items() if found]
@@ -62,7 +66,10 @@ def budgets(view: View) -> Iterator[str]:
             yield f"{where(index)}: {lines} lines of code (at most {CELL_LINES})"
         tree = parse(cell.source)
         for node in ast.walk(tree) if tree else ():
-            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > FUNCTION_LINES:
+            if (
+                isinstance(node, ast.FunctionDef)
+                and (node.end_lineno or 0) - node.lineno + 1 > FUNCTION_LINES
+            ):
                 length = (node.end_lineno or 0) - node.lineno + 1
                 yield f"{where(index)}: function {node.name} has {length} lines (at most {FUNCTION_LINES})"
     if lengths and statistics.median(lengths) > MEDIAN_LINES:
@@ -113,7 +120,9 @@ def lint_notebook(path: Path, series: Sequence[Path] = ()) -> list[str]:
 def main(argv: Sequence[str]) -> int:
     """Lint the named notebooks (default: the series); 1 when a rule is broken."""
     parser = argparse.ArgumentParser(prog="python -m eqprop_lab lint-notebooks")
-    parser.add_argument("notebooks", nargs="*", metavar="notebook", help="number, name or path; default: all")
+    parser.add_argument(
+        "notebooks", nargs="*", metavar="notebook", help="number, name or path; default: all"
+    )
     arguments = parser.parse_args(argv)
     try:
         root = project_root()

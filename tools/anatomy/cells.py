@@ -1,4 +1,6 @@
-"""Anatomy rules about the kinds of cells: title, goals, setup, parameters, explorer, exercise, figure, metrics."""
+"""Anatomy rules about the kinds of cells: title, goals, setup, parameters, explorer, exercise,
+figure, metrics.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,17 @@ TITLE = re.compile(r"^# (\d\d) · \S")
 FACTS = re.compile(r"Time:.+·\s*Needs:.+·\s*Level:\s*(.*)")
 LEVELS = ("introductory", "undergraduate", "graduate")
 """What a notebook takes for granted: school mathematics; linear algebra and gradients; the pace of a paper."""
-SOURCE = re.compile(r"10\.\d{4,9}/\S+|arxiv\.org/abs/|arXiv:\s?\d{4}\.\d{4,5}|arXiv:\s?[a-z-]+/\d{7}", re.IGNORECASE)
+SOURCE = re.compile(
+    r"10\.\d{4,9}/\S+|arxiv\.org/abs/|arXiv:\s?\d{4}\.\d{4,5}|arXiv:\s?[a-z-]+/\d{7}", re.IGNORECASE
+)
 SETUP_LINES = 6
 ALT_LENGTH = 20
 
 
 def title(view: View) -> Iterator[str]:
-    """First cell: `# NN · ...` with the number of the file, the facts line, links to the neighbours in the series."""
+    """First cell: `# NN · ...` with the number of the file, the facts line, links to the neighbours
+    in the series.
+    """
     first = view.cells[0] if view.cells else None
     if first is None or first.cell_type != "markdown":
         yield "the first cell is not a markdown title"
@@ -44,7 +50,9 @@ def title(view: View) -> Iterator[str]:
 
 
 def links(view: View) -> Iterator[str]:
-    """Links to notebooks point at files that exist; one that says a number and a title says those of its target."""
+    """Links to notebooks point at files that exist; one that says a number and a title says those
+    of its target.
+    """
     for index, cell in view.prose:
         for text, target in re.findall(r"\[([^\]]*)\]\(([^)#\s]+\.ipynb)", cell.source):
             path = view.path.parent / target
@@ -57,7 +65,9 @@ def links(view: View) -> Iterator[str]:
 
 
 def _title_of(path: Path) -> str:
-    """`NN · title` as the first line of a notebook has it; '' when it has none. Plain JSON: validation is slow."""
+    """`NN · title` as the first line of a notebook has it; '' when it has none. Plain JSON:
+    validation is slow.
+    """
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     first = "".join(cells[0]["source"]) if cells else ""
     return first.partition("\n")[0].removeprefix("# ").strip()
@@ -91,14 +101,18 @@ def setup(view: View) -> Iterator[str]:
 
 
 def parameters(view: View) -> Iterator[str]:
-    """One `parameters` cell papermill can read: a line each, annotated, commented, with seed and profile."""
+    """One `parameters` cell papermill can read: a line each, annotated, commented, with seed and
+    profile.
+    """
     try:
         declared = read_parameters(view.nb, view.path.stem)
     except ParameterError as error:
         yield str(error)
         return
     source = parameters_cell(view.nb, view.path.stem).source
-    lines = [line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = [
+        line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")
+    ]
     if len(lines) != len(declared):
         yield "parameters: one per line"
     for line in lines:
@@ -171,11 +185,17 @@ def exercises(view: View) -> Iterator[str]:
 
 
 def figures(view: View) -> Iterator[str]:
-    """`figure` cells and calls of show(...) belong together; each call names figure, alt text and caption."""
+    """`figure` cells and calls of show(...) belong together; each call names figure, alt text and
+    caption.
+    """
     if not view.tagged("figure", "code"):
         yield "no code cell tagged 'figure'"
     for index, cell in view.code:
-        shown = [call for name, call in calls(cell.source) if name == "show" and (call.args or call.keywords)]
+        shown = [
+            call
+            for name, call in calls(cell.source)
+            if name == "show" and (call.args or call.keywords)
+        ]
         if bool(shown) != (index in view.tagged("figure")):
             yield f"{where(index)}: the tag 'figure' and a call of show(...) go together"
         for call in shown:
@@ -194,7 +214,11 @@ def figures(view: View) -> Iterator[str]:
 
 def references(view: View) -> Iterator[str]:
     """A numbered list under a heading References; every item has a DOI or an arXiv id."""
-    found = [cell.source for _, cell in view.prose if re.search(r"^#+ .*References", cell.source, re.MULTILINE)]
+    found = [
+        cell.source
+        for _, cell in view.prose
+        if re.search(r"^#+ .*References", cell.source, re.MULTILINE)
+    ]
     if len(found) != 1:
         yield f"expected one markdown cell with a heading 'References', found {len(found)}"
         return

@@ -1,4 +1,6 @@
-"""Anatomy rules about what is stored in a committed notebook: outputs of the current sources, clean and small."""
+"""Anatomy rules about what is stored in a committed notebook: outputs of the current sources, clean
+and small.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ RENEW = "run make notebooks UPDATE=1"
 
 
 def metadata(view: View) -> Iterator[str]:
-    """Kernel python3; no widget state, no traces of papermill, cells without timing; every cell has an id."""
+    """Kernel python3; no widget state, no traces of papermill, cells without timing; every cell has
+    an id.
+    """
     if view.nb.metadata.get("kernelspec", {}).get("name") != "python3":
         yield "the kernel name is not python3"
     for key in ("widgets", "papermill"):
@@ -35,7 +39,9 @@ def metadata(view: View) -> Iterator[str]:
 
 
 def stored(view: View) -> Iterator[str]:
-    """The stored outputs belong to the current sources (hash in the metadata), every cell was run in order."""
+    """The stored outputs belong to the current sources (hash in the metadata), every cell was run
+    in order.
+    """
     if view.nb.metadata.get("eqprop", {}).get("source_hash") != source_hash(view.nb):
         yield f"stored outputs do not belong to these sources; {RENEW}"
     counts = [cell.get("execution_count") for _, cell in view.code]
@@ -49,7 +55,9 @@ def errors(view: View) -> Iterator[str]:
 
 
 def text(view: View) -> Iterator[str]:
-    """No private MIME, no paths of a machine (sources too), no warnings or progress bars in the outputs."""
+    """No private MIME, no paths of a machine (sources too), no warnings or progress bars in the
+    outputs.
+    """
     for index, cell in enumerate(view.cells):
         for path in absolute_paths(cell.source):
             yield f"{where(index)}: absolute path {path} in the source"

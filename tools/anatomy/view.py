@@ -1,4 +1,6 @@
-"""One notebook as the anatomy rules look at it: cells by tag, code as syntax trees, prose without code blocks."""
+"""One notebook as the anatomy rules look at it: cells by tag, code as syntax trees, prose without
+code blocks.
+"""
 
 from __future__ import annotations
 
@@ -46,10 +48,16 @@ class View:
 
     def tagged(self, tag: str, kind: str | None = None) -> list[int]:
         """Indices of the cells with a tag, of one cell type if given."""
-        return [i for i, cell in enumerate(self.nb.cells) if tag in tags(cell) and kind in (None, cell.cell_type)]
+        return [
+            i
+            for i, cell in enumerate(self.nb.cells)
+            if tag in tags(cell) and kind in (None, cell.cell_type)
+        ]
 
     def neighbour(self, index: int, step: int) -> str:
-        """Source of the nearest markdown cell before (step -1) or after (step +1) a cell; '' when there is none."""
+        """Source of the nearest markdown cell before (step -1) or after (step +1) a cell; '' when
+        there is none.
+        """
         i = index + step
         while 0 <= i < len(self.nb.cells):
             if self.nb.cells[i].cell_type == "markdown":
@@ -76,7 +84,11 @@ def calls(source: str) -> Iterator[tuple[str, ast.Call]]:
     tree = parse(source)
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            name = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else getattr(node.func, "id", "")
+            )
             yield name, node
 
 

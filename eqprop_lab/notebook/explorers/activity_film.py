@@ -1,4 +1,5 @@
-"""The phases of one image in a network of feature maps, kept sweep by sweep, and what a picture takes from them.
+"""The phases of one image in a network of feature maps, kept sweep by sweep, and what a picture
+takes from them.
 
 free phase:      s(0) = feed-forward pass, then FREE_SWEEPS sweeps
 nudged phase:    NUDGED_SWEEPS sweeps with a_L - beta W_out^T (softmax(z) - y), from the free state on
@@ -28,8 +29,9 @@ TINY = 1e-9
 
 @dataclass(frozen=True)
 class Film:
-    """Both phases of one image: states, one (T + 1, channels, height, width) per layer; probabilities (T + 1, K);
-    residuals (T,), relative, of each sweep."""
+    """Both phases of one image: states, one (T + 1, channels, height, width) per layer;
+    probabilities (T + 1, K); residuals (T,), relative, of each sweep.
+    """
 
     states: tuple[np.ndarray, ...]
     probabilities: np.ndarray
@@ -54,8 +56,11 @@ def relax_phases(model: LayeredModel, x: Tensor, y: Tensor, beta: float) -> Film
 
 @dataclass(frozen=True)
 class Activity:
-    """One picture. maps (channels, height, width): what the colours show, up to +-scale; channel: the one shown large,
-    strongest: those of the strip; rms of the layer's state, moved: rms of its distance to the free state."""
+    """One picture. maps (channels, height, width): what the colours show, up to +-scale; channel:
+    the one shown large,
+    strongest: those of the strip; rms of the layer's state, moved: rms of its distance to the free
+        state.
+    """
 
     image: np.ndarray
     label: int

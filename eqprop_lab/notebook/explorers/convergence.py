@@ -45,7 +45,9 @@ def _digit() -> Tensor:
 
 @dataclass(frozen=True)
 class Convergence:
-    """distances (T + 1,) to the fixed point; norm of W; eigenvalues of W and of the step at the fixed point."""
+    """distances (T + 1,) to the fixed point; norm of W; eigenvalues of W and of the step at the
+    fixed point.
+    """
 
     distances: np.ndarray
     norm: float
@@ -56,7 +58,9 @@ class Convergence:
 
 
 class RelaxationExplorer(Explorer):
-    """One digit, one recurrent layer: move norm, input strength and length, and compare three speeds."""
+    """One digit, one recurrent layer: move norm, input strength and length, and compare three
+    speeds.
+    """
 
     title = "Relaxation: how fast, and how fast for certain"
     size: ClassVar[tuple[float, float]] = (7.4, 3.5)
@@ -69,7 +73,11 @@ class RelaxationExplorer(Explorer):
     def compute(self, **values: Any) -> Convergence:
         """Relax from a random state, and once more until nothing moves."""
         model, x = network_of_norm(values["rho"]), values["strength"] * _digit()
-        start = (torch.rand(1, HIDDEN, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1,)
+        start = (
+            torch.rand(1, HIDDEN, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+            * 2
+            - 1,
+        )
         exact = relax(model, x, _SETTLE_STEPS, tol=_TOL, start=start).state
         path = relax(model, x, values["steps"], start=start, trajectory=True).trajectory
         assert path is not None
@@ -86,7 +94,9 @@ class RelaxationExplorer(Explorer):
         )
 
     def build(self, figure: Figure) -> dict[str, Line2D]:
-        """Left the distance and its two forecasts, right the eigenvalues of W and of the step at the fixed point."""
+        """Left the distance and its two forecasts, right the eigenvalues of W and of the step at
+        the fixed point.
+        """
         places = margins(figure, 0.6, 0.15, 0.85, 0.3, wspace=0.22)
         left, right = figure.subplots(1, 2, width_ratios=(1.35, 1.0), gridspec_kw=places)
         left.set(yscale="log", ylim=(FLOOR, 30), xlim=(0, LONGEST), xlabel="step")
@@ -118,7 +128,9 @@ class RelaxationExplorer(Explorer):
 
     def describe(self, data: Convergence, **values: Any) -> str:
         """The two rates, and when a distance of one millionth is reached."""
-        passed = f", below 1e-6 from step {data.first_below} on" if data.first_below is not None else ""
+        passed = (
+            f", below 1e-6 from step {data.first_below} on" if data.first_below is not None else ""
+        )
         return (
             f"The distance to the fixed point, on a log axis, falls to {data.distances[-1]:.1e} in "
             f"{len(data.distances) - 1} steps{passed}; the local radius {data.radius:.3f} gives its slope in the end, "

@@ -1,8 +1,10 @@
-"""Explorer of a trained network in the plane: its decision boundary epoch by epoch, and its EqProp gradient.
+"""Explorer of a trained network in the plane: its decision boundary epoch by epoch, and its EqProp
+gradient.
 
     beside the map:   -(1/(2 beta B)) (dPhi/dtheta(s+) - dPhi/dtheta(s-))   against   backpropagation through time
 
-The weights of every epoch are kept once; a slider only picks among them, so that no redraw has to train.
+The weights of every epoch are kept once; a slider only picks among them, so that no redraw has to
+train.
 """
 
 from __future__ import annotations
@@ -47,17 +49,23 @@ _EDGE = 1.15
 
 
 def plane_values(model: LoopedMLP, unit: int | None = None) -> Array:
-    """The free equilibrium over the plane, rows from bottom to top: p(class 1), or the state of one hidden unit.
+    """The free equilibrium over the plane, rows from bottom to top: p(class 1), or the state of one
+    hidden unit.
 
     Returns: (rows, columns) over `WINDOW`; probabilities in [0, 1], states in [-1, 1].
-    Raises: ValueError for a model that does not map the plane to two classes, or a unit it does not have.
+    Raises: ValueError for a model that does not map the plane to two classes, or a unit it does not
+    have.
     """
     if (model.input_dim, model.output_dim) != (2, 2):
-        raise ValueError(f"model maps {model.input_dim} inputs to {model.output_dim} classes; 2 to 2 is needed")
+        raise ValueError(
+            f"model maps {model.input_dim} inputs to {model.output_dim} classes; 2 to 2 is needed"
+        )
     if unit is not None and not 0 <= unit < model.hidden_dim:
         raise ValueError(f"unit = {unit!r} is out of range; 0 to {model.hidden_dim - 1} is needed")
     left, right, bottom, top = WINDOW
-    columns, rows = (torch.linspace(a, b, n) for a, b, n in zip((left, bottom), (right, top), _GRID, strict=True))
+    columns, rows = (
+        torch.linspace(a, b, n) for a, b, n in zip((left, bottom), (right, top), _GRID, strict=True)
+    )
     points = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).reshape(-1, 2)
     state = relax(model, points).state
     with torch.no_grad():
@@ -65,11 +73,14 @@ def plane_values(model: LoopedMLP, unit: int | None = None) -> Array:
     return np.asarray(values.reshape(_GRID[1], _GRID[0]))
 
 
-def draw_plane(axes: Axes, values: Array, split: Split, predicted: Tensor, border: Array | None = None) -> None:
-    """`values` as shades, the border p = 1/2 as a black line, the samples of `split`, wrong ones with a cross.
+def draw_plane(
+    axes: Axes, values: Array, split: Split, predicted: Tensor, border: Array | None = None
+) -> None:
+    """`values` as shades, the border p = 1/2 as a black line, the samples of `split`, wrong ones
+    with a cross.
 
-    Args: values (rows, columns) from `plane_values`; predicted: class indices (B,); border: the probabilities the
-    line is drawn from where `values` are something else.
+    Args: values (rows, columns) from `plane_values`; predicted: class indices (B,); border: the
+    probabilities the line is drawn from where `values` are something else.
     """
     _Plane(axes).show(values, border, split, predicted)
 
@@ -82,7 +93,8 @@ class _Plane:
         self.maps: list[ContourSet] = []
         dots: dict[str, Any] = {"s": 15, "edgecolors": "white", "linewidths": 0.5, "zorder": 3}
         self.samples = [
-            axes.scatter([], [], color=colour, marker=MARKERS[index], **dots) for index, colour in enumerate(COLOURS)
+            axes.scatter([], [], color=colour, marker=MARKERS[index], **dots)
+            for index, colour in enumerate(COLOURS)
         ]
         # A rim as a path effect is drawn cross by cross, a line of crosses below is not.
         self.wrong = [
@@ -95,7 +107,13 @@ class _Plane:
             (right, "right", "■ class 1", COLOURS[1]),
         ):
             edge = 0.04 * (right - left) * (1 if side == "left" else -1)
-            look = outlined(1.0) | {"ha": side, "va": "bottom", "weight": "bold", "color": colour, "zorder": 5}
+            look = outlined(1.0) | {
+                "ha": side,
+                "va": "bottom",
+                "weight": "bold",
+                "color": colour,
+                "zorder": 5,
+            }
             axes.text(x1 + edge / 2, bottom + 0.1, label, **look)
         axes.set(xlabel="$x_1$", ylabel="$x_2$", xlim=WINDOW[:2], ylim=WINDOW[2:])
         axes.set(xticks=range(-2, 3), yticks=range(-1, 2))
@@ -107,7 +125,9 @@ class _Plane:
         bands = np.linspace(0.0 if border is None else -1.0, 1.0, 13)
         shades = self.axes.contourf(values, levels=bands, cmap=_SHADES, extent=WINDOW, zorder=0)
         lines, dark = values if border is None else border, outlined(1.6)
-        half = self.axes.contour(lines, [0.5], extent=WINDOW, colors=dark["color"], linewidths=1.6, zorder=2)
+        half = self.axes.contour(
+            lines, [0.5], extent=WINDOW, colors=dark["color"], linewidths=1.6, zorder=2
+        )
         half.set_path_effects(dark["path_effects"])
         self.maps = [shades, half]
         x, y = split.x.numpy(), split.y.numpy()
@@ -119,7 +139,9 @@ class _Plane:
 
 @dataclass(frozen=True)
 class Scene:
-    """What one picture shows. `exact` and `estimated` are the gradients of all weights the beta matters for, (P,)."""
+    """What one picture shows. `exact` and `estimated` are the gradients of all weights the beta
+    matters for, (P,).
+    """
 
     values: Array
     border: Array | None
@@ -149,8 +171,8 @@ class DecisionBoundary(Explorer):
     """Scrub through the training of a network that tells two moons apart.
 
     Args:
-        snapshots: the network before training and after every epoch, at least two models. They are copied: training
-            them further changes nothing here.
+        snapshots: the network before training and after every epoch, at least two models. They are
+            copied: training them further changes nothing here.
         seed: of the fresh samples drawn for every noise level.
         **values: start values of the controls epoch, noise, beta, view.
     Raises: ValueError naming the argument.
@@ -161,7 +183,9 @@ class DecisionBoundary(Explorer):
 
     def __init__(self, snapshots: Sequence[LoopedMLP], seed: int = 0, **values: Any) -> None:
         if len(snapshots) < 2:
-            raise ValueError(f"snapshots holds {len(snapshots)} models; one before training and one after are needed")
+            raise ValueError(
+                f"snapshots holds {len(snapshots)} models; one before training and one after are needed"
+            )
         self.snapshots, self.seed = [deepcopy(model) for model in snapshots], seed
         # What a slider leaves alone is not computed again.
         self._plane = lru_cache(maxsize=_KEPT)(self._plane_of)
@@ -171,9 +195,13 @@ class DecisionBoundary(Explorer):
     def make_controls(self) -> Sequence[Control]:
         """The number of epochs and of hidden units depends on the snapshots."""
         last = len(self.snapshots) - 1
-        units = [f"state of hidden unit {i + 1}" for i in range(min(_UNITS, self.snapshots[0].hidden_dim))]
+        units = [
+            f"state of hidden unit {i + 1}"
+            for i in range(min(_UNITS, self.snapshots[0].hidden_dim))
+        ]
         return (
-            # Inside the range, where the border is about to bend: a key press in either direction shows something.
+            # Inside the range, where the border is about to bend: a key press in either direction
+            # shows something.
             Slider("epoch", 0, last, last // 6, 1, "epoch"),
             Slider("noise", 0.0, 0.5, 0.15, 0.05, "noise of fresh samples", unit="sd"),
             # A start value on the slider's own grid: the page would round any other one.
@@ -190,7 +218,9 @@ class DecisionBoundary(Explorer):
         split = build_dataset({"name": "two_moons", "noise": noise, "seed": self.seed + 1}).test
         with torch.no_grad():
             predicted = model(split.x).argmax(1)
-        exact = estimate(model, split.x, split.y, "bptt", Settings(free_steps=_SETTLE_STEPS))[0].gradients
+        exact = estimate(model, split.x, split.y, "bptt", Settings(free_steps=_SETTLE_STEPS))[
+            0
+        ].gradients
         return split, predicted, _flat(exact)
 
     def compute(self, **values: Any) -> Scene:
@@ -206,7 +236,9 @@ class DecisionBoundary(Explorer):
         return Scene(shown, border, split, predicted, exact, _flat(found), epoch)
 
     def build(self, figure: Figure) -> tuple[_Plane, Axes, PathCollection]:
-        """Left the plane, right every weight's EqProp gradient against the exact one, both in units of the largest."""
+        """Left the plane, right every weight's EqProp gradient against the exact one, both in units
+        of the largest.
+        """
         places = margins(figure, 0.6, 0.15, 0.55, 0.35, wspace=0.25)
         left, right = figure.subplots(1, 2, width_ratios=[1.4, 1.0], gridspec_kw=places)
         plane, ticks = _Plane(left), (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -229,7 +261,13 @@ class DecisionBoundary(Explorer):
 
     def describe(self, data: Scene, **values: Any) -> str:
         """Accuracy, what the colour means, and how far the gradients agree."""
-        verdict = "on the diagonal" if data.error < 0.05 else "near the diagonal" if data.error < 0.5 else "scattered"
+        verdict = (
+            "on the diagonal"
+            if data.error < 0.05
+            else "near the diagonal"
+            if data.error < 0.5
+            else "scattered"
+        )
         return (
             f"Two moons after {values['epoch']} epochs, colour showing the {values['view']}: "
             f"{100 * data.accuracy:.1f} % of {len(data.split)} fresh samples with noise {values['noise']:.2f} are on "
@@ -239,7 +277,9 @@ class DecisionBoundary(Explorer):
 
 
 def _flat(gradients: Gradients) -> Tensor:
-    """Without the readout, which learns from the free state alone: its gradient says nothing about beta."""
+    """Without the readout, which learns from the free state alone: its gradient says nothing about
+    beta.
+    """
     return torch.cat([g.flatten() for name, g in gradients.items() if not name.startswith("W_out")])
 
 

@@ -27,13 +27,17 @@ STEPS = 40
 
 
 def two_unit_network(w11: float = 0.0, w22: float = 0.0, w12: float = 0.6) -> LoopedMLP:
-    """h <- tanh(W h + x), W = [[w11, w12], [w12, w22]], in float64: a LoopedMLP whose input is its drive.
+    """h <- tanh(W h + x), W = [[w11, w12], [w12, w22]], in float64: a LoopedMLP whose input is its
+    drive.
 
-    W is taken as it is. Below norm 1 the fixed point is certified to be the only one; beyond there is no certificate.
+    W is taken as it is. Below norm 1 the fixed point is certified to be the only one; beyond there
+    is no certificate.
     """
     model = LoopedMLP(2, 2, 2, use_spectral_norm=False, seed=0).double()
     with torch.no_grad():
-        model.W_rec.parametrizations["weight"].original.copy_(torch.tensor([[w11, w12], [w12, w22]]))  # type: ignore[union-attr, index]
+        model.W_rec.parametrizations["weight"].original.copy_(
+            torch.tensor([[w11, w12], [w12, w22]])
+        )  # type: ignore[union-attr, index]
         model.W_in.weight.copy_(torch.eye(2))
         for bias in (model.W_in.bias, model.W_rec.bias):
             bias.zero_()
@@ -42,7 +46,9 @@ def two_unit_network(w11: float = 0.0, w22: float = 0.0, w12: float = 0.6) -> Lo
 
 @torch.no_grad()
 def energy_surface(model: LoopedMLP, x: Tensor, points: int = 81) -> tuple[np.ndarray, np.ndarray]:
-    """(axis, E) of a two-unit network for one input x (1, 2): E[i, j] is the energy at h1 = axis[j], h2 = axis[i]."""
+    """(axis, E) of a two-unit network for one input x (1, 2): E[i, j] is the energy at h1 =
+    axis[j], h2 = axis[i].
+    """
     axis = torch.linspace(-EDGE, EDGE, points, dtype=x.dtype)
     h2, h1 = torch.meshgrid(axis, axis, indexing="ij")
     states = torch.stack([h1.flatten(), h2.flatten()], dim=1)
@@ -52,8 +58,9 @@ def energy_surface(model: LoopedMLP, x: Tensor, points: int = 81) -> tuple[np.nd
 
 @torch.no_grad()
 def stable_states(model: LoopedMLP, x: Tensor, starts: int = 6, steps: int = 300) -> Tensor:
-    """The minima of E for one input x (1, 2), (number, 2), sorted by h1: ends of damped relaxations from a grid of
-    starts, kept where the curvature diag(1/(1-h^2)) - W of E is positive."""
+    """The minima of E for one input x (1, 2), (number, 2), sorted by h1: ends of damped relaxations
+    from a grid of starts, kept where the curvature diag(1/(1-h^2)) - W of E is positive.
+    """
     # Not symmetric about 0: a start on the ridge between two valleys would stay on it.
     axis = torch.linspace(-0.93, 0.88, starts, dtype=x.dtype)
     grid = torch.cartesian_prod(axis, axis)
@@ -66,7 +73,8 @@ def stable_states(model: LoopedMLP, x: Tensor, starts: int = 6, steps: int = 300
 def draw_bands(axes: Axes, surface: tuple[np.ndarray, np.ndarray], bands: int = 13) -> ContourSet:
     """Bands of equal E, grey where it is high, under all else that the axes show."""
     axis, energy = surface
-    # Valleys are shallow and walls are steep: bands follow the energy's quantiles, each one a stronger grey.
+    # Valleys are shallow and walls are steep: bands follow the energy's quantiles, each one a
+    # stronger grey.
     heights = np.unique(np.quantile(energy, np.linspace(0.0, 1.0, bands + 1) ** 1.3))
     greys = INK(np.linspace(0.0, 0.75, max(1, len(heights) - 1)))
     return axes.contourf(axis, axis, energy, heights, colors=greys, zorder=0)
@@ -87,7 +95,9 @@ def draw_landscape(
     minima: np.ndarray,
     bands: int = 13,
 ) -> None:
-    """Bands of equal E with trajectories (T + 1, 2) on them: a hollow circle where each starts, stars on the minima."""
+    """Bands of equal E with trajectories (T + 1, 2) on them: a hollow circle where each starts,
+    stars on the minima.
+    """
     draw_bands(axes, surface, bands)
     for index, path in enumerate(paths):
         walk, start = _walk(axes, PALETTE[index % len(PALETTE)])
@@ -100,18 +110,28 @@ def draw_landscape(
 def _walk(axes: Axes, colour: str) -> tuple[Line2D, Line2D]:
     return (
         line(axes, "-", marker="o", markersize=3.5, color=colour, linewidth=1.6),
-        line(axes, "o", markersize=10, markerfacecolor="white", markeredgecolor=colour, markeredgewidth=2),
+        line(
+            axes,
+            "o",
+            markersize=10,
+            markerfacecolor="white",
+            markeredgecolor=colour,
+            markeredgewidth=2,
+        ),
     )
 
 
 def _stars(axes: Axes) -> Line2D:
-    return line(axes, "*", markersize=15, color=PALETTE[5], markeredgecolor="black", linestyle="none")
+    return line(
+        axes, "*", markersize=15, color=PALETTE[5], markeredgecolor="black", linestyle="none"
+    )
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """One setting, computed: surface, trajectory (T + 1, 2), energies (T + 1,), minima, norm of W, the steps that
-    raise the energy, residual at the end."""
+    """One setting, computed: surface, trajectory (T + 1, 2), energies (T + 1,), minima, norm of W,
+    the steps that raise the energy, residual at the end.
+    """
 
     surface: tuple[np.ndarray, np.ndarray]
     path: np.ndarray
@@ -138,7 +158,9 @@ class _Parts:
 
 
 class EnergyLandscape(Explorer):
-    """Two units: move weights, input, start and step size, and watch the relaxation go downhill (or not)."""
+    """Two units: move weights, input, start and step size, and watch the relaxation go downhill (or
+    not).
+    """
 
     title = "Energy landscape of two coupled units"
     size: ClassVar[tuple[float, float]] = (7.4, 3.7)
@@ -158,7 +180,15 @@ class EnergyLandscape(Explorer):
         model = two_unit_network(values["w11"], values["w22"], values["w12"])
         x = torch.tensor([[values["u1"], values["u2"]]], dtype=torch.float64)
         start = torch.tensor([[values["start1"], values["start2"]]], dtype=torch.float64)
-        end = relax(model, x, STEPS, solver="damped", damping=values["step_size"], start=(start,), trajectory=True)
+        end = relax(
+            model,
+            x,
+            STEPS,
+            solver="damped",
+            damping=values["step_size"],
+            start=(start,),
+            trajectory=True,
+        )
         assert end.trajectory is not None
         energies = energy_curve(model, x, end.trajectory)
         return Landscape(
@@ -190,7 +220,11 @@ class EnergyLandscape(Explorer):
 
     def move(self, parts: _Parts, data: Landscape) -> None:
         """Another walk; other bands where the energy is another one."""
-        if parts.bands is None or parts.shown is None or not np.array_equal(parts.shown, data.surface[1]):
+        if (
+            parts.bands is None
+            or parts.shown is None
+            or not np.array_equal(parts.shown, data.surface[1])
+        ):
             if parts.bands is not None:
                 parts.bands.remove()
             parts.bands, parts.shown = draw_bands(parts.left, data.surface), data.surface[1]
@@ -200,15 +234,24 @@ class EnergyLandscape(Explorer):
         parts.energy.set_data(np.arange(len(data.energies)), data.energies)
         parts.rises.set_data(data.rises, data.energies[data.rises])
         limit(parts.right, y=round_limits(data.energies))
-        titled(parts.right, "Energy" + (" (triangle: a rise)" if len(data.rises) else " along the walk"))
+        titled(
+            parts.right,
+            "Energy" + (" (triangle: a rise)" if len(data.rises) else " along the walk"),
+        )
 
     def describe(self, data: Landscape, **values: Any) -> str:
-        """Where the walk ends, whether the energy rose, how many minima there are, and what is certified."""
+        """Where the walk ends, whether the energy rose, how many minima there are, and what is
+        certified.
+        """
         h1, h2 = data.path[-1]
         walk = (
-            f"settles at h = ({h1:.2f}, {h2:.2f})" if data.residual < 1e-3 else f"has not settled after {STEPS} steps"
+            f"settles at h = ({h1:.2f}, {h2:.2f})"
+            if data.residual < 1e-3
+            else f"has not settled after {STEPS} steps"
         )
-        rises = f"energy {data.energies[0]:.2f} to {data.energies[-1]:.2f} with {len(data.rises)} rises"
+        rises = (
+            f"energy {data.energies[0]:.2f} to {data.energies[-1]:.2f} with {len(data.rises)} rises"
+        )
         count = f"{len(data.minima)} {'minimum' if len(data.minima) == 1 else 'minima'} found"
         promise = "a single fixed point is certified" if data.norm < 1 else "nothing is certified"
         start = f"({values['start1']:.2f}, {values['start2']:.2f})"

@@ -1,9 +1,11 @@
-"""Explorer: what the feedback gain gamma and the bound rho do to a convolutional network with random weights.
+"""Explorer: what the feedback gain gamma and the bound rho do to a convolutional network with
+random weights.
 
     cap = rho / (2 cos(pi/(L+1)) sqrt(gamma)),    q = sqrt(gamma) lambda_max(path matrix of ||W_2||, ..., ||W_L||)
     share of the feedback in layer l:    ||gamma W_(l+1)^T s_(l+1)|| / ||W_l s_(l-1) + b_l||
 
-The random weights are the same for every setting and only scaled, so what changes in the picture is gamma and rho.
+The random weights are the same for every setting and only scaled, so what changes in the picture is
+gamma and rho.
 """
 
 from __future__ import annotations
@@ -39,22 +41,29 @@ _ANCHOR = 2  # the sweep from which on the certificate holds
 def random_network(gamma: float, rho: float, depth: int, bounded: bool, norm: float) -> ConvEqProp:
     """An untrained ConvEqProp for 8x8 digits in float64, `depth` layers of CHANNELS x 4 x 4.
 
-    The raw weights of the interior layers have the operator norm `norm`; `bounded` says whether the model may shrink
-    them below its cap. Apart from this scale they are the same for every setting of the same depth.
+    The raw weights of the interior layers have the operator norm `norm`; `bounded` says whether the
+    model may shrink them below its cap. Apart from this scale they are the same for every setting
+    of the same depth.
     """
     channels, strides = [CHANNELS] * depth, [2] + [1] * (depth - 1)
-    model = ConvEqProp(1, channels, 10, gamma, rho, bounded, seed=0, image_size=8, strides=strides).double()
+    model = ConvEqProp(
+        1, channels, 10, gamma, rho, bounded, seed=0, image_size=8, strides=strides
+    ).double()
     with torch.no_grad():
         for layer in model.layers[1:]:
             # Read through the bound, which has then seen the old weight and follows the new one.
             weight: Tensor = layer.weight  # type: ignore[assignment]
-            layer.parametrizations["weight"].original.copy_(weight * (norm / layer.linear.norm_bound(weight)))  # type: ignore[operator, index, union-attr]
+            layer.parametrizations["weight"].original.copy_(
+                weight * (norm / layer.linear.norm_bound(weight))
+            )  # type: ignore[operator, index, union-attr]
     return model
 
 
 @torch.no_grad()
 def feedback_shares(model: ConvEqProp, x: Tensor, state: State) -> list[float]:
-    """||gamma W_(l+1)^T s_(l+1)|| / ||W_l s_(l-1) + b_l|| over the batch, for the layers 1, ..., L-1."""
+    """||gamma W_(l+1)^T s_(l+1)|| / ||W_l s_(l-1) + b_l|| over the batch, for the layers 1, ...,
+    L-1.
+    """
     drive = model.drive(x)
     total = model.force(state, drive)
     shares = []
@@ -76,8 +85,9 @@ def digits() -> Tensor:
 class Setting:
     """One setting, measured.
 
-    residuals (SWEEPS,); steps: sweeps to a residual of 1e-4, None if not in SWEEPS; rate: factor a sweep, NaN where it
-    does not settle; sizes (L,), rms of the states; norms (L - 1,), certified; cap; bounded; q; shares (L - 1,).
+    residuals (SWEEPS,); steps: sweeps to a residual of 1e-4, None if not in SWEEPS; rate: factor a
+    sweep, NaN where it does not settle; sizes (L,), rms of the states; norms (L - 1,), certified;
+    cap; bounded; q; shares (L - 1,).
     """
 
     residuals: np.ndarray
@@ -95,7 +105,9 @@ def measure(model: ConvEqProp, x: Tensor) -> Setting:
     """Relax the network on x for SWEEPS sweeps and look at everything."""
     path = relax(model, x, SWEEPS, trajectory=True).trajectory
     assert path is not None
-    residuals = torch.stack([movement(new, old)[0].max() for old, new in zip(path, path[1:], strict=False)])
+    residuals = torch.stack(
+        [movement(new, old)[0].max() for old, new in zip(path, path[1:], strict=False)]
+    )
     below = np.flatnonzero(residuals.numpy() <= SETTLED)
     return Setting(
         residuals=residuals.numpy(),
@@ -111,7 +123,9 @@ def measure(model: ConvEqProp, x: Tensor) -> Setting:
 
 
 class GammaAndRho(Explorer):
-    """Random weights, a few digits: from a Hopfield network (gamma 1) to a nearly feed-forward one, beyond the cap."""
+    """Random weights, a few digits: from a Hopfield network (gamma 1) to a nearly feed-forward one,
+    beyond the cap.
+    """
 
     title = "Gamma and rho: feedback, size of the states, certificate"
     size: ClassVar[tuple[float, float]] = (7.6, 4.4)
@@ -126,14 +140,20 @@ class GammaAndRho(Explorer):
     def compute(self, **values: Any) -> Setting:
         """Relax the network of this setting on the digits."""
         bounded = values["use_spectral_norm"]
-        model = random_network(values["gamma"], values["rho"], values["depth"], bounded, values["norm"])
+        model = random_network(
+            values["gamma"], values["rho"], values["depth"], bounded, values["norm"]
+        )
         return measure(model, digits())
 
     def build(self, figure: Figure) -> tuple[_Residuals, _Layers, _Norms]:
-        """Left the residual, right the size of the states and the share of the feedback, and norms below their cap."""
+        """Left the residual, right the size of the states and the share of the feedback, and norms
+        below their cap.
+        """
         places = margins(figure, 0.6, 0.15, 0.55, 0.3, wspace=0.2, hspace=0.62)
         grid = figure.add_gridspec(2, 2, width_ratios=(1.25, 1.0), **places)
-        left, top, bottom = (figure.add_subplot(grid[place]) for place in (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1]))
+        left, top, bottom = (
+            figure.add_subplot(grid[place]) for place in (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1])
+        )
         return _Residuals(left), _Layers(top), _Norms(bottom)
 
     def move(self, parts: tuple[_Residuals, _Layers, _Norms], data: Setting) -> None:
@@ -145,7 +165,11 @@ class GammaAndRho(Explorer):
         """Does it settle, how fast for certain and in fact, what is left of the signal on top."""
         settles = f"does not settle to {SETTLED:.0e} in {SWEEPS} sweeps (residual {data.residuals[-1]:.1e})"
         if data.steps is not None:
-            rate = "too fast for a rate" if math.isnan(data.rate) else f"observed factor {data.rate:.2g} a sweep"
+            rate = (
+                "too fast for a rate"
+                if math.isnan(data.rate)
+                else f"observed factor {data.rate:.2g} a sweep"
+            )
             settles = f"settles to {SETTLED:.0e} in {data.steps} sweeps, {rate}"
         promise = f"certified {data.q**2:.2g}" if data.q < 1 else "nothing is certified"
         weights = "kept below the cap" if data.bounded else "not bounded, the cap would be"
@@ -162,7 +186,13 @@ class _Residuals:
 
     def __init__(self, axes: Axes) -> None:
         self.axes = axes
-        axes.set(xlabel="sweep", yscale="log", ylim=(1e-8, 20), xlim=(0, SWEEPS), xticks=range(0, SWEEPS + 1, 10))
+        axes.set(
+            xlabel="sweep",
+            yscale="log",
+            ylim=(1e-8, 20),
+            xlim=(0, SWEEPS),
+            xticks=range(0, SWEEPS + 1, 10),
+        )
         decades(axes.yaxis, -8, 0, 2)
         axes.axhline(SETTLED, color=NEUTRAL, linewidth=0.8, linestyle=":")
         self.measured = line(axes, "-", color=PALETTE[0], linewidth=2.4)
@@ -206,7 +236,9 @@ class _Layers:
 
 
 class _Norms:
-    """A bar for the certified norm of every inner layer, and the cap as a line with its name beside the bars."""
+    """A bar for the certified norm of every inner layer, and the cap as a line with its name beside
+    the bars.
+    """
 
     def __init__(self, axes: Axes) -> None:
         self.axes = axes

@@ -1,7 +1,8 @@
-"""Explorer: where an estimated gradient points, and how long it is, against the exact one; fresh and trained weights.
+"""Explorer: where an estimated gradient points, and how long it is, against the exact one; fresh
+and trained weights.
 
-Below the picture stands what can be said of beta without the exact gradient: whether it is inside the radius of
-validity (see `equilibrium.validity`).
+Below the picture stands what can be said of beta without the exact gradient: whether it is inside
+the radius of validity (see `equilibrium.validity`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from eqprop_lab.training.trainer import EqPropTrainer
 
 HIDDEN, DIGITS, NORM = 24, 16, 0.8
 SETTLED = 150
-JUDGED = 80, 12  # free and nudged steps of the estimates behind the verdict: a key press waits for all four of them
+# free and nudged steps of the estimates behind the verdict: a key press waits for all four of them
+JUDGED = 80, 12
 EPOCHS, RATE, RHO = 5, 0.02, 0.9  # of the training
 WEIGHTS = ("fresh", "trained")
 FLOOR, CEILING = 1e-13, 10.0
@@ -42,12 +44,24 @@ GROUPS = {
     "W_rec": ("W_rec.parametrizations.weight.original",),
     "W_out": ("W_out.weight", "W_out.bias"),
 }
-ESTIMATORS = ("one_sided", "centered", "holomorphic", "asymmetric", "response", "implicit", "truncated_bptt")
+ESTIMATORS = (
+    "one_sided",
+    "centered",
+    "holomorphic",
+    "asymmetric",
+    "response",
+    "implicit",
+    "truncated_bptt",
+)
 
 
-def skewed_network(skew: float, hidden: int = HIDDEN, norm: float = NORM, seed: int = 0) -> LoopedMLP:
-    """A directed LoopedMLP for 8x8 digits in float64, W_rec = sqrt(1-skew) S/||S|| + sqrt(skew) K/||K|| (Frobenius),
-    scaled to the operator norm `norm`; S is symmetric, K antisymmetric, skew in [0, 1] their share of the energy."""
+def skewed_network(
+    skew: float, hidden: int = HIDDEN, norm: float = NORM, seed: int = 0
+) -> LoopedMLP:
+    """A directed LoopedMLP for 8x8 digits in float64, W_rec = sqrt(1-skew) S/||S|| + sqrt(skew)
+    K/||K|| (Frobenius), scaled to the operator norm `norm`; S is symmetric, K antisymmetric, skew
+    in [0, 1] their share of the energy.
+    """
     model = LoopedMLP(64, hidden, 10, use_spectral_norm=False, seed=seed, symmetric=False).double()
     original = model.W_rec.get_parameter("parametrizations.weight.original").detach()
     even = symmetric_part(original)
@@ -65,7 +79,9 @@ def _set_recurrent(model: LoopedMLP, even: Tensor, odd: Tensor, skew: float, nor
 
 @lru_cache(maxsize=1)
 def _trained() -> LoopedMLP:
-    """A symmetric network of the compass's size, bounded by RHO, after a few epochs on the digits; a second's work."""
+    """A symmetric network of the compass's size, bounded by RHO, after a few epochs on the digits;
+    a second's work.
+    """
     model = LoopedMLP(64, HIDDEN, 10, rho=RHO, seed=0)
     batches = build_dataset("digits").train.batches(64, shuffle=True, seed=0)
     EqPropTrainer(model, lr=RATE, progress=False).fit(batches, EPOCHS)
@@ -74,8 +90,10 @@ def _trained() -> LoopedMLP:
 
 @torch.no_grad()
 def trained_network(skew: float) -> LoopedMLP:
-    """The trained network (at skew 0: itself) with the fresh one's antisymmetric part mixed into its W_rec, by the
-    formula of `skewed_network` at the norm that training reached; the other weights are the trained ones."""
+    """The trained network (at skew 0: itself) with the fresh one's antisymmetric part mixed into
+    its W_rec, by the formula of `skewed_network` at the norm that training reached; the other
+    weights are the trained ones.
+    """
     model, source = skewed_network(0.0), _trained()
     for name in ("W_in", "W_out"):
         getattr(model, name).load_state_dict(getattr(source, name).state_dict())
@@ -88,7 +106,10 @@ def trained_network(skew: float) -> LoopedMLP:
 
 def grouped(gradients: Gradients) -> dict[str, Tensor]:
     """One flat vector for each of the four groups of parameters of a LoopedMLP."""
-    return {group: torch.cat([gradients[name].flatten() for name in names]) for group, names in GROUPS.items()}
+    return {
+        group: torch.cat([gradients[name].flatten() for name in names])
+        for group, names in GROUPS.items()
+    }
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +128,9 @@ def _exact(weights: str, skew: float) -> tuple[LoopedMLP, dict[str, Tensor]]:
 
 @lru_cache(maxsize=256)
 def verdict(weights: str, skew: float, estimator: str, beta: float) -> Validity | None:
-    """Whether `beta` is inside the radius of validity, from estimates alone; None for what needs no nudge."""
+    """Whether `beta` is inside the radius of validity, from estimates alone; None for what needs no
+    nudge.
+    """
     if estimator not in NUDGED:
         return None
     return check_nudge(_exact(weights, skew)[0], *_digits(), estimator, Settings(beta, *JUDGED))
@@ -115,7 +138,9 @@ def verdict(weights: str, skew: float, estimator: str, beta: float) -> Validity 
 
 @dataclass(frozen=True)
 class Bearing:
-    """One group against the exact gradient: angle in degrees, length in units of the exact one, relative error."""
+    """One group against the exact gradient: angle in degrees, length in units of the exact one,
+    relative error.
+    """
 
     angle: float
     length: float
@@ -131,7 +156,9 @@ class Reading:
 
 
 def bearing(gradient: Tensor, exact: Tensor) -> Bearing:
-    """The three numbers of two vectors. The angle is computed from the chord: arccos cannot see small angles."""
+    """The three numbers of two vectors. The angle is computed from the chord: arccos cannot see
+    small angles.
+    """
     length = float(gradient.norm() / exact.norm())
     chord = float((gradient / gradient.norm() - exact / exact.norm()).norm())
     angle = float(np.degrees(2 * np.arcsin(min(1.0, chord / 2))))
@@ -160,7 +187,9 @@ class GradientCompass(Explorer):
         return Reading({group: bearing(found[group], exact[group]) for group in GROUPS}, nudge)
 
     def build(self, figure: Figure) -> tuple[_Dials, _Errors, _Verdict]:
-        """Above four dials, then the relative error of each group, a mark on a log axis and its number; a sentence."""
+        """Above four dials, then the relative error of each group, a mark on a log axis and its
+        number; a sentence.
+        """
         places = margins(figure, 0.7, 0.2, 0.85, 0.35, hspace=0.15)
         top, bottom = figure.subplots(2, 1, height_ratios=(1.5, 1.0), gridspec_kw=places)
         return _Dials(top), _Errors(bottom), _Verdict(figure)
@@ -175,8 +204,15 @@ class GradientCompass(Explorer):
     def describe(self, data: Reading, **values: Any) -> str:
         """Angle, length and error of every group, and the verdict on beta."""
         groups = data.groups.items()
-        parts = [f"{g} {_degrees(b.angle)}, length {b.length:.3f}, error {b.error:.1e}" for g, b in groups]
-        beta = f", beta {values['beta']:.3g}" if values["estimator"] not in ("response", "implicit") else ""
+        parts = [
+            f"{g} {_degrees(b.angle)}, length {b.length:.3f}, error {b.error:.1e}"
+            for g, b in groups
+        ]
+        beta = (
+            f", beta {values['beta']:.3g}"
+            if values["estimator"] not in ("response", "implicit")
+            else ""
+        )
         return (
             f"Four compass needles against the exact gradient in the north, {values['weights']} weights, "
             f"{values['estimator']}{beta}, {values['steps']} nudged steps, asymmetry {values['skew']:.2f}: "
@@ -185,10 +221,14 @@ class GradientCompass(Explorer):
 
 
 def said_of(nudge: Validity | None) -> str:
-    """The verdict in one line. It is on beta alone: weights for which the estimator is wrong at any beta pass."""
+    """The verdict in one line. It is on beta alone: weights for which the estimator is wrong at any
+    beta pass.
+    """
     if nudge is None:
         return "No nudge to judge: the estimate needs no beta"
-    judged = f"beta {nudge.beta:.3g} is {'inside' if nudge.inside else 'OUTSIDE'} the radius of validity"
+    judged = (
+        f"beta {nudge.beta:.3g} is {'inside' if nudge.inside else 'OUTSIDE'} the radius of validity"
+    )
     if not np.isfinite(nudge.error):
         return f"{judged}: a phase diverged"
     order = "" if np.isnan(nudge.order) else f", order {nudge.order:.1f} (N = {nudge.nudges})"
@@ -212,14 +252,23 @@ class _Dials:
         axes.set(xlim=(-1.6, 3.4 * (len(GROUPS) - 1) + 1.6), ylim=(-2.3, 1.4), aspect="equal")
         titled(axes, "Angle to the exact gradient (north), and length")
         axes.set_axis_off()
-        needle: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 10.5, "shrinkA": 0, "shrinkB": 0}
+        needle: dict[str, Any] = {
+            "arrowstyle": "-|>",
+            "mutation_scale": 10.5,
+            "shrinkA": 0,
+            "shrinkB": 0,
+        }
         self.needles: list[FancyArrowPatch] = []
         self.notes: list[Text] = []
         for place, group in enumerate(GROUPS):
             x = 3.4 * place
             axes.add_patch(Circle((x, 0), 1.0, fill=False, color=NEUTRAL, alpha=0.6, linewidth=1))
-            axes.plot([x, x], [0, 1], "-", color=NEUTRAL, alpha=0.6, linewidth=5, solid_capstyle="butt")
-            arrow = FancyArrowPatch((x, 0), (x, 1), color=PALETTE[place], linewidth=2, zorder=3, **needle)
+            axes.plot(
+                [x, x], [0, 1], "-", color=NEUTRAL, alpha=0.6, linewidth=5, solid_capstyle="butt"
+            )
+            arrow = FancyArrowPatch(
+                (x, 0), (x, 1), color=PALETTE[place], linewidth=2, zorder=3, **needle
+            )
             axes.add_patch(arrow)
             self.needles.append(arrow)
             axes.text(x, -1.25, group, ha="center", va="top", weight="bold", zorder=1)
@@ -229,7 +278,9 @@ class _Dials:
         for place, found in enumerate(data.values()):
             turn, length = np.radians(found.angle), min(found.length, 1.35)
             x = 3.4 * place
-            self.needles[place].set_positions((x, 0), (x + length * np.sin(turn), length * np.cos(turn)))
+            self.needles[place].set_positions(
+                (x, 0), (x + length * np.sin(turn), length * np.cos(turn))
+            )
             self.notes[place].set_text(f"{_degrees(found.angle)}, x {found.length:.3f}")
 
 
@@ -241,10 +292,17 @@ class _Errors:
 
     def __init__(self, axes: Axes) -> None:
         rows = range(len(GROUPS))
-        axes.set(xscale="log", xlim=(FLOOR, CEILING), ylim=(len(GROUPS) - 0.5, -0.5), xlabel="relative error")
+        axes.set(
+            xscale="log",
+            xlim=(FLOOR, CEILING),
+            ylim=(len(GROUPS) - 0.5, -0.5),
+            xlabel="relative error",
+        )
         decades(axes.xaxis, -13, 1, 2)
         axes.set_yticks(rows, list(GROUPS))
-        self.marks = [line(axes, "o", color=PALETTE[row], markersize=8, clip_on=False) for row in rows]
+        self.marks = [
+            line(axes, "o", color=PALETTE[row], markersize=8, clip_on=False) for row in rows
+        ]
         offset: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
         self.numbers = [axes.annotate("", (1.0, row), (9, 0), **offset) for row in rows]
 
@@ -257,7 +315,11 @@ class _Errors:
             side = -1 if shown > 1e-2 else 1
             number = self.numbers[row]
             number.xy = (shown, row)
-            number.set(text=f"{found.error:.1e}", position=(9 * side, 0), ha="right" if side < 0 else "left")
+            number.set(
+                text=f"{found.error:.1e}",
+                position=(9 * side, 0),
+                ha="right" if side < 0 else "left",
+            )
 
 
 def _degrees(angle: float) -> str:

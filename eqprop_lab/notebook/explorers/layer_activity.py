@@ -1,7 +1,9 @@
-"""Explorer: a browser of feature maps. Image, layer, channel and sweep of a convolutional equilibrium network.
+"""Explorer: a browser of feature maps. Image, layer, channel and sweep of a convolutional
+equilibrium network.
 
-Both phases are kept once per image and beta (`activity_film`), so that moving through layers, channels and sweeps only
-draws. Input, feature map and strip share one axes without ticks: every axes with ticks costs a tenth of the redraw.
+Both phases are kept once per image and beta (`activity_film`), so that moving through layers,
+channels and sweeps only draws. Input, feature map and strip share one axes without ticks: every
+axes with ticks costs a tenth of the redraw.
 """
 
 from __future__ import annotations
@@ -43,11 +45,12 @@ _WIDTH = 5.1  # of the strip, in the units of the board, about inches
 
 
 class LayerActivity(Explorer):
-    """Look into a convolutional equilibrium network: one image, every layer, every channel, every sweep.
+    """Look into a convolutional equilibrium network: one image, every layer, every channel, every
+    sweep.
 
     Args:
-        model: a LayeredModel whose states are images (ConvEqProp). It is copied: training it further changes nothing
-            here, a new explorer shows the new weights.
+        model: a LayeredModel whose states are images (ConvEqProp). It is copied: training it
+            further changes nothing here, a new explorer shows the new weights.
         images: (N, channels, height, width) as the model takes them. labels: (N,) class indices.
         classes: names of the classes, default their numbers.
         **values: start values of the controls image, layer, channel, sweep, beta, view.
@@ -66,13 +69,26 @@ class LayerActivity(Explorer):
         **values: Any,
     ) -> None:
         if not isinstance(model, LayeredModel) or not _has_image_states(model):
-            raise TypeError(f"model must be a layered one with image states (ConvEqProp), got {type(model).__name__}")
+            raise TypeError(
+                f"model must be a layered one with image states (ConvEqProp), got {type(model).__name__}"
+            )
         model.check_batch(images)
         _check_labels(labels, len(images), model.output_dim)
-        names = [str(i) for i in range(model.output_dim)] if classes is None else [str(name) for name in classes]
+        names = (
+            [str(i) for i in range(model.output_dim)]
+            if classes is None
+            else [str(name) for name in classes]
+        )
         if len(names) != model.output_dim:
-            raise ValueError(f"classes holds {len(names)} names; the model has {model.output_dim} classes")
-        self.model, self.images, self.labels, self.classes = deepcopy(model), images.detach(), labels, names
+            raise ValueError(
+                f"classes holds {len(names)} names; the model has {model.output_dim} classes"
+            )
+        self.model, self.images, self.labels, self.classes = (
+            deepcopy(model),
+            images.detach(),
+            labels,
+            names,
+        )
         self.film = lru_cache(maxsize=_KEPT)(self._film)
         super().__init__(**values)
 
@@ -122,10 +138,16 @@ class LayerActivity(Explorer):
         )
 
     def build(self, figure: Figure) -> tuple[_Board, _Classes, _Residual]:
-        """Input, chosen channel and class probabilities; below the strongest channels and the residual."""
+        """Input, chosen channel and class probabilities; below the strongest channels and the
+        residual.
+        """
         places = margins(figure, 0.1, 0.15, 0.55, 0.35, wspace=0.32, hspace=0.6)
-        grid = figure.add_gridspec(2, 2, width_ratios=(2.1, 1.0), height_ratios=(1.5, 1.0), **places)
-        board, top, bottom = (figure.add_subplot(grid[place]) for place in (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1]))
+        grid = figure.add_gridspec(
+            2, 2, width_ratios=(2.1, 1.0), height_ratios=(1.5, 1.0), **places
+        )
+        board, top, bottom = (
+            figure.add_subplot(grid[place]) for place in (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1])
+        )
         return _Board(board, len(self.images[0])), _Classes(top, self.classes), _Residual(bottom)
 
     def move(self, parts: tuple[_Board, _Classes, _Residual], data: Activity) -> None:
@@ -134,7 +156,9 @@ class LayerActivity(Explorer):
             panel.show(data)
 
     def describe(self, data: Activity, **values: Any) -> str:
-        """Where we are, how large the state is and how far from the free one, what the readout says."""
+        """Where we are, how large the state is and how far from the free one, what the readout
+        says.
+        """
         channels, height, width = data.maps.shape
         asked = values.get("channel", 0)
         clamped = f" (the layer's last; {asked} was asked for)" if asked != data.channel else ""
@@ -154,7 +178,9 @@ def _check_labels(labels: Tensor, images: int, classes: int) -> None:
         kind = f"dtype {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
         raise TypeError(f"labels must be a torch.Tensor of class indices, got {kind}")
     if tuple(labels.shape) != (images,):
-        raise ValueError(f"labels must hold one class for each of the {images} images, got shape {tuple(labels.shape)}")
+        raise ValueError(
+            f"labels must hold one class for each of the {images} images, got shape {tuple(labels.shape)}"
+        )
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         found = f"{int(labels.min())} to {int(labels.max())}"
         raise ValueError(f"labels must be class indices 0..{classes - 1}, got values from {found}")
@@ -180,7 +206,9 @@ class _Square:
 
     def __init__(self, axes: Axes, box: tuple[float, float, float], **look: Any) -> None:
         self.box, self.extent = box, (0.0, 1.0, 1.0, 0.0)
-        self.image = axes.imshow(np.zeros((1, 1)), extent=self.extent, interpolation="nearest", **look)
+        self.image = axes.imshow(
+            np.zeros((1, 1)), extent=self.extent, interpolation="nearest", **look
+        )
 
     def show(self, picture: np.ndarray) -> None:
         left, top, side = self.box
@@ -193,7 +221,9 @@ class _Square:
 
 
 class _Board:
-    """Input, chosen channel with its colour scale and the strongest channels, all on one axes without ticks."""
+    """Input, chosen channel with its colour scale and the strongest channels, all on one axes
+    without ticks.
+    """
 
     def __init__(self, axes: Axes, channels: int) -> None:
         # Before any picture: each one would move the limits of axes that have none of their own.
@@ -202,7 +232,11 @@ class _Board:
         head: dict[str, Any] = {"va": "bottom", "fontsize": 11.5}
         axes.text(0, 0.3, "Input", **head)
         axes.text(0, 3.6, "Strongest channels", **head)
-        self.input = _Square(axes, (0, 0.37, 1.35), **({} if channels == 3 else {"cmap": "gray", "vmin": 0, "vmax": 1}))
+        self.input = _Square(
+            axes,
+            (0, 0.37, 1.35),
+            **({} if channels == 3 else {"cmap": "gray", "vmin": 0, "vmax": 1}),
+        )
         self.note = axes.text(0, 1.95, "", va="top", linespacing=1.3)
         self.head = axes.text(1.6, 0.3, "", **head)
         self.chosen = _Square(axes, (1.6, 0.37, 2.75), cmap=SIGNED)
@@ -215,7 +249,8 @@ class _Board:
         boxes = [(place * step, 3.67, side) for place in range(STRIP)]
         self.strip = [_Square(axes, box, cmap=SIGNED) for box in boxes]
         self.names = [
-            axes.text(left + side / 2, top + side + 0.05, "", ha="center", va="top") for left, top, _ in boxes
+            axes.text(left + side / 2, top + side + 0.05, "", ha="center", va="top")
+            for left, top, _ in boxes
         ]
         self.frame = Rectangle((0, 0), 1, 1, fill=False, linewidth=2.5, clip_on=False)
         axes.add_patch(self.frame)
@@ -225,8 +260,16 @@ class _Board:
         scaled = (data.image - low) / max(TINY, high - low)
         # Three channels are a colour picture, any other number is shown by its mean.
         self.input.show(scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled.mean(0))
-        phase = "start" if data.sweep == 0 else "free phase" if data.sweep <= FREE_SWEEPS else "nudged phase"
-        self.note.set_text(f"sweep {data.sweep}:\n{phase}\n\nlayer: rms {data.rms:.2f},\nmoved {data.moved:.2g}")
+        phase = (
+            "start"
+            if data.sweep == 0
+            else "free phase"
+            if data.sweep <= FREE_SWEEPS
+            else "nudged phase"
+        )
+        self.note.set_text(
+            f"sweep {data.sweep}:\n{phase}\n\nlayer: rms {data.rms:.2f},\nmoved {data.moved:.2g}"
+        )
         self.head.set_text(f"Layer {data.layer}, channel {data.channel}")
         for text, value in zip(self.scale, (data.scale, 0.0, -data.scale), strict=True):
             text.set_text(f"{value:.2g}")
@@ -258,7 +301,12 @@ class _Classes:
     def __init__(self, axes: Axes, classes: Sequence[str]) -> None:
         self.axes, self.classes = axes, classes
         self.rows = np.arange(min(BARS, len(classes)))
-        axes.set(xlabel="| free state", xlim=(0, 1.03), ylim=(len(self.rows) - 0.5, -0.5), xticks=(0, 0.5, 1))
+        axes.set(
+            xlabel="| free state",
+            xlim=(0, 1.03),
+            ylim=(len(self.rows) - 0.5, -0.5),
+            xticks=(0, 0.5, 1),
+        )
         titled(axes, "Class probabilities")
         axes.grid(False, axis="y")
         self.bars = axes.barh(self.rows, 0.0, height=0.7)
@@ -285,7 +333,9 @@ class _Residual:
     """Residual of every sweep on a log axis; a line where the film stands."""
 
     def __init__(self, axes: Axes) -> None:
-        axes.set(xlabel="sweep: free | nudged", yscale="log", xlim=(-0.7, SWEEPS + 0.7), ylim=(1e-8, 2))
+        axes.set(
+            xlabel="sweep: free | nudged", yscale="log", xlim=(-0.7, SWEEPS + 0.7), ylim=(1e-8, 2)
+        )
         axes.set_xticks(range(0, SWEEPS + 1, 5))
         decades(axes.yaxis, -8, 0, 4)
         titled(axes, "Residual")

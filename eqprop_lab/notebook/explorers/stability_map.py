@@ -1,4 +1,6 @@
-"""Explorer: where a relaxation forgets its start. Norm of W against input gain, measured, next to the certificate."""
+"""Explorer: where a relaxation forgets its start. Norm of W against input gain, measured, next to
+the certificate.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ _COLOURS = (PALETTE[6], PALETTE[5], PALETTE[3])
 
 
 def signed_network(weights: str, rho: float) -> LoopedMLP:
-    """A LoopedMLP for 8x8 digits in float64 with ||W_rec|| = rho whose eigenvalues have the signs of `WEIGHTS`."""
+    """A LoopedMLP for 8x8 digits in float64 with ||W_rec|| = rho whose eigenvalues have the signs
+    of `WEIGHTS`.
+    """
     model = network_of_norm(1.0)
     if weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}, got {weights!r}")
@@ -65,15 +69,22 @@ def _digit() -> Tensor:
 
 def _two_starts() -> Tensor:
     """Opposite states, (2, HIDDEN): the two that a symmetric pair of minima pulls apart."""
-    start = torch.rand(1, HIDDEN, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2 - 1
+    start = (
+        torch.rand(1, HIDDEN, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 2
+        - 1
+    )
     return torch.cat([start, -start])
 
 
 def _verdict(apart: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(fates, steps): apart (T + 1, n) between the copies, moved (n,) in the last step, both per unit."""
+    """(fates, steps): apart (T + 1, n) between the copies, moved (n,) in the last step, both per
+    unit.
+    """
     # Near norm 1 copies creep: only what no longer approaches has ended apart.
     creeping = (apart[-1] > TOLERANCE) & (apart[-1] < 0.9 * apart[-21])
-    fates = np.where((moved > TOLERANCE) | creeping, MOVING, np.where(apart[-1] > TOLERANCE, SEVERAL, ONE))
+    fates = np.where(
+        (moved > TOLERANCE) | creeping, MOVING, np.where(apart[-1] > TOLERANCE, SEVERAL, ONE)
+    )
     last_apart = len(apart) - 1 - np.argmax((apart > TOLERANCE)[::-1], axis=0)
     return fates, last_apart + 1
 
@@ -101,8 +112,9 @@ def stability_grid(weights: str) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Measured:
-    """One point, measured with the package: apart (STEPS + 1,) per unit, fate, step of meeting, certified norm, local
-    radius where the first copy ended, and the map it lies on."""
+    """One point, measured with the package: apart (STEPS + 1,) per unit, fate, step of meeting,
+    certified norm, local radius where the first copy ended, and the map it lies on.
+    """
 
     apart: np.ndarray
     fate: int
@@ -125,7 +137,9 @@ class _Parts:
 
 
 class StabilityMap(Explorer):
-    """Radius x input gain: do two opposite starts meet? A stored map, and the chosen point measured exactly."""
+    """Radius x input gain: do two opposite starts meet? A stored map, and the chosen point measured
+    exactly.
+    """
 
     title = "Stability map: what is measured, and what is certified"
     size: ClassVar[tuple[float, float]] = (7.6, 3.9)
@@ -162,12 +176,18 @@ class StabilityMap(Explorer):
         )
 
     def build(self, figure: Figure) -> _Parts:
-        """Left the map with the certified region and the point, right the distance of the two copies at the point."""
+        """Left the map with the certified region and the point, right the distance of the two
+        copies at the point.
+        """
         places = margins(figure, 0.6, 0.15, 0.9, 0.3, wspace=0.18)
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1.0), gridspec_kw=places)
         images = draw_map(figure, left, stability_grid(WEIGHTS[0]))
         ticks_below(left)
-        circle: dict[str, Any] = {"markersize": 11, "markerfacecolor": "white", "markeredgecolor": "black"}
+        circle: dict[str, Any] = {
+            "markersize": 11,
+            "markerfacecolor": "white",
+            "markeredgecolor": "black",
+        }
         point = line(left, "o", markeredgewidth=2, **circle)
         right.set(xlabel="step", yscale="log", ylim=(1e-6, 5), xlim=(0, WATCHED))
         titled(right, "Distance of two copies")
@@ -188,7 +208,9 @@ class StabilityMap(Explorer):
         parts.point.set_data([data.point[0]], [data.point[1]])
         steps = np.arange(WATCHED + 1)
         parts.measured.set_data(steps, np.maximum(data.apart[: WATCHED + 1], 1e-9))
-        promised = data.apart[0] * data.norm**steps if data.norm < 1 else np.full(len(steps), np.nan)
+        promised = (
+            data.apart[0] * data.norm**steps if data.norm < 1 else np.full(len(steps), np.nan)
+        )
         parts.certificate.set_data(steps, promised)
 
     def describe(self, data: Measured, **values: Any) -> str:
@@ -199,7 +221,9 @@ class StabilityMap(Explorer):
             else ("have " if data.fate == MOVING else "reach ") + FATES[data.fate]
         )
         promise = (
-            f"the certificate promises a factor of {data.norm:.2f} a step" if data.norm < 1 else "nothing is certified"
+            f"the certificate promises a factor of {data.norm:.2f} a step"
+            if data.norm < 1
+            else "nothing is certified"
         )
         return (
             f"Map of norm against input gain for {values['weights']} eigenvalues, certified left of norm 1; at norm "
@@ -214,15 +238,23 @@ def _masked(grid: tuple[np.ndarray, np.ndarray]) -> tuple[Any, Any]:
     return np.ma.masked_equal(fates, ONE), np.ma.masked_where(fates != ONE, steps)
 
 
-def draw_map(figure: Figure, axes: Axes, grid: tuple[np.ndarray, np.ndarray]) -> tuple[AxesImage, AxesImage]:
-    """Steps to meet in blue where both copies meet, a flat colour for the other fates, a line at norm 1.
+def draw_map(
+    figure: Figure, axes: Axes, grid: tuple[np.ndarray, np.ndarray]
+) -> tuple[AxesImage, AxesImage]:
+    """Steps to meet in blue where both copies meet, a flat colour for the other fates, a line at
+    norm 1.
 
     Returns: the images of the fates and of the steps.
     """
     unmet, steps = _masked(grid)
     half = (RHOS[1] - RHOS[0]) / 2, (GAINS[1] - GAINS[0]) / 2
     extent = (RHOS[0] - half[0], RHOS[-1] + half[0], GAINS[0] - half[1], GAINS[-1] + half[1])
-    common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
+    common: dict[str, Any] = {
+        "origin": "lower",
+        "aspect": "auto",
+        "extent": extent,
+        "interpolation": "nearest",
+    }
     fates = axes.imshow(unmet, cmap=ListedColormap(_COLOURS), vmin=0, vmax=2, **common)
     image = axes.imshow(steps, cmap=AMOUNT, norm=LogNorm(2, STEPS), **common)
     bar = figure.colorbar(image, ax=axes, pad=0.02)

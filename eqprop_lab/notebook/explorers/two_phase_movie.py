@@ -1,4 +1,6 @@
-"""Explorer: free and nudged phases step by step, as a film of the hidden units and of one probability."""
+"""Explorer: free and nudged phases step by step, as a film of the hidden units and of one
+probability.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ _ROWS = ("free", "+beta", "-beta", "+beta − free", "-beta − free")
 
 @lru_cache(maxsize=1)
 def half_trained_network() -> LoopedMLP:
-    """A LoopedMLP 64-24-10 in float64 after a few epochs on the digits: it has an opinion and is not yet sure of it."""
+    """A LoopedMLP 64-24-10 in float64 after a few epochs on the digits: it has an opinion and is
+    not yet sure of it.
+    """
     model = LoopedMLP(64, HIDDEN, 10, seed=0).double()
     data = build_dataset("digits").train
     batches = [(x.double(), y) for x, y in data.batches(64, shuffle=True, seed=0)]
@@ -44,8 +48,9 @@ def half_trained_network() -> LoopedMLP:
 
 @dataclass(frozen=True)
 class Film:
-    """states (T + 1, 3, H) of the copies free, +beta and -beta; probability (T + 1, 3) of the right class; the label;
-    order (H,): the units sorted by how far the nudge moves them."""
+    """states (T + 1, 3, H) of the copies free, +beta and -beta; probability (T + 1, 3) of the right
+    class; the label; order (H,): the units sorted by how far the nudge moves them.
+    """
 
     states: np.ndarray
     probability: np.ndarray
@@ -55,7 +60,9 @@ class Film:
 
 @torch.no_grad()
 def two_phases(model: LoopedMLP, digit: int, beta: float) -> Film:
-    """Relax three copies of one training digit: all free for FREE_STEPS, then two of them nudged by +-beta."""
+    """Relax three copies of one training digit: all free for FREE_STEPS, then two of them nudged by
+    +-beta.
+    """
     data = build_dataset("digits").train
     x, y = data.x[digit : digit + 1].flatten(1).double().expand(3, -1), data.y[digit : digit + 1]
     cost = make_cost("cross_entropy", y, model.output_dim, x)
@@ -82,7 +89,9 @@ class _Parts:
 
 
 def _rows(film: Film, step: int) -> tuple[np.ndarray, float]:
-    """Five rows of units at one step, and the unit of the lower two: differences to the free copy, enlarged."""
+    """Five rows of units at one step, and the unit of the lower two: differences to the free copy,
+    enlarged.
+    """
     free, plus, minus = film.states[step][:, film.order]
     end = film.states[-1]
     scale = max(1e-12, float(np.abs(end[1:] - end[0]).max()))
@@ -91,7 +100,13 @@ def _rows(film: Film, step: int) -> tuple[np.ndarray, float]:
 
 def _pictures(axes: Axes) -> list[AxesImage]:
     """Two pictures with a gap: states above, differences below."""
-    look: dict[str, Any] = {"cmap": SIGNED, "vmin": -1, "vmax": 1, "aspect": "auto", "interpolation": "nearest"}
+    look: dict[str, Any] = {
+        "cmap": SIGNED,
+        "vmin": -1,
+        "vmax": 1,
+        "aspect": "auto",
+        "interpolation": "nearest",
+    }
     places = (3, 2.42, -0.5), (2, 4.5, 2.58)
     pictures = [
         axes.imshow(np.zeros((rows, HIDDEN)), extent=(-0.5, HIDDEN - 0.5, bottom, top), **look)
@@ -107,7 +122,9 @@ def _film(digit: int, beta: float) -> Film:
 
 
 class TwoPhaseMovie(Explorer):
-    """One digit in a small network: let it settle, then pull it towards the right answer and away from it."""
+    """One digit in a small network: let it settle, then pull it towards the right answer and away
+    from it.
+    """
 
     title = "Two phases, step by step"
     size: ClassVar[tuple[float, float]] = (7.4, 3.5)
@@ -122,7 +139,9 @@ class TwoPhaseMovie(Explorer):
         return _film(values["digit"], values["beta"]), values["step"]
 
     def build(self, figure: Figure) -> _Parts:
-        """Left the units of the three copies and what the nudge moved, right the probability of the right class."""
+        """Left the units of the three copies and what the nudge moved, right the probability of the
+        right class.
+        """
         places = margins(figure, 1.05, 0.15, 0.85, 0.3, wspace=0.22)
         left, right = figure.subplots(1, 2, width_ratios=(1.15, 1.0), gridspec_kw=places)
         units = _pictures(left)

@@ -1,5 +1,5 @@
 """Notebooks in worker processes, a few at a time: start, watch, stop. Papermill does the executing
-(worker.py).
+(one_notebook.py).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Running:
             "result": str(self.result.resolve()),
         }
         description.write_text(json.dumps(content), encoding="utf-8")
-        command = [sys.executable, "-P", str(HERE / "worker.py"), str(description.resolve())]
+        command = [sys.executable, "-P", str(HERE / "one_notebook.py"), str(description.resolve())]
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches the runner only, which then stops its workers in
             # order. The pipe ends when the runner does, however it does: the worker then stops by

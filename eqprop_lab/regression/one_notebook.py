@@ -1,4 +1,4 @@
-"""One notebook in one process: `python worker.py job.json`. Papermill executes, this file only
+"""One notebook in one process: `python one_notebook.py job.json`. Papermill executes, this file only
 carries the job.
 
 A process of its own gives every kernel its own environment variables and lets the runner stop one

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("eqprop_lab.commands.run", "run the notebooks as regression tests, with a report"),
-    "lint-notebooks": ("tools.anatomy.anatomy", "check that the notebooks keep to their anatomy"),
+    "lint-notebooks": (
+        "eqprop_lab.commands.lint_notebooks",
+        "check that the notebooks keep to their anatomy",
+    ),
     "train": ("eqprop_lab.commands.train", "train what a YAML file or a recipe describes"),
     "evaluate": ("eqprop_lab.commands.evaluate", "loss and accuracy of a checkpoint"),
     "compare": (

@@ -1,9 +1,8 @@
-"""Files that are whole or not there: a process killed while it writes leaves the old file as it
-was.
+"""Files that are whole or not there, and the nearest folder that holds something.
 
-A file is replaced where it lies (a symbolic link stays one) and keeps its rights; a new one gets
-those that the umask gives to new files. Everything of the package that writes files does it through
-here.
+A process killed while it writes leaves the old file as it was. A file is replaced where it lies (a
+symbolic link stays one) and keeps its rights; a new one gets those that the umask gives to new
+files. Everything of the package that writes files does it through here.
 """
 
 from __future__ import annotations
@@ -23,6 +22,18 @@ from eqprop_lab.validation import a_path
 LEFTOVER_SECONDS = 3600
 # bytes of the name that a part carries: a name as long as the system allows has no room for more
 STEM = 100
+
+
+def nearest(holds: Callable[[Path], object], start: Path | None = None) -> Path | None:
+    """The nearest folder at or above `start` (default: here) for which `holds` is true, or None."""
+    here = (start or Path.cwd()).resolve()
+    return next((folder for folder in (here, *here.parents) if holds(folder)), None)
+
+
+def checkout() -> Path | None:
+    """The folder of the checkout that this package is part of; None for an installed package."""
+    folder = Path(__file__).resolve().parents[1]
+    return folder if (folder / "pyproject.toml").is_file() else None
 
 
 def replace_file(

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from eqprop_lab import EqPropTrainer, LoopedMLP
-from eqprop_lab.files import replace_file, replace_text
+from eqprop_lab.files import checkout, nearest, replace_file, replace_text
 from eqprop_lab.notebook import figures
 
 Writer = Callable[[Path, str], object]
@@ -196,3 +196,20 @@ def test_a_checkpoint_saved_through_a_link_is_read_through_it(tmp_path: Path) ->
     other = EqPropTrainer(LoopedMLP(8, 4, 2, seed=1))
     other.load_checkpoint(link)
     assert torch.equal(other.model.W_in.weight, trainer.model.W_in.weight)
+
+
+def test_the_nearest_folder_that_holds_something(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    (tmp_path / "here").touch()
+    (deep / "here").touch()
+
+    def holds(folder: Path) -> bool:
+        return (folder / "here").exists()
+
+    assert nearest(holds, deep) == deep and nearest(holds, tmp_path / "a") == tmp_path
+    monkeypatch.chdir(tmp_path / "a")
+    assert nearest(holds) == tmp_path and nearest(lambda folder: False) is None
+    assert checkout() == root

@@ -27,6 +27,7 @@ from packaging.version import Version
 
 from eqprop_lab.datasets import VISION, data_dir
 from eqprop_lab.datasets.vision_compat import import_torchvision, shim_in_use
+from eqprop_lab.files import nearest
 
 PYTHON_NEEDED = (3, 11)
 # torchvision 0.(n + 15) is the release that goes with torch 2.n.
@@ -227,7 +228,7 @@ def folder_rows(folders: Sequence[Path]) -> Iterator[Row]:
     yet.
     """
     for folder in folders:
-        place = next((p for p in (folder, *folder.absolute().parents) if p.is_dir()), folder)
+        place = nearest(Path.is_dir, folder) or folder
         try:
             with tempfile.TemporaryFile(dir=place):
                 pass

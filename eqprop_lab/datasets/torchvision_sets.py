@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eqprop_lab.datasets.splits import DataSet, DataUnavailable, Split, as_pixels
 from eqprop_lab.datasets.vision_compat import import_torchvision
+from eqprop_lab.files import checkout
 from eqprop_lab.validation import positive_int
 
 _DIGITS = tuple("0123456789")
@@ -50,12 +51,8 @@ def data_dir() -> Path:
     chosen = os.environ.get("EQPROP_DATA_DIR")
     if chosen:
         return Path(chosen).expanduser()
-    checkout = Path(__file__).resolve().parents[1]
-    return (
-        checkout / "data"
-        if (checkout / "pyproject.toml").exists()
-        else Path.home() / ".cache" / "eqprop_lab"
-    )
+    project = checkout()
+    return project / "data" if project else Path.home() / ".cache" / "eqprop_lab"
 
 
 def read_vision_set(

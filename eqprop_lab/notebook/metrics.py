@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from IPython import get_ipython
 
+from eqprop_lab.files import nearest
 from eqprop_lab.notebook.output import emit
 from eqprop_lab.notebook.session import Session, current_session, has_session
 
@@ -135,18 +136,21 @@ def _results_folder() -> Path:
     """From the environment, else from the project the working directory lies in."""
     if os.environ.get(RESULTS_DIR):
         return Path(os.environ[RESULTS_DIR])
-    here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "pyproject.toml").is_file():
-            project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get(
-                "project", {}
-            )
-            if str(project.get("name", "")).replace("-", "_") == "eqprop_lab":
-                return folder / "data" / "results"
-    raise FileNotFoundError(
-        "no eqprop_lab project around the working directory: start the notebook inside the "
-        f"project, or set {RESULTS_DIR} to the folder of the stored results"
-    )
+    project = nearest(_is_project)
+    if project is None:
+        raise FileNotFoundError(
+            "no eqprop_lab project around the working directory: start the notebook inside the "
+            f"project, or set {RESULTS_DIR} to the folder of the stored results"
+        )
+    return project / "data" / "results"
+
+
+def _is_project(folder: Path) -> bool:
+    file = folder / "pyproject.toml"
+    if not file.is_file():
+        return False
+    project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+    return str(project.get("name", "")).replace("-", "_") == "eqprop_lab"
 
 
 def _one_number(name: str, value: Any) -> float:

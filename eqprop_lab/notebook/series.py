@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eqprop_lab.files import nearest
+
 _TITLE = re.compile(r"# (\d\d) · (\S.*)")
 _FACTS = re.compile(
     r"Time:\s*(?P<minutes>\d+)\s*min\b.*?(?P<seconds>\d+)\s*s\b.*?·\s*Needs:\s*(?P<needs>.+?)\s*·"
@@ -81,15 +83,17 @@ def _row(entry: Entry, prefix: str) -> str:
 
 
 def _find_folder() -> Path:
-    here = Path.cwd()
-    for place in (here, *here.parents):
-        for folder in (place, place / "notebooks"):
-            if any(folder.glob(_PATTERN)):
-                return folder
-    raise FileNotFoundError(
-        "no notebook called NN_topic.ipynb in or above the working directory; start inside the project, or name the "
-        "folder: series('notebooks')"
-    )
+    place = nearest(lambda folder: _holds(folder) or _holds(folder / "notebooks"))
+    if place is None:
+        raise FileNotFoundError(
+            "no notebook called NN_topic.ipynb in or above the working directory; start inside "
+            "the project, or name the folder: series('notebooks')"
+        )
+    return place if _holds(place) else place / "notebooks"
+
+
+def _holds(folder: Path) -> bool:
+    return any(folder.glob(_PATTERN))
 
 
 def _entry(path: Path) -> Entry:

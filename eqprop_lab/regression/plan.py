@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from eqprop_lab.files import nearest
 from eqprop_lab.regression.execute import Job
 from eqprop_lab.regression.parameters import (
     NotebookError,
@@ -79,13 +80,15 @@ def project_root(start: Path | None = None) -> Path:
 
     Raises ParameterError when there is none: the installed package carries no notebooks.
     """
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
-            return folder
-    raise ParameterError(
-        "no project here: run this in the folder that holds notebooks/ and pyproject.toml"
+    found = nearest(
+        lambda folder: (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file(),
+        start,
     )
+    if found is None:
+        raise ParameterError(
+            "no project here: run this in the folder that holds notebooks/ and pyproject.toml"
+        )
+    return found
 
 
 def find_notebooks(names: Sequence[str], root: Path) -> list[Path]:

@@ -90,7 +90,7 @@ def test_an_unwritable_output_folder_is_one_line_and_exits_with_2(
 
 
 @pytest.mark.parametrize(
-    ("run", "code"),
+    ("done", "code"),
     [
         (Run([NotebookResult("00_start", "00_start", "passed")]), 0),
         (Run([NotebookResult("00_start", "00_start", "failed", problems=["bad"])]), 1),
@@ -102,23 +102,23 @@ def test_exit_codes_and_the_table(
     root: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    run: Run,
+    done: Run,
     code: int,
 ) -> None:
     asked: list[Options] = []
 
     def fake(paths: list[Path], options: Options) -> Run:
         asked.append(options)
-        run.report = options.output / "report.html"
-        run.lines = ["00_start.a: 1 +- 0.1"]
-        return run
+        done.report = options.output / "report.html"
+        done.lines = ["00_start.a: 1 +- 0.1"]
+        return done
 
     monkeypatch.setattr(run, "run_notebooks", fake)
     assert run.main(["00", "-p", "rate", "0.1", "--jobs", "1"]) == code
     printed = capsys.readouterr().out
-    assert run.results[0].status in printed
+    assert done.results[0].status in printed
     assert "00_start.a: 1 +- 0.1" in printed
-    assert (f"report: {root / 'runs' / 'report.html'}" in printed) == (run.error is None)
+    assert (f"report: {root / 'runs' / 'report.html'}" in printed) == (done.error is None)
     assert asked[0].parameters == {"rate": "0.1"}
     assert asked[0].output == root / "runs"
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from eqprop_lab import DataUnavailable, build_dataset
-from eqprop_lab.datasets import VISION, data_dir
+from eqprop_lab.datasets import VISION, data_dir, torchvision_sets
 from eqprop_lab.datasets.vision_compat import import_torchvision
 from tests.datasets.test_datasets import write_idx, write_mnist
 
@@ -35,8 +35,6 @@ def test_mnist_is_read_from_local_files(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_colour_sets_become_channels_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from eqprop_lab.datasets import torchvision_sets
-
     class Fake:
         data = np.full((40, 32, 32, 3), 51, dtype=np.uint8)
         targets = [i % 10 for i in range(40)]
@@ -146,6 +144,10 @@ def test_damaged_and_missing_files_of_the_pickled_sets_are_named(
         build_dataset(config)
 
 
-def test_without_a_choice_the_data_folder_is_the_project_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_choice_the_data_folder_is_the_project_s(
+    monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
     monkeypatch.delenv("EQPROP_DATA_DIR", raising=False)
-    assert data_dir().name in ("data", "eqprop_lab")
+    assert data_dir() == root / "data"
+    monkeypatch.setattr(torchvision_sets, "checkout", lambda: None)
+    assert data_dir() == Path.home() / ".cache" / "eqprop_lab"

@@ -140,10 +140,12 @@ pathlib.Path('pid.part').write_text(f"{os.getpid()} {os.getppid()}")
 os.rename('pid.part', 'pid')"""
 
 
-def pids(root: Path) -> list[int]:
+def pids(root: Path, runner: subprocess.Popen[str]) -> list[int]:
     """Process ids of the kernel and of its worker, as the notebook MARK has written them."""
-    until((root / "notebooks" / "pid").exists, "the file pid")
-    return [int(pid) for pid in (root / "notebooks" / "pid").read_text().split()]
+    file = root / "notebooks" / "pid"
+    until(lambda: file.exists() or runner.poll() is not None, "the file pid")
+    assert file.exists(), runner.communicate()[0]
+    return [int(pid) for pid in file.read_text().split()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -155,7 +157,7 @@ def test_a_runner_that_is_killed_leaves_no_worker_and_no_kernel(
     process = subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    left = pids(root)
+    left = pids(root, process)
     process.send_signal(number)
     printed, _ = process.communicate(timeout=PATIENCE)
     if number == signal.SIGKILL:
@@ -175,7 +177,7 @@ def test_ctrl_c_keeps_finished_notebooks_and_leaves_no_kernel(tmp_path: Path) ->
     process = subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    left = pids(root)
+    left = pids(root, process)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, printed

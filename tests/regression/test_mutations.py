@@ -80,8 +80,8 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     # becomes 2.5 times itself.
     "kappa_dropped_in_a_nudge": (
         "equilibrium/nudges.py",
-        "return tuple(None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True))",
-        "return tuple(None if p is None else p for p, k in zip(pulls, self.model.kappa, strict=True))",
+        "None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True)",
+        "None if p is None else p for p, k in zip(pulls, self.model.kappa, strict=True)",
         "weighted_error",
     ),
     "explorer_raises": (

@@ -1,120 +1,176 @@
-"""The anatomy lint: does a notebook keep to the conventions of the series? `python -m eqprop_lab
-lint-notebooks`.
+"""Does a notebook keep to the conventions of the series? `python -m eqprop_lab lint-notebooks`.
+
+A rule is a row of RULES: its name, what is asked, what finds the places where it is broken, and
+what is said of each.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import re
-import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from eqprop_lab.regression.parameters import ParameterError, tags
+from eqprop_lab.regression.parameters import ParameterError
 from eqprop_lab.regression.plan import find_notebooks, project_root
-from tools.anatomy import cells as cells
-from tools.anatomy import outputs as outputs
-from tools.anatomy.view import View, parse, text_of, where
+from tools.anatomy import cells, outputs
+from tools.anatomy.view import Find, View, each, one, some, words
 
-CELL_LINES, FUNCTION_LINES, MEDIAN_LINES = 25, 20, 10
-CODE_CELLS = (15, 45)
-WORDS = (800, 2500)
-FILE_NAME = re.compile(r"\d\d_[a-z0-9]+(?:_[a-z0-9]+)*\.ipynb")
-TAGS = {
-    "goals", "setup", "parameters", "predict", "explorer", "check", "exercise", "exercise-check", "solution",
-    "figure", "summary", "metrics", "nbval-check-output", "nbval-ignore-output", "hide-input",
-}  # fmt: skip
+RENEW = "run make notebooks UPDATE=1"
+ONE = "expected one {kind} cell tagged {tag!r}, found {found}"
+NONE = "no {kind} cell tagged {tag!r}"
 
 
-def file_name(view: View) -> Iterator[str]:
-    """`NN_topic.ipynb`, lower case."""
-    if not FILE_NAME.fullmatch(view.path.name):
-        yield "the file name is not NN_topic.ipynb"
+class Rule(NamedTuple):
+    """One thing that is asked of every notebook."""
+
+    name: str
+    asked: str
+    find: Find
+    message: str
 
 
-def known_tags(view: View) -> Iterator[str]:
-    """Only tags of the anatomy: a misspelt tag would switch a rule off."""
-    for index, cell in enumerate(view.cells):
-        for tag in sorted(set(tags(cell)) - TAGS):
-            yield f"{where(index)}: unknown tag {tag!r}"
-
-
-def order(view: View) -> Iterator[str]:
-    """Title, goals, setup, parameters, ..., summary, references, metrics; one summary."""
-    summaries = view.tagged("summary", "markdown")
-    if len(summaries) != 1:
-        yield f"expected one markdown cell tagged 'summary', found {len(summaries)}"
-    sources = [
-        i for i, cell in view.prose if re.search(r"^#+ .*References", cell.source, re.MULTILINE)
-    ]
-    places = {tag: view.tagged(tag) for tag in ("goals", "setup", "parameters", "summary")}
-    places |= {"references": sources, "metrics": view.tagged("metrics")}
-    present = [(name, found[0]) for name, found in places.items() if found]
-    for (first, a), (second, b) in pairwise(present):
-        if a > b:
-            yield f"{second} comes before {first}"
-
-
-def budgets(view: View) -> Iterator[str]:
-    """Lines of a cell and of a function, median cell, number of code cells, words."""
-    lengths = [len(cell.source.splitlines()) for _, cell in view.code]
-    for (index, cell), lines in zip(view.code, lengths, strict=True):
-        if lines > CELL_LINES:
-            yield f"{where(index)}: {lines} lines of code (at most {CELL_LINES})"
-        tree = parse(cell.source)
-        for node in ast.walk(tree) if tree else ():
-            if (
-                isinstance(node, ast.FunctionDef)
-                and (node.end_lineno or 0) - node.lineno + 1 > FUNCTION_LINES
-            ):
-                length = (node.end_lineno or 0) - node.lineno + 1
-                yield f"{where(index)}: function {node.name} has {length} lines (at most {FUNCTION_LINES})"
-    if lengths and statistics.median(lengths) > MEDIAN_LINES:
-        yield f"the median code cell has {statistics.median(lengths):g} lines (at most {MEDIAN_LINES})"
-    if not CODE_CELLS[0] <= len(lengths) <= CODE_CELLS[1]:
-        yield f"{len(lengths)} code cells ({CODE_CELLS[0]} to {CODE_CELLS[1]})"
-    words = word_count(view)
-    if not WORDS[0] <= words <= WORDS[1]:
-        yield f"{words} words ({WORDS[0]} to {WORDS[1]})"
-
-
-def word_count(view: View) -> int:
-    """Words of the prose: no code blocks, no equations, no tags, no link targets."""
-    text = "\n".join(text_of(cell.source) for _, cell in view.prose)
-    for pattern in (r"\$\$.*?\$\$", r"\$[^$\n]*\$", r"<[^>]*>", r"\]\([^)]*\)", r"`[^`\n]*`"):
-        text = re.sub(pattern, " ", text, flags=re.DOTALL)
-    return len(re.findall(r"[^\W\d_][\w'-]*", text))
-
-
-def headings(view: View) -> Iterator[str]:
-    """One `#` heading, the first; no level is skipped (the table of contents is made from them)."""
-    levels = [
-        len(match)
-        for _, cell in view.prose
-        for match in re.findall(r"^(#{1,6}) \S", text_of(cell.source), re.MULTILINE)
-    ]
-    if levels.count(1) != 1 or levels[:1] != [1]:
-        yield f"expected one # heading, the first; found {levels.count(1)}"
-    for above, below in pairwise(levels):
-        if below > above + 1:
-            yield f"a heading of level {below} follows one of level {above}"
-
-
-RULES: tuple[Callable[[View], Iterator[str]], ...] = (
-    file_name, known_tags, order, cells.title, cells.links, cells.goals, cells.setup, cells.parameters,
-    cells.derived, cells.explorers, cells.predictions, cells.checks, cells.exercises, cells.figures,
-    cells.references, cells.metrics, headings, budgets, outputs.metadata, outputs.stored, outputs.errors,
-    outputs.text, outputs.sizes,
+RULES = tuple(
+    Rule(*row)
+    for row in (
+        ("file-name", "the file is called NN_topic.ipynb, in lower case", cells.file_name,
+         "the file name is not NN_topic.ipynb"),
+        ("tags", "only known tags: a misspelt one would switch a rule off", cells.unknown_tags,
+         "unknown tag {tag!r}"),
+        ("summary", "there is one summary", one("summary", "markdown"), ONE),
+        ("order", "goals, setup, parameters, summary, references, metrics: in this order",
+         cells.order, "{second} comes before {first}"),
+        ("title", "the first cell is the title", cells.no_title,
+         "the first cell is not a markdown title"),
+        ("title-number", "the title has the number of the file", cells.number,
+         "the title is not '# {number} · ...'"),
+        ("title-facts", "the title cell says time, needs and level", cells.no_facts,
+         "the title cell lacks the line 'Time: ... · Needs: ... · Level: ...'"),
+        ("level", "the level is one of three", cells.level,
+         "the level {level!r} tells a reader nothing; one of {levels}"),
+        ("neighbours", "the title cell links the notebooks before and after", cells.neighbours,
+         "the title cell does not link its neighbour {name}"),
+        ("links", "links lead to notebooks that exist", cells.dead_links,
+         "link to {target}, which does not exist"),
+        ("link-titles", "a link that says number and title says those of its target",
+         cells.other_titles, "the link {text!r} leads to {title!r}"),
+        ("goals", "there is one cell of goals", one("goals", "markdown"), ONE),
+        ("goals-items", "'After this notebook you can', and three to five items", cells.goals,
+         "goals: 'After this notebook you can ...' with 3 to 5 items, found {items}"),
+        ("setup", "there is one setup cell", one("setup", "code"), ONE),
+        ("setup-lines", "the setup cell is short", cells.setup_lines,
+         "setup: {lines} lines (at most {most})"),
+        ("installs", "no cell installs packages", cells.installs, "installs packages"),
+        ("parameters", "there is one parameters cell that papermill can set", cells.unreadable,
+         "{error}"),
+        ("parameters-lines", "a line for each parameter", cells.parameter_lines,
+         "parameters: one per line"),
+        ("parameters-comments", "every parameter is explained", cells.no_comment,
+         "parameters: no comment in {line!r}"),
+        ("parameters-equals", "one '=' in a line", cells.two_equals,
+         "parameters: one '=' in a line, papermill skips {line!r}"),
+        ("seed", "there is a parameter seed", cells.no_seed, "parameters: 'seed' is missing"),
+        ("profile", "there is a parameter profile, smoke by default", cells.no_profile,
+         'parameters: profile: str = "smoke" is missing'),
+        ("validated", "the code cell after the parameters validates them", cells.unvalidated,
+         "the code cell after the parameters does not validate them with setup(...) or "
+         "require(...)"),
+        ("explorer", "there is an explorer", some("explorer", "code"), NONE),
+        ("explorer-object", "an explorer cell ends with the object it shows",
+         each("explorer", "code", cells.shows_nothing),
+         "an explorer cell ends with the object it shows"),
+        ("explorer-questions", "two questions before an explorer",
+         each("explorer", "code", cells.asks_too_little),
+         "two questions are asked before an explorer"),
+        ("explorer-answers", "collapsed answers after an explorer",
+         each("explorer", "code", cells.answers_nothing),
+         "collapsed answers (<details>) follow an explorer"),
+        ("predict", "the reader is asked to predict", some("predict", "markdown"), NONE),
+        ("predict-question", "a cell that asks to predict asks",
+         each("predict", "markdown", cells.asks_nothing), "tagged 'predict' but asks no question"),
+        ("check", "something is checked", some("check", "code"), NONE),
+        ("check-calls", "a check cell calls a check", each("check", "code", cells.checks_nothing),
+         "tagged 'check' but calls no check_..."),
+        ("exercise", "there is an exercise", some("exercise", "markdown"), NONE),
+        ("exercise-cells", "an exercise has a stub, a check and a solution", cells.exercise_gaps,
+         "exercise without a code cell tagged {tag!r}"),
+        ("exercise-hint", "an exercise has a hint", cells.no_hint, "exercise without a hint"),
+        ("figure", "there is a figure", some("figure", "code"), NONE),
+        ("figure-show", "the tag 'figure' is where show(...) is called", cells.figure_tags,
+         "the tag 'figure' and a call of show(...) go together"),
+        ("figure-arguments", "show(...) is given name, alt text and caption",
+         cells.figure_arguments, "show(...) without {key}"),
+        ("figure-name", "a figure is named after its notebook", cells.figure_names,
+         "figure name {name!r} does not match {pattern}"),
+        ("alt-text", "an alt text says what is seen", cells.short_alt,
+         "alt text of fewer than {least} characters"),
+        ("references", "there is one list of references", cells.reference_cells,
+         "expected one markdown cell with a heading 'References', found {found}"),
+        ("references-items", "references are numbered", cells.no_references,
+         "references: no numbered items"),
+        ("references-id", "a reference has a DOI or an arXiv id", cells.no_identifier,
+         "references: item {count} has neither a DOI nor an arXiv id"),
+        ("metrics", "metrics are recorded in the last code cell", cells.metrics_place,
+         "the last code cell, and no other, is tagged 'metrics'"),
+        ("metrics-calls", "the metrics cell calls record and provenance", cells.metrics_calls,
+         "the metrics cell does not call {name}(...)"),
+        ("heading", "there is one # heading, the first", cells.top_heading,
+         "expected one # heading, the first; found {found}"),
+        ("heading-levels", "no level of headings is skipped", cells.skipped_levels,
+         "a heading of level {below} follows one of level {above}"),
+        ("cell-lines", "a code cell is one look", cells.long_cells,
+         "{lines} lines of code (at most {most})"),
+        ("function-lines", "a function is one look", cells.long_functions,
+         "function {name} has {lines} lines (at most {most})"),
+        ("kernel", "the kernel is python3", outputs.kernel, "the kernel name is not python3"),
+        ("notebook-traces", "no traces of a run in the metadata", outputs.notebook_traces,
+         f"notebook metadata holds {{key!r}}; {RENEW}"),
+        ("cell-traces", "no traces of a run in a cell", outputs.cell_traces,
+         f"metadata of a run; {RENEW}"),
+        ("ids", "every cell has an id", outputs.no_id, "no cell id"),
+        ("stored", "the stored outputs are those of these sources", outputs.older_outputs,
+         f"stored outputs do not belong to these sources; {RENEW}"),
+        ("numbering", "every code cell was run, in order", outputs.numbering,
+         f"code cells are not numbered 1 to {{count}}; {RENEW}"),
+        ("errors", "no error is stored, and no alert", outputs.errors, "{problem}"),
+        ("source-paths", "no source names a place of one machine", outputs.source_paths,
+         "absolute path {path} in the source"),
+        ("output-paths", "no output names a place of one machine", outputs.output_paths,
+         "absolute path {path} in an output"),
+        ("stderr", "nothing on stderr is stored", outputs.warnings, "text on stderr: {line}"),
+        ("progress", "no progress bar is stored", outputs.progress_bars,
+         "a progress bar is stored"),
+        ("private", "what only the runner reads is not stored", outputs.private,
+         f"{{mime}} is stored; {RENEW}"),
+        ("png-size", "a picture is small", outputs.pictures,
+         "a PNG of {size} KB (at most {most} KB)"),
+        ("file-size", "a code host shows the file", outputs.file_size,
+         "the file has {size} KB (at most {most} KB)"),
+    )
 )  # fmt: skip
 
 
 def lint_notebook(path: Path, series: Sequence[Path] = ()) -> list[str]:
-    """Every broken rule of one notebook, as one line each; empty when it keeps to the anatomy."""
-    view = View.read(path, tuple(series))
-    return [problem for rule in RULES for problem in rule(view)]
+    """Every broken rule of one notebook, a line each, cell by cell; empty when it keeps to all.
+
+    Cells are counted from 1, as in JupyterLab's status line; what concerns the whole comes first.
+    """
+    return _problems(View.read(path, tuple(series)))
+
+
+def _problems(view: View) -> list[str]:
+    found = [
+        (hit.cell, rule.message.format(**hit.said)) for rule in RULES for hit in rule.find(view)
+    ]
+    found.sort(key=lambda problem: -1 if problem[0] is None else problem[0])
+    return [text if cell is None else f"cell {cell + 1}: {text}" for cell, text in found]
+
+
+def facts(view: View) -> str:
+    """What nobody has to fit, and everybody may want to know: cells, lines of code, words."""
+    lines = sum(len(cell.source.splitlines()) for _, cell in view.code)
+    return f"{len(view.code)} code cells, {lines} lines of code, {words(view)} words"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -123,7 +179,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "notebooks", nargs="*", metavar="notebook", help="number, name or path; default: all"
     )
+    parser.add_argument("--rules", action="store_true", help="list what is asked, and stop")
     arguments = parser.parse_args(argv)
+    if arguments.rules:
+        print("\n".join(f"{rule.name:<20} {rule.asked}" for rule in RULES))
+        return 0
     try:
         root = project_root()
         series = find_notebooks([], root)
@@ -133,9 +193,11 @@ def main(argv: Sequence[str]) -> int:
         return 2
     broken = 0
     for path in paths:
-        problems = lint_notebook(path, series)
+        view = View.read(path, tuple(series))
+        problems = _problems(view)
         broken += len(problems)
-        print(f"{path.stem}: {f'{len(problems)} problems' if problems else 'ok'}")
+        verdict = f"{len(problems)} problems" if problems else "ok"
+        print(f"{path.stem}: {verdict} ({facts(view)})")
         for problem in problems:
             print(f"    {problem}")
     return 1 if broken else 0

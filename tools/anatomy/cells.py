@@ -1,6 +1,4 @@
-"""Anatomy rules about the kinds of cells: title, goals, setup, parameters, explorer, exercise,
-figure, metrics.
-"""
+"""What the rules look for in the cells: title, links, parameters, exercises, figures, code, ..."""
 
 from __future__ import annotations
 
@@ -11,230 +9,385 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from eqprop_lab.regression.parameters import ParameterError, parameters_cell, read_parameters
-from tools.anatomy.view import View, called, calls, parse, where
-
-TITLE = re.compile(r"^# (\d\d) · \S")
-FACTS = re.compile(r"Time:.+·\s*Needs:.+·\s*Level:\s*(.*)")
-LEVELS = ("introductory", "undergraduate", "graduate")
-"""What a notebook takes for granted: school mathematics; linear algebra and gradients; the pace of a paper."""
-SOURCE = re.compile(
-    r"10\.\d{4,9}/\S+|arxiv\.org/abs/|arXiv:\s?\d{4}\.\d{4,5}|arXiv:\s?[a-z-]+/\d{7}", re.IGNORECASE
+from eqprop_lab.regression.parameters import (
+    Parameter,
+    ParameterError,
+    parameters_cell,
+    read_parameters,
+    tags,
 )
-SETUP_LINES = 6
-ALT_LENGTH = 20
+from tools.anatomy.view import Hit, View, at, called, calls, nodes, parse, text_of
+
+TAGS = {
+    "goals", "setup", "parameters", "predict", "explorer", "check", "figure", "summary", "metrics",
+    "exercise", "exercise-check", "solution",
+    "nbval-check-output", "nbval-ignore-output", "hide-input",
+}  # fmt: skip
+# What a notebook takes for granted: school mathematics; linear algebra and gradients; papers.
+LEVELS = ("introductory", "undergraduate", "graduate")
+SETUP_LINES, CELL_LINES, FUNCTION_LINES, ALT_LENGTH = 6, 25, 20, 20
+FILE_NAME = re.compile(r"\d\d_[a-z0-9]+(?:_[a-z0-9]+)*\.ipynb")
+FACTS = re.compile(r"Time:.+·\s*Needs:.+·\s*Level:\s*(.*)")
+INSTALL = re.compile(r"^\s*[!%]\s*(?:pip|conda|mamba)\b|pip install", re.MULTILINE)
+SOURCE = re.compile(
+    r"10\.\d{4,9}/\S+|arxiv\.org/abs/|arXiv:\s?\d{4}\.\d{4,5}|arXiv:\s?[a-z-]+/\d{7}",
+    re.IGNORECASE,
+)
 
 
-def title(view: View) -> Iterator[str]:
-    """First cell: `# NN · ...` with the number of the file, the facts line, links to the neighbours
-    in the series.
-    """
+def file_name(view: View) -> Iterator[Hit]:
+    """A name that is not NN_topic.ipynb."""
+    if not FILE_NAME.fullmatch(view.path.name):
+        yield at()
+
+
+def unknown_tags(view: View) -> Iterator[Hit]:
+    """Tags that the anatomy does not know."""
+    for index, cell in enumerate(view.cells):
+        yield from (at(index, tag=tag) for tag in sorted(set(tags(cell)) - TAGS))
+
+
+def order(view: View) -> Iterator[Hit]:
+    """Landmarks that stand before one that they follow."""
+    places = {tag: view.tagged(tag) for tag in ("goals", "setup", "parameters", "summary")}
+    places |= {"references": view.headed("References"), "metrics": view.tagged("metrics")}
+    present = [(name, found[0]) for name, found in places.items() if found]
+    for (first, a), (second, b) in pairwise(present):
+        if a > b:
+            yield at(first=first, second=second)
+
+
+def _title(view: View) -> str | None:
     first = view.cells[0] if view.cells else None
-    if first is None or first.cell_type != "markdown":
-        yield "the first cell is not a markdown title"
-        return
-    match = TITLE.match(first.source)
-    if not match or match.group(1) != view.path.stem[:2]:
-        yield f"the title is not '# {view.path.stem[:2]} · ...'"
-    facts = FACTS.search(re.sub(r"[*_]", "", first.source))
-    if not facts:
-        yield "the title cell lacks the line 'Time: ... · Needs: ... · Level: ...'"
-    elif facts.group(1).strip(" .") not in LEVELS:
-        yield f"the level {facts.group(1)!r} tells a reader nothing; one of {', '.join(LEVELS)}"
+    return first.source if first is not None and first.cell_type == "markdown" else None
+
+
+def no_title(view: View) -> Iterator[Hit]:
+    """A first cell that is no text."""
+    if _title(view) is None:
+        yield at()
+
+
+def number(view: View) -> Iterator[Hit]:
+    """A title that does not carry the number of its file."""
+    own = view.path.stem[:2]
+    title = _title(view)
+    if title is not None and not re.match(rf"# {re.escape(own)} · \S", title):
+        yield at(number=own)
+
+
+def _facts(view: View) -> re.Match[str] | None:
+    return FACTS.search(re.sub(r"[*_]", "", _title(view) or ""))
+
+
+def no_facts(view: View) -> Iterator[Hit]:
+    """A title without time, needs and level."""
+    if _title(view) is not None and not _facts(view):
+        yield at()
+
+
+def level(view: View) -> Iterator[Hit]:
+    """A level of its own invention."""
+    facts = _facts(view)
+    if facts and facts.group(1).strip(" .") not in LEVELS:
+        yield at(level=facts.group(1), levels=", ".join(LEVELS))
+
+
+def neighbours(view: View) -> Iterator[Hit]:
+    """Neighbours in the series that the title does not link."""
     names = [path.name for path in view.series]
-    if view.path.name in names:
+    title = _title(view)
+    if title is not None and view.path.name in names:
         here = names.index(view.path.name)
-        for other in names[max(0, here - 1) : here] + names[here + 1 : here + 2]:
-            if other not in first.source:
-                yield f"the title cell does not link its neighbour {other}"
+        beside = names[max(0, here - 1) : here] + names[here + 1 : here + 2]
+        yield from (at(name=name) for name in beside if name not in title)
 
 
-def links(view: View) -> Iterator[str]:
-    """Links to notebooks point at files that exist; one that says a number and a title says those
-    of its target.
-    """
+def _links(view: View) -> Iterator[tuple[int, str, str]]:
+    """(cell, text, target) of the links to notebooks of this folder."""
     for index, cell in view.prose:
         for text, target in re.findall(r"\[([^\]]*)\]\(([^)#\s]+\.ipynb)", cell.source):
-            path = view.path.parent / target
-            if "://" in target:
-                continue
-            if not path.exists():
-                yield f"{where(index)}: link to {target}, which does not exist"
-            elif re.match(r"\d\d · ", text) and text != (called := _title_of(path)):
-                yield f"{where(index)}: the link {text!r} leads to {called!r}"
+            if "://" not in target:
+                yield index, text, target
+
+
+def dead_links(view: View) -> Iterator[Hit]:
+    """Links to notebooks that do not exist."""
+    for index, _, target in _links(view):
+        if not (view.path.parent / target).exists():
+            yield at(index, target=target)
+
+
+def other_titles(view: View) -> Iterator[Hit]:
+    """Links that say a number and a title, and not those of their target."""
+    for index, text, target in _links(view):
+        path = view.path.parent / target
+        if re.match(r"\d\d · ", text) and path.exists() and text != (title := _title_of(path)):
+            yield at(index, text=text, title=title)
 
 
 def _title_of(path: Path) -> str:
-    """`NN · title` as the first line of a notebook has it; '' when it has none. Plain JSON:
-    validation is slow.
-    """
+    """`NN · title` from the first line of a notebook, or ''. Plain JSON: validating is slow."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     first = "".join(cells[0]["source"]) if cells else ""
     return first.partition("\n")[0].removeprefix("# ").strip()
 
 
-def goals(view: View) -> Iterator[str]:
-    """One `goals` cell: "After this notebook you can" and 3 to 5 items."""
+def goals(view: View) -> Iterator[Hit]:
+    """Goals that are not a sentence and a list of three to five."""
     found = view.tagged("goals", "markdown")
-    if len(found) != 1:
-        yield f"expected one markdown cell tagged 'goals', found {len(found)}"
-        return
-    source = view.cells[found[0]].source
+    source = view.cells[found[0]].source if len(found) == 1 else ""
     items = len(re.findall(r"^\s*(?:[-*]|\d+\.)\s+\S", source, re.MULTILINE))
-    if "After this notebook you can" not in source or not 3 <= items <= 5:
-        yield f"goals: 'After this notebook you can ...' with 3 to 5 items, found {items}"
+    if source and ("After this notebook you can" not in source or not 3 <= items <= 5):
+        yield at(found[0], items=items)
 
 
-def setup(view: View) -> Iterator[str]:
-    """One `setup` code cell of at most six lines that installs nothing."""
-    found = view.tagged("setup", "code")
-    if len(found) != 1:
-        yield f"expected one code cell tagged 'setup', found {len(found)}"
-    for index in found:
-        source = view.cells[index].source
-        lines = len(source.splitlines())
+def setup_lines(view: View) -> Iterator[Hit]:
+    """A setup cell that is more than imports and one call."""
+    for index in view.tagged("setup", "code"):
+        lines = len(view.cells[index].source.splitlines())
         if lines > SETUP_LINES:
-            yield f"setup: {lines} lines (at most {SETUP_LINES})"
-    for index, cell in view.code:
-        if re.search(r"^\s*[!%]\s*(?:pip|conda|mamba)\b|pip install", cell.source, re.MULTILINE):
-            yield f"{where(index)}: installs packages"
+            yield at(index, lines=lines, most=SETUP_LINES)
 
 
-def parameters(view: View) -> Iterator[str]:
-    """One `parameters` cell papermill can read: a line each, annotated, commented, with seed and
-    profile.
-    """
+def installs(view: View) -> Iterator[Hit]:
+    """Cells that install packages."""
+    yield from (at(index) for index, cell in view.code if INSTALL.search(cell.source))
+
+
+def unreadable(view: View) -> Iterator[Hit]:
+    """A parameters cell that papermill could not set."""
     try:
-        declared = read_parameters(view.nb, view.path.stem)
+        read_parameters(view.nb, view.path.stem)
     except ParameterError as error:
-        yield str(error)
-        return
+        yield at(error=error)
+
+
+def _parameters(view: View) -> tuple[dict[str, Parameter], list[str]]:
+    """What the parameters cell declares, and its lines of code; nothing where it is unreadable."""
+    if any(unreadable(view)):
+        return {}, []
     source = parameters_cell(view.nb, view.path.stem).source
-    lines = [
-        line for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")
-    ]
+    lines = [line for line in source.splitlines() if not re.match(r"\s*(#|$)", line)]
+    return read_parameters(view.nb, view.path.stem), lines
+
+
+def parameter_lines(view: View) -> Iterator[Hit]:
+    """Parameters that share a line, or take several."""
+    declared, lines = _parameters(view)
     if len(lines) != len(declared):
-        yield "parameters: one per line"
-    for line in lines:
-        if not re.search(r"\s#\s*\S", line):
-            yield f"parameters: no comment in {line!r}"
-        if line.count("=") != 1:
-            yield f"parameters: one '=' in a line, papermill skips {line!r}"
-    if "seed" not in declared:
-        yield "parameters: 'seed' is missing"
-    if "profile" not in declared or declared["profile"].default != "smoke":
-        yield 'parameters: profile: str = "smoke" is missing'
+        yield at()
 
 
-def derived(view: View) -> Iterator[str]:
-    """The code cell after the parameters validates them (`setup`, `require`)."""
+def no_comment(view: View) -> Iterator[Hit]:
+    """Parameters that nothing explains."""
+    yield from (at(line=line) for line in _parameters(view)[1] if not re.search(r"\s#\s*\S", line))
+
+
+def two_equals(view: View) -> Iterator[Hit]:
+    """Lines that papermill skips."""
+    yield from (at(line=line) for line in _parameters(view)[1] if line.count("=") != 1)
+
+
+def no_seed(view: View) -> Iterator[Hit]:
+    """Parameters without a seed."""
+    if not any(unreadable(view)) and "seed" not in _parameters(view)[0]:
+        yield at()
+
+
+def no_profile(view: View) -> Iterator[Hit]:
+    """Parameters without a profile that is smoke by default."""
+    profile = _parameters(view)[0].get("profile")
+    if not any(unreadable(view)) and (profile is None or profile.default != "smoke"):
+        yield at()
+
+
+def unvalidated(view: View) -> Iterator[Hit]:
+    """Parameters that the next code cell takes as they are."""
     found = view.tagged("parameters", "code")
-    after = [cell for index, cell in view.code if found and index > found[0]]
-    if not after or not called(after[0].source) & {"setup", "require"}:
-        yield "the code cell after the parameters does not validate them with setup(...) or require(...)"
+    after = [cell.source for index, cell in view.code if found and index > found[0]]
+    if not after or not called(after[0]) & {"setup", "require"}:
+        yield at()
 
 
-def explorers(view: View) -> Iterator[str]:
-    """An explorer cell shows one object, with two questions before and collapsed answers after."""
-    found = view.tagged("explorer", "code")
-    if not found:
-        yield "no code cell tagged 'explorer'"
-    for index in found:
-        tree = parse(view.cells[index].source)
-        if tree is None or not tree.body or not isinstance(tree.body[-1], ast.Expr):
-            yield f"{where(index)}: an explorer cell ends with the object it shows"
-        if view.neighbour(index, -1).count("?") < 2:
-            yield f"{where(index)}: two questions are asked before an explorer"
-        if "<details" not in view.neighbour(index, +1):
-            yield f"{where(index)}: collapsed answers (<details>) follow an explorer"
+def shows_nothing(view: View, index: int) -> bool:
+    """Whether a code cell ends with anything but an expression."""
+    tree = parse(view.cells[index].source)
+    return tree is None or not tree.body or not isinstance(tree.body[-1], ast.Expr)
 
 
-def predictions(view: View) -> Iterator[str]:
-    """`predict` cells ask something, and there is at least one."""
-    found = view.tagged("predict", "markdown")
-    if not found:
-        yield "no markdown cell tagged 'predict'"
-    for index in found:
-        if "?" not in view.cells[index].source:
-            yield f"{where(index)}: tagged 'predict' but asks no question"
+def asks_too_little(view: View, index: int) -> bool:
+    """Whether the text before a cell asks fewer than two questions."""
+    return view.neighbour(index, -1).count("?") < 2
 
 
-def checks(view: View) -> Iterator[str]:
-    """`check` cells call a check, and there is at least one."""
-    found = view.tagged("check", "code")
-    if not found:
-        yield "no code cell tagged 'check'"
-    for index in found:
-        if not any(name.startswith("check") for name in called(view.cells[index].source)):
-            yield f"{where(index)}: tagged 'check' but calls no check_..."
+def answers_nothing(view: View, index: int) -> bool:
+    """Whether the text after a cell has no collapsed answers."""
+    return "<details" not in view.neighbour(index, 1)
 
 
-def exercises(view: View) -> Iterator[str]:
-    """Each exercise: text, a stub with a hint, an `exercise-check`, a `solution`."""
+def asks_nothing(view: View, index: int) -> bool:
+    """Whether a cell has no question mark."""
+    return "?" not in view.cells[index].source
+
+
+def checks_nothing(view: View, index: int) -> bool:
+    """Whether a cell calls no check."""
+    return not any(name.startswith("check") for name in called(view.cells[index].source))
+
+
+def _exercises(view: View) -> Iterator[range]:
+    """The cells of each exercise, up to the next one."""
     starts = view.tagged("exercise", "markdown")
-    if not starts:
-        yield "no markdown cell tagged 'exercise'"
-    for start, end in pairwise([*starts, len(view.cells)]):
-        inside = range(start, end)
+    yield from (range(start, end) for start, end in pairwise([*starts, len(view.cells)]))
+
+
+def exercise_gaps(view: View) -> Iterator[Hit]:
+    """Exercises without a stub, a check or a solution."""
+    for cells in _exercises(view):
         for tag in ("exercise", "exercise-check", "solution"):
-            if not any(index in inside for index in view.tagged(tag, "code")):
-                yield f"{where(start)}: exercise without a code cell tagged '{tag}'"
-        told = [view.cells[i].source.lower() for i in view.tagged("exercise") if i in inside]
-        if not any("hint" in source for source in told):
-            yield f"{where(start)}: exercise without a hint"
+            if not set(view.tagged(tag, "code")) & set(cells):
+                yield at(cells[0], tag=tag)
 
 
-def figures(view: View) -> Iterator[str]:
-    """`figure` cells and calls of show(...) belong together; each call names figure, alt text and
-    caption.
-    """
-    if not view.tagged("figure", "code"):
-        yield "no code cell tagged 'figure'"
-    for index, cell in view.code:
-        shown = [
-            call
-            for name, call in calls(cell.source)
-            if name == "show" and (call.args or call.keywords)
-        ]
-        if bool(shown) != (index in view.tagged("figure")):
-            yield f"{where(index)}: the tag 'figure' and a call of show(...) go together"
-        for call in shown:
-            given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-            given |= dict(zip(("fig", "name", "alt", "caption"), call.args, strict=False))
-            for key in ("name", "alt", "caption"):
-                if key not in given:
-                    yield f"{where(index)}: show(...) without {key}"
-            name, alt = (given.get(key) for key in ("name", "alt"))
-            pattern = rf"nb{view.path.stem[:2]}_[a-z0-9_]+"
-            if isinstance(name, ast.Constant) and not re.fullmatch(pattern, str(name.value)):
-                yield f"{where(index)}: figure name {name.value!r} does not match {pattern}"
-            if isinstance(alt, ast.Constant) and len(str(alt.value)) < ALT_LENGTH:
-                yield f"{where(index)}: alt text of fewer than {ALT_LENGTH} characters"
+def no_hint(view: View) -> Iterator[Hit]:
+    """Exercises that leave people alone."""
+    for cells in _exercises(view):
+        told = [view.cells[index].source for index in view.tagged("exercise") if index in cells]
+        if not any("hint" in source.lower() for source in told):
+            yield at(cells[0])
 
 
-def references(view: View) -> Iterator[str]:
-    """A numbered list under a heading References; every item has a DOI or an arXiv id."""
-    found = [
-        cell.source
-        for _, cell in view.prose
-        if re.search(r"^#+ .*References", cell.source, re.MULTILINE)
+def _shown(source: str) -> list[dict[str, ast.expr]]:
+    """The arguments by name of every show(...) in a cell that is given some."""
+    return [
+        dict(zip(("fig", "name", "alt", "caption"), call.args, strict=False))
+        | {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+        for name, call in calls(source)
+        if name == "show" and (call.args or call.keywords)
     ]
+
+
+def figure_tags(view: View) -> Iterator[Hit]:
+    """The tag without the call, or the call without the tag."""
+    tagged = view.tagged("figure")
+    for index, cell in view.code:
+        if bool(_shown(cell.source)) != (index in tagged):
+            yield at(index)
+
+
+def figure_arguments(view: View) -> Iterator[Hit]:
+    """Figures without a name, a text for those who cannot see them, or a caption."""
+    for index, cell in view.code:
+        for given in _shown(cell.source):
+            yield from (
+                at(index, key=key) for key in ("name", "alt", "caption") if key not in given
+            )
+
+
+def _constants(view: View, key: str) -> Iterator[tuple[int, object]]:
+    """(cell, value) of an argument of show(...) wherever it is written out."""
+    for index, cell in view.code:
+        for given in _shown(cell.source):
+            value = given.get(key)
+            if isinstance(value, ast.Constant):
+                yield index, value.value
+
+
+def figure_names(view: View) -> Iterator[Hit]:
+    """Figures named as those of another notebook."""
+    pattern = rf"nb{view.path.stem[:2]}_[a-z0-9_]+"
+    for index, name in _constants(view, "name"):
+        if not re.fullmatch(pattern, str(name)):
+            yield at(index, name=name, pattern=pattern)
+
+
+def short_alt(view: View) -> Iterator[Hit]:
+    """Alt texts that can say nothing."""
+    for index, alt in _constants(view, "alt"):
+        if len(str(alt)) < ALT_LENGTH:
+            yield at(index, least=ALT_LENGTH)
+
+
+def reference_cells(view: View) -> Iterator[Hit]:
+    """No list of references, or several."""
+    found = len(view.headed("References"))
+    if found != 1:
+        yield at(found=found)
+
+
+def _references(view: View) -> list[tuple[int, str]]:
+    """(cell, text) of the numbered items of the references."""
+    found = view.headed("References")
     if len(found) != 1:
-        yield f"expected one markdown cell with a heading 'References', found {len(found)}"
-        return
-    items = re.findall(r"^\d+\.\s+(.*(?:\n(?!\d+\.\s).*)*)", found[0], re.MULTILINE)
-    if not items:
-        yield "references: no numbered items"
-    for number, item in enumerate(items, 1):
+        return []
+    items = re.findall(
+        r"^\d+\.\s+(.*(?:\n(?!\d+\.\s).*)*)", view.cells[found[0]].source, re.MULTILINE
+    )
+    return [(found[0], item) for item in items]
+
+
+def no_references(view: View) -> Iterator[Hit]:
+    """A heading with nothing under it."""
+    if len(view.headed("References")) == 1 and not _references(view):
+        yield at()
+
+
+def no_identifier(view: View) -> Iterator[Hit]:
+    """References that can only be guessed at."""
+    for count, (index, item) in enumerate(_references(view), 1):
         if not SOURCE.search(item):
-            yield f"references: item {number} has neither a DOI nor an arXiv id"
+            yield at(index, count=count)
 
 
-def metrics(view: View) -> Iterator[str]:
-    """The last code cell is tagged `metrics` and calls record(...) and provenance()."""
-    found = view.tagged("metrics", "code")
-    if len(found) != 1 or found[0] != (view.code[-1][0] if view.code else -1):
-        yield "the last code cell, and no other, is tagged 'metrics'"
-    for index in found:
-        for name in sorted({"record", "provenance"} - called(view.cells[index].source)):
-            yield f"{where(index)}: the metrics cell does not call {name}(...)"
+def metrics_place(view: View) -> Iterator[Hit]:
+    """Metrics that are not recorded at the end."""
+    if view.tagged("metrics", "code") != [index for index, _ in view.code[-1:]]:
+        yield at()
+
+
+def metrics_calls(view: View) -> Iterator[Hit]:
+    """A metrics cell that records nothing, or does not say where."""
+    for index in view.tagged("metrics", "code"):
+        missing = {"record", "provenance"} - called(view.cells[index].source)
+        yield from (at(index, name=name) for name in sorted(missing))
+
+
+def _levels(view: View) -> list[int]:
+    return [
+        len(match)
+        for _, cell in view.prose
+        for match in re.findall(r"^(#{1,6}) \S", text_of(cell.source), re.MULTILINE)
+    ]
+
+
+def top_heading(view: View) -> Iterator[Hit]:
+    """No `#` heading at the top, or several."""
+    levels = _levels(view)
+    if levels.count(1) != 1 or levels[0] != 1:
+        yield at(found=levels.count(1))
+
+
+def skipped_levels(view: View) -> Iterator[Hit]:
+    """Headings that leave out a level: the table of contents is made from them."""
+    for above, below in pairwise(_levels(view)):
+        if below > above + 1:
+            yield at(above=above, below=below)
+
+
+def long_cells(view: View) -> Iterator[Hit]:
+    """Code cells that are more than one look."""
+    for index, cell in view.code:
+        lines = len(cell.source.splitlines())
+        if lines > CELL_LINES:
+            yield at(index, lines=lines, most=CELL_LINES)
+
+
+def long_functions(view: View) -> Iterator[Hit]:
+    """Functions that are more than one look."""
+    for index, cell in view.code:
+        for node in nodes(cell.source):
+            if isinstance(node, ast.FunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > FUNCTION_LINES:
+                    yield at(index, name=node.name, lines=lines, most=FUNCTION_LINES)

@@ -1,10 +1,10 @@
-"""Anatomy rules about what is stored in a committed notebook: outputs of the current sources, clean
-and small.
-"""
+"""What the rules look for in a committed notebook: outputs of these sources, clean and small."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+from nbformat import NotebookNode
 
 from eqprop_lab.regression.clean import (
     NOTEBOOK_LIMIT,
@@ -17,68 +17,98 @@ from eqprop_lab.regression.clean import (
     visible_text,
 )
 from eqprop_lab.regression.outputs import hidden_errors
-from tools.anatomy.view import View, where
-
-RENEW = "run make notebooks UPDATE=1"
+from tools.anatomy.view import Hit, View, at
 
 
-def metadata(view: View) -> Iterator[str]:
-    """Kernel python3; no widget state, no traces of papermill, cells without timing; every cell has
-    an id.
-    """
+def kernel(view: View) -> Iterator[Hit]:
+    """A kernel that only one machine has."""
     if view.nb.metadata.get("kernelspec", {}).get("name") != "python3":
-        yield "the kernel name is not python3"
-    for key in ("widgets", "papermill"):
-        if key in view.nb.metadata:
-            yield f"notebook metadata holds {key!r}; {RENEW}"
+        yield at()
+
+
+def notebook_traces(view: View) -> Iterator[Hit]:
+    """Widget state, and what papermill notes about a run."""
+    yield from (at(key=key) for key in ("widgets", "papermill") if key in view.nb.metadata)
+
+
+def cell_traces(view: View) -> Iterator[Hit]:
+    """Cells that say when they ran."""
     for index, cell in enumerate(view.cells):
         if {"papermill", "execution"} & set(cell.metadata):
-            yield f"{where(index)}: metadata of a run; {RENEW}"
-        if not cell.get("id"):
-            yield f"{where(index)}: no cell id"
+            yield at(index)
 
 
-def stored(view: View) -> Iterator[str]:
-    """The stored outputs belong to the current sources (hash in the metadata), every cell was run
-    in order.
-    """
+def no_id(view: View) -> Iterator[Hit]:
+    """Cells that an editor would give a new id at every save."""
+    yield from (at(index) for index, cell in enumerate(view.cells) if not cell.get("id"))
+
+
+def older_outputs(view: View) -> Iterator[Hit]:
+    """Outputs of other sources: their hash is in the metadata."""
     if view.nb.metadata.get("eqprop", {}).get("source_hash") != source_hash(view.nb):
-        yield f"stored outputs do not belong to these sources; {RENEW}"
+        yield at()
+
+
+def numbering(view: View) -> Iterator[Hit]:
+    """Cells that were not run from the first to the last."""
     counts = [cell.get("execution_count") for _, cell in view.code]
     if counts != list(range(1, len(counts) + 1)):
-        yield f"code cells are not numbered 1 to {len(counts)}; {RENEW}"
+        yield at(count=len(counts))
 
 
-def errors(view: View) -> Iterator[str]:
-    """No error output, no alert."""
-    yield from hidden_errors(view.nb)
+def errors(view: View) -> Iterator[Hit]:
+    """Error outputs and alerts."""
+    yield from (at(problem=problem) for problem in hidden_errors(view.nb))
 
 
-def text(view: View) -> Iterator[str]:
-    """No private MIME, no paths of a machine (sources too), no warnings or progress bars in the
-    outputs.
-    """
+def source_paths(view: View) -> Iterator[Hit]:
+    """Paths of one machine in a source."""
     for index, cell in enumerate(view.cells):
-        for path in absolute_paths(cell.source):
-            yield f"{where(index)}: absolute path {path} in the source"
-    for path in absolute_paths(visible_text(view.nb)):
-        yield f"absolute path {path} in an output"
-    for index, cell in view.code:
-        for output in cell.outputs:
-            if output.output_type == "stream" and output.name == "stderr":
-                yield f"{where(index)}: text on stderr: {''.join(output.text).strip().splitlines()[0][:80]}"
-            if output.output_type == "stream" and PROGRESS_BAR.search("".join(output.text)):
-                yield f"{where(index)}: a progress bar is stored"
-            for mime in PRIVATE_MIMES:
-                if mime in output.get("data", {}):
-                    yield f"{where(index)}: {mime} is stored; {RENEW}"
+        yield from (at(index, path=path) for path in absolute_paths(cell.source))
 
 
-def sizes(view: View) -> Iterator[str]:
-    """PNG at most 80 KB each, the file at most 500 KB."""
+def output_paths(view: View) -> Iterator[Hit]:
+    """Paths of one machine in an output."""
+    yield from (at(path=path) for path in absolute_paths(visible_text(view.nb)))
+
+
+def _outputs(view: View) -> Iterator[tuple[int, NotebookNode]]:
+    yield from ((index, output) for index, cell in view.code for output in cell.outputs)
+
+
+def _printed(output: NotebookNode) -> str:
+    return "".join(output.text) if output.output_type == "stream" else ""
+
+
+def warnings(view: View) -> Iterator[Hit]:
+    """Text on stderr."""
+    for index, output in _outputs(view):
+        if output.get("name") == "stderr":
+            yield at(index, line=_printed(output).strip().splitlines()[0][:80])
+
+
+def progress_bars(view: View) -> Iterator[Hit]:
+    """Progress bars."""
+    for index, output in _outputs(view):
+        if PROGRESS_BAR.search(_printed(output)):
+            yield at(index)
+
+
+def private(view: View) -> Iterator[Hit]:
+    """What only the runner reads."""
+    for index, output in _outputs(view):
+        yield from (at(index, mime=m) for m in PRIVATE_MIMES if m in output.get("data", {}))
+
+
+def pictures(view: View) -> Iterator[Hit]:
+    """Pictures that make a page slow."""
     for size in png_sizes(view.nb):
         if size > PNG_LIMIT:
-            yield f"a PNG of {size // 1024} KB (at most {PNG_LIMIT // 1024} KB)"
+            yield at(size=size // 1024, most=PNG_LIMIT // 1024)
+
+
+def file_size(view: View) -> Iterator[Hit]:
+    """A file that a code host does not show."""
     size = view.path.stat().st_size
     if size > NOTEBOOK_LIMIT:
-        yield f"the file has {size // 1024} KB (at most {NOTEBOOK_LIMIT // 1024} KB)"
+        yield at(size=size // 1024, most=NOTEBOOK_LIMIT // 1024)

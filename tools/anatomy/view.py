@@ -1,14 +1,13 @@
-"""One notebook as the anatomy rules look at it: cells by tag, code as syntax trees, prose without
-code blocks.
-"""
+"""One notebook as the rules look at it: cells by tag, code as syntax trees, prose without code."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from nbformat import NotebookNode
@@ -28,7 +27,7 @@ class View:
 
     @classmethod
     def read(cls, path: Path, series: tuple[Path, ...] = ()) -> View:
-        """Read and validate the file. Raises what nbformat raises for a file that is no notebook."""
+        """Read and validate the file. Raises what nbformat raises for anything else."""
         return cls(path, nbformat.read(path, as_version=4), series)
 
     @property
@@ -54,21 +53,61 @@ class View:
             if tag in tags(cell) and kind in (None, cell.cell_type)
         ]
 
+    def headed(self, text: str) -> list[int]:
+        """Indices of the markdown cells that have a heading with `text`."""
+        heading = re.compile(rf"^#+ .*{text}", re.MULTILINE)
+        return [i for i, cell in self.prose if heading.search(cell.source)]
+
     def neighbour(self, index: int, step: int) -> str:
-        """Source of the nearest markdown cell before (step -1) or after (step +1) a cell; '' when
-        there is none.
-        """
-        i = index + step
-        while 0 <= i < len(self.nb.cells):
-            if self.nb.cells[i].cell_type == "markdown":
-                return str(self.nb.cells[i].source)
-            i += step
-        return ""
+        """Source of the nearest markdown cell before (step -1) or after (step 1) a cell, or ''."""
+        places = range(index + step, len(self.nb.cells) if step > 0 else -1, step)
+        cells = (self.nb.cells[i] for i in places)
+        return next((str(cell.source) for cell in cells if cell.cell_type == "markdown"), "")
 
 
-def where(index: int) -> str:
-    """How a problem names a cell (counted from 1, as in JupyterLab's status line)."""
-    return f"cell {index + 1}"
+class Hit(NamedTuple):
+    """One place where a rule is broken: the index of the cell, and what its message says of it."""
+
+    cell: int | None
+    said: dict[str, object]
+
+
+Find = Callable[[View], Iterator[Hit]]
+
+
+def at(cell: int | None = None, **said: object) -> Hit:
+    """A hit in a cell, or (None) in the notebook as a whole."""
+    return Hit(cell, said)
+
+
+def one(tag: str, kind: str) -> Find:
+    """Hit unless exactly one cell of a kind has the tag."""
+
+    def find(view: View) -> Iterator[Hit]:
+        found = len(view.tagged(tag, kind))
+        if found != 1:
+            yield at(kind=kind, tag=tag, found=found)
+
+    return find
+
+
+def some(tag: str, kind: str) -> Find:
+    """Hit where no cell of a kind has the tag."""
+
+    def find(view: View) -> Iterator[Hit]:
+        if not view.tagged(tag, kind):
+            yield at(kind=kind, tag=tag)
+
+    return find
+
+
+def each(tag: str, kind: str, wrong: Callable[[View, int], bool]) -> Find:
+    """Hit in every cell of a kind with the tag for which `wrong` holds."""
+
+    def find(view: View) -> Iterator[Hit]:
+        yield from (at(index) for index in view.tagged(tag, kind) if wrong(view, index))
+
+    return find
 
 
 def parse(source: str) -> ast.Module | None:
@@ -79,17 +118,17 @@ def parse(source: str) -> ast.Module | None:
         return None
 
 
+def nodes(source: str) -> Iterator[ast.AST]:
+    """Every node of the syntax tree of a cell; none of what is not Python."""
+    tree = parse(source)
+    yield from ast.walk(tree) if tree else ()
+
+
 def calls(source: str) -> Iterator[tuple[str, ast.Call]]:
     """(last part of the called name, call) for every call in a cell."""
-    tree = parse(source)
-    for node in ast.walk(tree) if tree else ():
+    for node in nodes(source):
         if isinstance(node, ast.Call):
-            name = (
-                node.func.attr
-                if isinstance(node.func, ast.Attribute)
-                else getattr(node.func, "id", "")
-            )
-            yield name, node
+            yield ast.unparse(node.func).rpartition(".")[2], node
 
 
 def called(source: str) -> set[str]:
@@ -100,3 +139,11 @@ def called(source: str) -> set[str]:
 def text_of(markdown: str) -> str:
     """Markdown without fenced code blocks."""
     return FENCE.sub("", markdown)
+
+
+def words(view: View) -> int:
+    """Words of the prose: no code blocks, no equations, no tags, no link targets."""
+    text = "\n".join(text_of(cell.source) for _, cell in view.prose)
+    for pattern in (r"\$\$.*?\$\$", r"\$[^$\n]*\$", r"<[^>]*>", r"\]\([^)]*\)", r"`[^`\n]*`"):
+        text = re.sub(pattern, " ", text, flags=re.DOTALL)
+    return len(re.findall(r"[^\W\d_][\w'-]*", text))

@@ -1,61 +1,81 @@
-"""The size limits hold for the package, and passing one is noticed."""
+"""The picture of the package's size: counted rightly, compared with the last tag, and no gate."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tools.lint_size import CORE_LIMIT, FILE_LIMIT, check_size, code_lines, main
+from tools.lint_size import last_release, main, measure, rooms, sources_now, table
 
 
-def test_this_package_is_within_its_limits(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_picture_of_this_package(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(root)]) == 0
-    assert capsys.readouterr().out.startswith("package: ")
+    out = capsys.readouterr().out
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names[0] == "room"
+    assert {"equilibrium", "notebook", "regression", "all"} <= set(names)
 
 
-def test_at_the_limits_is_fine() -> None:
-    figures, problems = check_size({"a.py": FILE_LIMIT, "equilibrium/b.py": FILE_LIMIT}, CORE_LIMIT)
-    assert problems == []
-    expected = f"package: {2 * FILE_LIMIT} lines in 2 files; core: {CORE_LIMIT} of {CORE_LIMIT} lines of code"
-    assert figures == expected
+def test_what_is_counted() -> None:
+    source = f"""
+def f(x: int) -> int:
+    a, b = g(x), g(2)
+    rows, columns = 2, 3
+    c = a; d = b
+    return {"c" * 101}
+
+class P:
+    def stub(self) -> None: ...
+"""
+    counts = {"files": 1, "lines": 9, "statements": 9, "long": 1, "packed": 2}
+    assert dict(measure(source)) == counts
 
 
-def test_a_long_file_and_a_large_core_are_named() -> None:
-    _, problems = check_size(
-        {"training/trainer.py": 1, "models/other.py": FILE_LIMIT + 1}, CORE_LIMIT + 1
-    )
-    assert len(problems) == 2
-    assert problems[0].startswith(f"models/other.py: {FILE_LIMIT + 1} lines")
-    assert f"{CORE_LIMIT + 1} lines" in problems[1]
+def test_rooms_are_folders_and_loose_files_are_at_the_top() -> None:
+    found = rooms({"a.py": "x = 1", "b.py": "", "models/c.py": "y = 1\nz = 1\n"})
+    assert {room: (row["files"], row["lines"]) for room, row in found.items()} == {
+        "(top)": (2, 1),
+        "models": (1, 2),
+    }
 
 
-def test_only_code_counts_in_the_core() -> None:
-    source = '''"""What it is.
-
-    At length.
-    """
-
-import sys  # why
-
-
-def f(x: int) -> str:
-    """Says x."""
-    # Because.
-    text = """two
-lines"""
-    return text
-'''
-    assert code_lines(source) == 5
-
-
-def test_files_are_counted_and_the_status_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_package_is_the_only_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 1
     assert "no eqprop_lab package" in capsys.readouterr().err
-    long = tmp_path / "eqprop_lab" / "models" / "long.py"
-    long.parent.mkdir(parents=True)
-    long.write_text("x = 1\n" * (FILE_LIMIT + 1), encoding="utf-8")
-    assert main([str(tmp_path)]) == 1
-    assert "models/long.py" in capsys.readouterr().err
+    file = tmp_path / "eqprop_lab" / "models" / "long.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("x = 1\n" * 5000, encoding="utf-8")
+    assert main([str(tmp_path)]) == 0
+    assert "no tag yet" in capsys.readouterr().out
+
+
+def test_the_change_is_since_the_last_tag(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def git(*arguments: str) -> None:
+        name = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", "-C", str(tmp_path), *name, *arguments], check=True)
+
+    (tmp_path / "eqprop_lab" / "old").mkdir(parents=True)
+    (tmp_path / "eqprop_lab" / "files.py").write_text("x = 1\n")
+    (tmp_path / "eqprop_lab" / "old" / "gone.py").write_text("y = 1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    assert last_release(tmp_path) is None
+    git("tag", "v0.1.0")
+    (tmp_path / "eqprop_lab" / "old" / "gone.py").unlink()
+    (tmp_path / "eqprop_lab" / "files.py").write_text("x = 1\nz = 2\nw = 3\n")
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[-2:] for line in out.splitlines()[1:4]}
+    assert rows == {"(top)": ["+2", "+2"], "old": ["-1", "-1"], "all": ["+1", "+1"]}
+    assert "changes are since v0.1.0" in out
+
+
+def test_without_a_tag_there_are_no_columns_of_change(root: Path) -> None:
+    now = rooms(sources_now(root))
+    assert "+-" not in table(now, None)
+    assert table(now, now).splitlines()[0].split()[-2:] == ["+-lines", "+-statements"]

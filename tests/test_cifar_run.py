@@ -343,7 +343,7 @@ def test_both_networks_train_as_in_the_plain_layout(recipe: ExperimentConfig) ->
         ):
             assert torch.allclose(p, q, rtol=1e-4, atol=1e-5), name
     assert isinstance(quick.model, BackpropCNN) and quick.gradient == "autograd"
-    assert quick.lr == config.trainer["lr"] and quick.config == config.as_dict()
+    assert quick.lr == config.trainer["lr"] and quick.state.config == config.as_dict()
 
 
 @pytest.fixture

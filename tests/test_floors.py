@@ -15,7 +15,7 @@ ARROWS = {
     "regression/parameters.py -> validation.py",
     "regression/parameters.py -> yaml_files.py",
 }
-CIRCLES_IN = {"__init__", "equilibrium", "experiments", "training"}
+CIRCLES_IN = {"__init__", "equilibrium", "experiments"}
 
 
 def test_the_graph_is_that_of_the_package() -> None:

@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     settled = "" if math.isnan(result["residual"]) else f", residual {result['residual']:.1e}"
-    kept = "" if trainer.last is None else " (the parameters kept from an earlier one)"
+    kept = "" if trainer.state.last is None else " (the parameters kept from an earlier one)"
     print(
         f"{config.model} after {trainer.history.epochs} epochs{kept}, {data.name} {options.split} ({result['samples']} "
         f"samples): accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}{settled}"

@@ -207,7 +207,7 @@ def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
         "gradient", "centered" if isinstance(model, EquilibriumModel) else "autograd"
     )
     trainer = EqPropTrainer(model, **options)
-    trainer.config = config.as_dict()
+    trainer.state.config = config.as_dict()
     return trainer
 
 

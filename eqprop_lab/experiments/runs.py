@@ -15,7 +15,7 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,14 +23,11 @@ import yaml
 from torch import Tensor, nn
 
 from eqprop_lab.files import replace_text
-from eqprop_lab.training.checkpoint import left_behind
 from eqprop_lab.training.history import History, Record
 from eqprop_lab.training.loggers import finite
+from eqprop_lab.training.state import Trainer
 from eqprop_lab.validation import a_path
 from eqprop_lab.yaml_files import YamlError, read_yaml
-
-if TYPE_CHECKING:
-    from eqprop_lab.training.trainer import EqPropTrainer
 
 
 class RunError(RuntimeError):
@@ -136,32 +133,33 @@ class Run:
             self.folder / "curves.json", json.dumps(content, indent=1, allow_nan=False) + "\n"
         )
 
-    def on_fit_start(self, trainer: EqPropTrainer) -> None:
+    def on_fit_start(self, trainer: Trainer) -> None:
         """The checkpoints of this fit carry the config of the run. Raises RunError for a second
         training in one run.
         """
-        trainer.config = self.config
-        if not trainer.resumed and (epochs := self.history.epochs):
+        trainer.state.config = self.config
+        if not trainer.state.resumed and (epochs := self.history.epochs):
             raise RunError(
                 f"run {self.id} holds a training of {epochs} epochs: create a run for the next one, or go on with this "
                 "one from its checkpoint, with resume=True"
             )
 
-    def on_epoch_end(self, trainer: EqPropTrainer, record: Record) -> None:
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         """Store where the training is; the curves second: no epoch is shown that cannot be gone
         back to.
         """
         trainer.save_checkpoint(self.checkpoint)
         self.write_curves(trainer.history, trainer.model)
 
-    def on_fit_end(self, trainer: EqPropTrainer) -> None:
+    def on_fit_end(self, trainer: Trainer) -> None:
         """Store what came out: a callback may have put the best parameters back.
 
         A fit that ended inside an epoch leaves what the epoch before has stored.
         """
-        if trainer.plan is None or trainer.plan["inside"] or not trainer.history.epochs:
+        plan = trainer.state.plan
+        if plan is None or plan["inside"] or not trainer.history.epochs:
             return
-        if left_behind(trainer) is not None:
+        if trainer.state.left_behind() is not None:
             trainer.save_checkpoint(self.checkpoint)
         self.write_curves(trainer.history, trainer.model)
 

@@ -122,7 +122,7 @@ def network_trainer(network: str, config: ExperimentConfig, device: torch.device
         trainer = make_trainer(
             replace(config, trainer={**config.trainer, "device": device, "progress": False})
         )
-    trainer.config = config.as_dict()
+    trainer.state.config = config.as_dict()
     # The order in which tensor cores read kernels; convolutions then write states in it too.
     trainer.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return trainer

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eqprop_lab.validation import shown
+from eqprop_lab.datasets import Batches
+from eqprop_lab.validation import real, shown
 
 PAIR = "a batch must be a pair (x, y), or a mapping with the keys 'x' and 'y'"
 
@@ -100,3 +101,25 @@ def check_logits(logits: object, x: Tensor) -> Tensor:
             f"model must return logits (B, classes) for x of shape {tuple(x.shape)}, got shape {tuple(logits.shape)}"
         )
     return logits
+
+
+def hold_out(loader: object, val_loader: object, part: float) -> tuple[Batches, Batches]:
+    """Two loaders from one: a part that trains, as before, and one that validates, unaugmented.
+
+    The samples held out are drawn with a fixed seed, so that every fit holds out the same ones.
+    Raises TypeError, ValueError.
+    """
+    part = real("validation_split", part, above=0.0, below=1.0)
+    if val_loader is not None:
+        raise ValueError(
+            "validation_split and val_loader are two ways to validate: give one of them"
+        )
+    if not isinstance(loader, Batches):
+        raise TypeError(
+            "validation_split needs a train_loader made by Split.batches, got "
+            f"{type(loader).__name__}; give a val_loader instead"
+        )
+    kept, held = loader.split.split(part)
+    rest = Batches(kept, loader.size, loader.shuffle, seed=0, augment=loader.augment)
+    rest.generator = loader.generator
+    return rest, held.batches(loader.size)

@@ -20,7 +20,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,34 +28,17 @@ from torch import Tensor, nn
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.files import replace_file
 from eqprop_lab.training import soundness, sources
+from eqprop_lab.training.history import CheckpointError as CheckpointError
 from eqprop_lab.training.history import History
 from eqprop_lab.training.seeds import rng_state, set_rng_state
+from eqprop_lab.training.state import Rest, TrainingState
 from eqprop_lab.validation import a_path
-
-if TYPE_CHECKING:
-    from eqprop_lab.training.trainer import EqPropTrainer
 
 FORMAT = "eqprop_lab checkpoint 1"
 KEYS = (
-    "format",
-    "model",
-    "optimizer",
-    "scheduler",
-    "settings",
-    "config",
-    "plan",
-    "history",
-    "rng",
-    "loaders",
-    "callbacks",
-)
+    "format", "model", "optimizer", "scheduler", "settings", "config", "plan", "history", "rng", "loaders", "callbacks",
+)  # fmt: skip
 PLAIN = (str, bool, int, float, type(None), bytes)
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written, read, or used here; the message names the file and the
-    reason.
-    """
 
 
 def _plain(value: object, name: str) -> Any:
@@ -97,19 +80,9 @@ def _defaults(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     }
 
 
-def left_behind(trainer: EqPropTrainer) -> dict[str, Any] | None:
-    """The parameters that a fit ended with, where a callback has put others in their place."""
-    if trainer.last is None:
-        return None
-    state = trainer.model.state_dict()
-    if all(torch.equal(v, state[k]) for k, v in trainer.last.items() if isinstance(v, Tensor)):
-        return None
-    return trainer.last
-
-
-def capture(trainer: EqPropTrainer) -> dict[str, Any]:
-    """The content of a checkpoint of this trainer; tensors are not copied."""
-    model, optimizer = trainer.model, trainer.optimizer
+def capture(state: TrainingState) -> dict[str, Any]:
+    """The content of a checkpoint; tensors are not copied."""
+    model, optimizer = state.model, state.optimizer
     content = {
         "format": FORMAT,
         "model": {
@@ -117,35 +90,36 @@ def capture(trainer: EqPropTrainer) -> dict[str, Any]:
             "state": model.state_dict(),
             "settings": model_settings(model),
         },
-        "last": left_behind(trainer),
+        "last": state.left_behind(),
         "optimizer": {
             "class": type(optimizer).__name__,
             "state": optimizer.state_dict(),
             "defaults": _defaults(optimizer),
         },
-        "scheduler": None if trainer.scheduler is None else trainer.scheduler.state_dict(),
-        "settings": trainer.describe(),
-        "config": trainer.config,
-        "plan": trainer.plan,
-        "sources": trainer.sources,
-        "history": trainer.history,
-        "rng": rng_state(trainer.device.type == "cuda"),
-        "loaders": {name: sources.states(loader) for name, loader in trainer.loaders.items()},
-        "callbacks": trainer.callbacks.state(),
+        "scheduler": None if state.scheduler is None else state.scheduler.state_dict(),
+        "settings": state.settings,
+        "config": state.config,
+        "plan": state.plan,
+        "sources": state.sources,
+        "history": state.history,
+        "rng": rng_state(state.cuda),
+        "loaders": {name: sources.states(loader) for name, loader in state.loaders.items()},
+        "callbacks": state.callbacks.state(),
     }
     plain: dict[str, Any] = _plain(content, "checkpoint")
     return plain
 
 
-def save(trainer: EqPropTrainer, path: str | Path) -> Path:
-    """Write a checkpoint, whole or not at all. Raises CheckpointError, OSError; an older file then
-    stays as it was.
+def save(state: TrainingState, path: str | Path) -> Path:
+    """Write a checkpoint, whole or not at all; an older file stays as it was when this fails.
+
+    Raises CheckpointError, OSError.
     """
     path = a_path("path", path)
     try:
-        for name, note in trainer.sources.items():
-            note.setdefault("data", sources.digest(trainer.loaders[name]))
-        content = capture(trainer)
+        for name, note in state.sources.items():
+            note.setdefault("data", sources.digest(state.loaders[name]))
+        content = capture(state)
     except TypeError as error:
         raise CheckpointError(f"cannot save {path}: {error}") from error
     return replace_file(path, lambda file: torch.save(content, file))
@@ -189,38 +163,35 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def check(trainer: EqPropTrainer, content: dict[str, Any], same_settings: bool = False) -> None:
-    """Make a content ready for `_apply`; ValueError says why it is not sound, or does not fit this
-    trainer.
-    """
+def check(state: TrainingState, content: dict[str, Any], same_settings: bool = False) -> None:
+    """Make a content ready for `_apply`; ValueError says why it is not sound, or does not fit."""
     saved, optimizer = content["model"], content["optimizer"]
-    mine, theirs = type(trainer.model).__name__, saved["class"]
+    mine, theirs = type(state.model).__name__, saved["class"]
     if mine != theirs:
         raise ValueError(f"it holds a {theirs}, the trainer has a {mine}")
-    soundness.check_parameters_fit(trainer.model, saved["state"])
+    soundness.check_parameters_fit(state.model, saved["state"])
     if content.get("last") is not None:
-        soundness.check_parameters_fit(trainer.model, content["last"], "the last state")
-    if type(trainer.optimizer).__name__ != optimizer["class"]:
-        raise ValueError(
-            f"it holds the state of {optimizer['class']}, not of {type(trainer.optimizer).__name__}"
-        )
-    optimizer["state"] = soundness.check_optimizer(trainer.optimizer, optimizer["state"])
+        soundness.check_parameters_fit(state.model, content["last"], "the last state")
+    mine, theirs = type(state.optimizer).__name__, optimizer["class"]
+    if mine != theirs:
+        raise ValueError(f"it holds the state of {theirs}, not of {mine}")
+    optimizer["state"] = soundness.check_optimizer(state.optimizer, optimizer["state"])
     soundness.check_plan(content["plan"], soundness.check_history(content["history"]))
     soundness.check_generators(content["rng"])
-    # Other steps are another measurement of the same network; another rho or gamma is another
-    # network.
-    model = model_settings(trainer.model)
-    if isinstance(trainer.model, EquilibriumModel) and not same_settings:
-        model.pop("max_steps", None)
-        _same("of a model with", saved.get("settings", model), model)
-    if same_settings and "sources" not in content:
-        raise ValueError(
-            "an older version wrote it, which did not note the data; go on without resume=True"
-        )
+    model = model_settings(state.model)
     if same_settings:
-        _same("of a training with", content["settings"], trainer.describe())
-        _same("of a model with", saved.get("settings", {}), model)
-        _same("of a training with", optimizer.get("defaults", {}), _defaults(trainer.optimizer))
+        if "sources" not in content:
+            raise ValueError(
+                "an older version wrote it, which did not note the data; go on without resume=True"
+            )
+        _same("training", content["settings"], state.settings)
+        _same("model", saved.get("settings", {}), model)
+        _same("training", optimizer.get("defaults", {}), _defaults(state.optimizer))
+    elif isinstance(state.model, EquilibriumModel):
+        # Other steps are another measurement of the same network; another rho or gamma is another
+        # network.
+        model.pop("max_steps", None)
+        _same("model", saved.get("settings", model), model)
 
 
 def _same(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
@@ -230,59 +201,68 @@ def _same(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
         if _as_list(there.get(k)) != _as_list(v)
     ]
     if other:
-        raise ValueError(f"it is {what} other settings: {', '.join(other)}")
+        raise ValueError(f"it is of a {what} with other settings: {', '.join(other)}")
 
 
 def _as_list(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def load(trainer: EqPropTrainer, path: str | Path, same_settings: bool = False) -> None:
-    """Put a trainer where the checkpoint was taken. The global generators are set too.
+def load(state: TrainingState, path: str | Path, same_settings: bool = False) -> None:
+    """Put a training where the checkpoint was taken, the global generators included.
 
     Loaders, callbacks and the schedule belong to a fit: the next one takes theirs up.
     same_settings: refuse a training with other settings. Raises CheckpointError; nothing has
     changed then.
     """
     content = read(path)
-    with unchanged(trainer):
+    with unchanged(state):
         try:
-            check(trainer, content, same_settings)
-            _apply(trainer, content)
+            check(state, content, same_settings)
+            _apply(state, content)
         except ValueError as error:
             raise CheckpointError(f"cannot load {path}: {error}") from error
         except Exception as error:
             reason = f"its content does not fit ({type(error).__name__}: {error})"
             raise CheckpointError(f"cannot load {path}: {reason}") from error
-        trainer.pending = {
-            key: content.get(key) for key in ("loaders", "callbacks", "scheduler", "rng", "sources")
-        }
-        trainer.stood = None
+        of_the_fit = {key: content[key] for key in ("loaders", "callbacks", "rng", "scheduler")}
+        state.rest = Rest(**of_the_fit, from_file=True)
 
 
 @contextmanager
-def unchanged(trainer: EqPropTrainer) -> Iterator[None]:
-    """A trainer that is as it was when the body raises."""
-    before = copy.deepcopy(capture(trainer))
-    kept = {
-        name: getattr(trainer, name)
-        for name in ("pending", "stood", "resumed", "scheduler", "sources", "last")
-    }
+def taken_up(state: TrainingState, path: Path | None) -> Iterator[None]:
+    """Load a file, if it is there, for a fit that the body begins; undone when the body raises."""
+    if path is None or not path.exists():
+        yield  # a fit looks at everything before it changes anything: no copy is needed
+        return
+    with unchanged(state):
+        load(state, path, same_settings=True)
+        yield
+
+
+@contextmanager
+def unchanged(state: TrainingState) -> Iterator[None]:
+    """A training that is as it was when the body raises."""
+    before = copy.deepcopy(capture(state))
+    names = ("rest", "resumed", "scheduler", "sources", "last")
+    kept = {name: getattr(state, name) for name in names}
     try:
         yield
     except BaseException:
-        _apply(trainer, before)
-        vars(trainer).update(kept)
+        _apply(state, before)
+        vars(state).update(kept)
         raise
 
 
-def _apply(trainer: EqPropTrainer, content: dict[str, Any]) -> None:
-    trainer.model.load_state_dict(content["model"]["state"])
-    trainer.optimizer.load_state_dict(content["optimizer"]["state"])
+def _apply(state: TrainingState, content: dict[str, Any]) -> None:
+    state.model.load_state_dict(content["model"]["state"])
+    state.optimizer.load_state_dict(content["optimizer"]["state"])
     set_rng_state(content["rng"])
     # The trainer's own object: others may look at it.
     history = History(content["history"])
-    trainer.history.clear()
-    trainer.history.update(history)
-    trainer.plan, trainer.config = content["plan"], content["config"]
-    trainer.last, trainer.sources = content.get("last"), content.get("sources") or {}
+    state.history.clear()
+    state.history.update(history)
+    state.plan = content["plan"]
+    state.config = content["config"]
+    state.last = content.get("last")
+    state.sources = content.get("sources") or {}

@@ -1,10 +1,9 @@
-"""Accuracy, cost and residual of a model over a loader, at its free state."""
+"""Accuracy, cost and residual over a loader, of what gives logits and a residual for a batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -15,10 +14,9 @@ from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.equilibrium.solvers import make_solver
 from eqprop_lab.training.batches import check_loader, pair
-from eqprop_lab.training.history import BatchError
+from eqprop_lab.training.history import BatchError, worse
 
-if TYPE_CHECKING:
-    from eqprop_lab.training.trainer import EqPropTrainer
+Answers = Callable[[Tensor], tuple[Tensor, float]]
 
 
 def correct(logits: Tensor, y: Tensor) -> int:
@@ -27,44 +25,40 @@ def correct(logits: Tensor, y: Tensor) -> int:
     return int((logits.argmax(1) == labels).sum())
 
 
-def free_logits(trainer: EqPropTrainer, x: Tensor) -> tuple[Tensor, float]:
-    """(logits at the free state, its residual): `model.max_steps` steps at most, up to `eval_tol`
-    where one is set.
+def free_logits(
+    model: EquilibriumModel, x: Tensor, tol: float | None, solver: str
+) -> tuple[Tensor, float]:
+    """(logits at the free state, its residual) after `model.max_steps` steps, or from `tol` on.
+
+    solver: what it settles with where there is a tol.
     """
-    model = trainer.model
-    if not isinstance(model, EquilibriumModel):
-        return trainer.logits(x), math.nan
     model.check_batch(x)
     drive = model.drive(x)
-    solver = (
-        None
-        if trainer.eval_tol is None or trainer.settings is None
-        else make_solver(trainer.settings.solver)
-    )
+    chosen = None if tol is None else make_solver(solver)
     start = model.initial_state(drive)
-    end = settle(
-        model, start, drive, max_steps=model.max_steps, tol=trainer.eval_tol, solver=solver
-    )
+    end = settle(model, start, drive, max_steps=model.max_steps, tol=tol, solver=chosen)
     return model.readout(end.state), end.residual
 
 
 @torch.no_grad()
-def evaluate(trainer: EqPropTrainer, loader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """See `EqPropTrainer.evaluate`."""
-    trainer.model.eval()
+def evaluate(
+    answers: Answers, loader: Iterable[object], cost: str, device: torch.device
+) -> dict[str, float]:
+    """See `EqPropTrainer.evaluate`. answers: x -> (logits, residual, nan where nothing settles)."""
     loss_sum, right, seen, residual = 0.0, 0, 0, math.nan
     check_loader("loader", loader, 1)
     for number, item in enumerate(loader, start=1):
         try:
-            x, y = pair(item, trainer.device)
+            x, y = pair(item, device)
             check_pair(x, y)
-            logits, moved = free_logits(trainer, x)
-            loss = make_cost(trainer.cost, y, logits.shape[1], logits).value(logits)
+            logits, moved = answers(x)
+            loss = make_cost(cost, y, logits.shape[1], logits).value(logits)
         except Exception as error:
             raise BatchError(f"evaluation, batch {number}: {error}") from error
-        residual = moved if math.isnan(residual) else max(residual, moved)
-        loss_sum, seen = loss_sum + float(loss.sum()), seen + len(x)
+        residual = worse(residual, moved)
+        loss_sum += float(loss.sum())
         right += correct(logits, y)
+        seen += len(x)
     if seen == 0:
         raise ValueError("loader is empty: it must yield at least one batch (x, y)")
     return {

@@ -1,4 +1,4 @@
-"""What a training leaves behind, and how it ends early."""
+"""What a training leaves behind, and the ways in which it ends early."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ class StopTraining(Exception):
 
 class BatchError(RuntimeError):
     """A batch that failed; the message names the epoch and the batch, the cause is chained."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written, read, or used here; the message names file and reason."""
 
 
 class History(dict[str, list[Any]]):
@@ -46,3 +50,8 @@ class History(dict[str, list[Any]]):
     def records(self) -> list[Record]:
         """The curves as one record an epoch."""
         return [dict(zip(self, row, strict=True)) for row in zip(*self.values(), strict=True)]
+
+
+def worse(so_far: float, value: float) -> float:
+    """The larger one; nan stands for nothing so far."""
+    return value if math.isnan(so_far) else max(so_far, value)

@@ -18,14 +18,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eqprop_lab.files import replace_text
 from eqprop_lab.training.history import Record
+from eqprop_lab.training.state import Trainer
 from eqprop_lab.validation import a_path
-
-if TYPE_CHECKING:
-    from eqprop_lab.training.trainer import EqPropTrainer
 
 
 class Logger(ABC):
@@ -39,26 +37,22 @@ class Logger(ABC):
     def log(self, record: Record, step: int) -> None:
         """One epoch; step: its number, from 1."""
 
-    @abstractmethod
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - most have nothing left to do
         """The training is over, however it ended."""
 
-    def on_fit_start(self, trainer: EqPropTrainer) -> None:
+    def on_fit_start(self, trainer: Trainer) -> None:
         """Begin, and catch up on the epochs that are done."""
-        self.start(
-            {
-                **trainer.describe(),
-                **({} if trainer.config is None else {"experiment": trainer.config}),
-            }
-        )
-        for record in trainer.history.records():
-            self.log(record, int(record["epoch"]))
+        state = trainer.state
+        experiment = {} if state.config is None else {"experiment": state.config}
+        self.start({**state.settings, **experiment})
+        for record in state.history.records():
+            self.on_epoch_end(trainer, record)
 
-    def on_epoch_end(self, trainer: EqPropTrainer, record: Record) -> None:
+    def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
         """Log the epoch."""
         self.log(record, int(record["epoch"]))
 
-    def on_fit_end(self, trainer: EqPropTrainer) -> None:
+    def on_fit_end(self, trainer: Trainer) -> None:
         """Finish."""
         self.finish()
 
@@ -79,11 +73,9 @@ class CSVLogger(Logger):
         self.rows: list[Record] = []
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Begin an empty table; the settings have no place in it."""
         self.rows = []
 
     def log(self, record: Record, step: int) -> None:
-        """Add a row."""
         self.rows.append(dict(record))
         columns = dict.fromkeys(key for row in self.rows for key in row)
         text = io.StringIO()
@@ -91,9 +83,6 @@ class CSVLogger(Logger):
         writer.writeheader()
         writer.writerows(self.rows)
         replace_text(self.path, text.getvalue())
-
-    def finish(self) -> None:
-        """Nothing is left to do."""
 
 
 class JSONLogger(Logger):
@@ -106,20 +95,15 @@ class JSONLogger(Logger):
         self.lines: list[str] = []
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Begin with the settings."""
         self.lines = []
         self._add({"config": config})
 
     def log(self, record: Record, step: int) -> None:
-        """Add a line."""
         self._add(record)
 
     def _add(self, item: Mapping[str, Any]) -> None:
         self.lines.append(json.dumps(finite(item), allow_nan=False))
         replace_text(self.path, "\n".join(self.lines) + "\n")
-
-    def finish(self) -> None:
-        """Nothing is left to do."""
 
 
 def finite(value: Any) -> Any:
@@ -151,21 +135,17 @@ class TensorBoardLogger(Logger):
         self._writer: Any = None
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Open an event file; what an earlier fit wrote into the folder is replaced by what is
-        caught up on.
-        """
+        # what an earlier fit wrote into the folder is replaced by what is caught up on
         self._writer = self._module.SummaryWriter(str(self.folder), purge_step=0)
         self._writer.add_text(
             "config", f"```\n{json.dumps(finite(config), indent=1, default=str)}\n```", 0
         )
 
     def log(self, record: Record, step: int) -> None:
-        """One point on every curve."""
         for name, value in numbers(record).items():
             self._writer.add_scalar(name, value, step)
 
     def finish(self) -> None:
-        """Bring the events to the disk."""
         self._writer.close()
 
 
@@ -192,13 +172,10 @@ class WandbLogger(Logger):
         self._run: Any = None
 
     def start(self, config: Mapping[str, Any]) -> None:
-        """Begin a run."""
         self._run = self._wandb.init(config=dict(config), **self.options)
 
     def log(self, record: Record, step: int) -> None:
-        """One point on every curve."""
         self._run.log(numbers(record), step=step)
 
     def finish(self) -> None:
-        """End the run."""
         self._run.finish()

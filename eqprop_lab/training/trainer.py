@@ -30,15 +30,17 @@ from eqprop_lab.equilibrium.sigma_vector import (
     sigma_error,
     tracked,
 )
-from eqprop_lab.training import checkpoint, evaluation, plan
-from eqprop_lab.training.batches import check_loader, check_logits, length, pair
-from eqprop_lab.training.callbacks import Callbacks, ModelCheckpoint
+from eqprop_lab.training import checkpoint, evaluation
+from eqprop_lab.training.batches import check_loader, check_logits, hold_out, length, pair
+from eqprop_lab.training.callbacks import ModelCheckpoint
 from eqprop_lab.training.finite import check_parameters, check_step, unspoiled
 from eqprop_lab.training.history import BatchError, History, Record, StopTraining
-from eqprop_lab.training.optim import SCHEDULES, Scheduler, laid_out, make_optimizer
+from eqprop_lab.training.hooks import Callbacks
+from eqprop_lab.training.optim import SCHEDULES, laid_out, make_optimizer
 from eqprop_lab.training.precision import LowPrecision, autocast, check_amp
 from eqprop_lab.training.progress import progress_bar
 from eqprop_lab.training.settling import Settling
+from eqprop_lab.training.state import TrainingState
 from eqprop_lab.validation import a_path, one_of, positive_int, real, switch
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -121,62 +123,37 @@ class EqPropTrainer:
         # What a forward pass of an ordinary module may move; an equilibrium model moves nothing.
         self.statistics = [] if isinstance(model, EquilibriumModel) else list(self.model.buffers())
         self.bounds = bounded_weights(self.model)
-        self.lr, self.weight_decay = (
-            real("lr", lr, above=0.0),
-            real("weight_decay", weight_decay, at_least=0.0),
-        )
+        self.lr = real("lr", lr, above=0.0)
+        self.weight_decay = real("weight_decay", weight_decay, at_least=0.0)
         self.optimizer = make_optimizer(optimizer, self.model, self.lr, self.weight_decay)
         self.schedule = None if schedule is None else one_of("schedule", schedule, SCHEDULES)
-        self.scheduler: Scheduler | None = None
         self.progress = None if progress is None else switch("progress", progress)
         self.settling = Settling()
-        self.history = History()
-        # What a checkpoint keeps besides: the experiment config; plan, loaders and callbacks of the
-        # running fit.
-        self.config: dict[str, Any] | None = None
-        self.plan: dict[str, Any] | None = None
-        self.loaders: dict[str, Batches | None] = {}
-        self.callbacks = Callbacks(())
-        self.sources: dict[str, dict[str, Any]] = {}
-        # Where the next fit begins: what a loaded file, or the fit before, has left for it (see
-        # `plan`).
-        self.pending: dict[str, Any] | None = None
-        self.stood: dict[str, Any] | None = None
-        self.last: dict[str, Any] | None = None
-        self.resumed = False
+        self.state = TrainingState(self.model, self.optimizer, self.schedule, self.describe())
+        self.history = self.state.history
 
     def describe(self) -> dict[str, Any]:
-        """The settings, as plain values: what loggers note down and what a resumed fit must share."""
+        """The settings as plain values: what loggers note and what a resumed fit must share."""
         names = (
-            "gradient",
-            "cost",
-            "lr",
-            "weight_decay",
-            "schedule",
-            "clip_norm",
-            "amp",
-            "eval_tol",
-        )
-        own = {name: getattr(self, name) for name in names}
-        phases = {} if self.settings is None else asdict(self.settings)
+            "gradient", "cost", "lr", "weight_decay", "schedule", "clip_norm", "amp", "eval_tol",
+        )  # fmt: skip
         return {
             "model": type(self.model).__name__,
             "optimizer": type(self.optimizer).__name__,
-            **own,
-            **phases,
+            **{name: getattr(self, name) for name in names},
+            **({} if self.settings is None else asdict(self.settings)),
         }
 
     def save_checkpoint(self, path: str | Path) -> Path:
-        """Everything the next epoch depends on, in one file, whole or not at all (see
-        `checkpoint`).
-        """
-        return checkpoint.save(self, path)
+        """Everything the next epoch depends on, in one file, whole or not at all."""
+        return checkpoint.save(self.state, path)
 
     def load_checkpoint(self, path: str | Path) -> None:
-        """Go back to a checkpoint, global generators included. Raises CheckpointError; nothing has
-        changed then.
+        """Go back to a checkpoint, global generators included.
+
+        Raises CheckpointError; nothing has changed then.
         """
-        checkpoint.load(self, path)
+        checkpoint.load(self.state, path)
 
     def train_batch(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         """One update; returns (cost per sample (B,), logits (B, K), free-phase residual).
@@ -193,8 +170,8 @@ class EqPropTrainer:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
         self.optimizer.step()
         follow_updates(self.bounds)
-        if self.scheduler is not None:
-            self.scheduler.step()
+        if self.state.scheduler is not None:
+            self.state.scheduler.step()
         return loss.detach(), logits.detach(), residual
 
     def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -249,10 +226,9 @@ class EqPropTrainer:
         CheckpointError. Warns once an epoch at most, when phases are expected to be 20 % off in the
         mean over its batches (see `settling`).
         """
-        epochs, resume = positive_int("epochs", epochs), switch("resume", resume)
-        checkpoint_path = (
-            None if checkpoint_path is None else a_path("checkpoint_path", checkpoint_path)
-        )
+        epochs = positive_int("epochs", epochs)
+        resume = switch("resume", resume)
+        path = None if checkpoint_path is None else a_path("checkpoint_path", checkpoint_path)
         check_loader("train_loader", train_loader, epochs)
         if val_loader is not None:
             check_loader("val_loader", val_loader, epochs)
@@ -261,62 +237,58 @@ class EqPropTrainer:
                 "fit must be called outside torch.inference_mode(), in which nothing can be trained"
             )
         if validation_split is not None:
-            train_loader, val_loader = plan.hold_out(train_loader, val_loader, validation_split)
-        saving = [] if checkpoint_path is None else [ModelCheckpoint(checkpoint_path)]
+            train_loader, val_loader = hold_out(train_loader, val_loader, validation_split)
         loaders = {"train": train_loader, "val": val_loader}
-        planned = plan.begin(
-            self, loaders, Callbacks([*callbacks, *saving]), epochs, checkpoint_path, resume
-        )
+        told = Callbacks([*callbacks, *([] if path is None else [ModelCheckpoint(path)])])
+        with checkpoint.taken_up(self.state, path if resume else None):
+            planned = self.state.begin(loaders, told, epochs, resume)
         try:
-            self.callbacks.start(self)
+            told.start(self)
             for epoch in planned:
                 record = self._epoch(epoch, train_loader)
                 if val_loader is not None:
                     result = self.evaluate(val_loader)
-                    record |= {
-                        f"val_{name}": result[name] for name in ("loss", "accuracy", "residual")
-                    }
+                    record |= {f"val_{k}": result[k] for k in ("loss", "accuracy", "residual")}
                 self.history.append(record)
-                plan.mark(self, inside=0)
+                self.state.mark(inside=0)
                 try:
-                    self.callbacks.epoch(self, record)
+                    told.epoch(self, record)
                 except BaseException as error:
                     # Some have seen this epoch and some have not: it is no place to go on from.
-                    plan.mark(self, inside=0 if isinstance(error, StopTraining) else epoch)
+                    self.state.mark(inside=0 if isinstance(error, StopTraining) else epoch)
                     raise
         except StopTraining:
             pass
         finally:
-            plan.keep(self)
-            self.callbacks.end(self)
+            self.state.keep()
+            told.end(self)
         return self.history
 
     def _epoch(self, epoch: int, loader: Batches) -> Record:
         self.model.train()
-        plan.mark(self, inside=epoch)
+        self.state.mark(inside=epoch)
         total = length(loader)
         loss_sum, correct, seen = 0.0, 0, 0
         self.settling = Settling()
         start = time.perf_counter()
-        batches = plan.watch(
-            self, "train", loader, progress_bar(loader, f"epoch {epoch}", self.progress)
-        )
-        for number, item in enumerate(batches, start=1):
+        shown = progress_bar(loader, f"epoch {epoch}", self.progress)
+        for number, item in enumerate(self.state.watch("train", loader, shown), start=1):
             try:
                 x, y = pair(item, self.device)
                 loss, logits, _ = self.train_batch(x, y)
             except Exception as error:
                 raise BatchError(f"epoch {epoch}, batch {number}: {error}") from error
-            loss_sum, seen = loss_sum + float(loss.sum()), seen + len(loss)
+            loss_sum += float(loss.sum())
+            seen += len(loss)
             correct += evaluation.correct(logits, y)
-            for watcher in self.callbacks.watchers:
+            for watcher in self.state.callbacks.watchers:
                 watcher.on_batch_end(self, number, total)
         if seen == 0:
             raise ValueError("train_loader is empty: it must yield at least one batch (x, y)")
-        if self.scheduler is not None and number != total:
+        if self.state.scheduler is not None and number != total:
             raise BatchError(
-                f"epoch {epoch}: train_loader said it had {total} batches and gave {number}; the schedule "
-                f"{self.schedule!r} was laid out for {total}"
+                f"epoch {epoch}: train_loader said it had {total} batches and gave {number}; the "
+                f"schedule {self.schedule!r} was laid out for {total}"
             )
         seconds = time.perf_counter() - start
         try:
@@ -324,9 +296,8 @@ class EqPropTrainer:
         except ValueError as error:
             raise BatchError(f"epoch {epoch}, after its last batch: {error}") from error
         self.settling.warn(epoch)
-        norm = (
-            self.model.contraction_bound() if isinstance(self.model, EquilibriumModel) else math.nan
-        )
+        model = self.model
+        norm = model.contraction_bound() if isinstance(model, EquilibriumModel) else math.nan
         return {
             "epoch": epoch,
             "estimator": self.gradient,
@@ -340,11 +311,17 @@ class EqPropTrainer:
         }
 
     def evaluate(self, loader: Batches) -> dict[str, float]:
-        """{"accuracy", "loss", "residual", "samples"} over a loader; residual: worst free-phase
-        residual, nan for ordinary modules.
+        """{"accuracy", "loss", "residual", "samples"} over a loader.
 
-        Raises BatchError for the first batch that fails (none is skipped), ValueError for an empty
-        loader.
+        residual: worst free-phase residual, nan for ordinary modules. Raises BatchError for the
+        first batch that fails (none is skipped), ValueError for an empty loader.
         """
-        batches = plan.watch(self, "val", loader) if loader is self.loaders.get("val") else loader
-        return evaluation.evaluate(self, batches)
+        self.model.eval()
+        ours = loader is self.state.loaders.get("val")
+        batches = self.state.watch("val", loader) if ours else loader
+        return evaluation.evaluate(self._answers, batches, self.cost, self.device)
+
+    def _answers(self, x: Tensor) -> tuple[Tensor, float]:
+        if self.settings is None or not isinstance(self.model, EquilibriumModel):
+            return self.logits(x), math.nan
+        return evaluation.free_logits(self.model, x, self.eval_tol, self.settings.solver)

@@ -76,7 +76,10 @@ def test_what_is_held_out_of_augmented_batches_is_not_augmented() -> None:
     trainer = EqPropTrainer(LoopedMLP(64, 12, 10, seed=0), free_steps=6, nudged_steps=4)
     augment = Augmentation(shift=1)
     trainer.fit(SMALL.batches(32, shuffle=True, augment=augment), 1, validation_split=0.25)
-    assert trainer.loaders["train"].augment == augment and trainer.loaders["val"].augment is None
+    assert (
+        trainer.state.loaders["train"].augment == augment
+        and trainer.state.loaders["val"].augment is None
+    )
 
 
 def test_a_split_moves_whole() -> None:

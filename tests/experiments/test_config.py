@@ -71,7 +71,7 @@ def test_the_filled_in_config_is_plain_and_reads_back_the_same() -> None:
         config.as_dict()["model"]["params"] | {"input_dim": 2, "output_dim": 2, "seed": 5}
         == config.params
     )
-    assert make_trainer(config).config == config.as_dict()
+    assert make_trainer(config).state.config == config.as_dict()
 
 
 def test_the_schema_of_a_yaml_file(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_run_keeps_config_versions_curves_and_checkpoint(tmp_path: Path) -> No
     assert (
         yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
         == config()
-        == trainer.config
+        == trainer.state.config
     )
     assert (
         json.loads((run.folder / "versions.json").read_text(encoding="utf-8"))["torch"]
@@ -62,7 +62,7 @@ def test_a_run_keeps_config_versions_curves_and_checkpoint(tmp_path: Path) -> No
     assert run.history == history and run.parameters == fingerprint(trainer.model)
     other = EqPropTrainer(LoopedMLP(64, 8, 10, seed=5), lr=0.01)
     other.load_checkpoint(run.checkpoint)
-    assert fingerprint(other.model) == run.parameters and other.config == config()
+    assert fingerprint(other.model) == run.parameters and other.state.config == config()
 
 
 def test_a_fingerprint_sees_one_bit() -> None:

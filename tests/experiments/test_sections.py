@@ -109,7 +109,7 @@ def test_only_the_training_images_are_augmented() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fit_experiment(config, trainer, data, [Stop()])
-    train, held = trainer.loaders["train"], trainer.loaders["val"]
+    train, held = trainer.state.loaders["train"], trainer.state.loaders["val"]
     assert train.augment == Augmentation(shift=2) and held.augment is None
     assert (len(train.split), len(held.split)) == (len(data.train), len(data.validation))
 

@@ -49,7 +49,7 @@ def test_early_stopping_waits_and_restores_the_best() -> None:
 def test_early_stopping_can_leave_the_last() -> None:
     script, t = Scripted("val_accuracy", [0.5, 0.9, float("nan"), 0.8, 0.8]), trainer()
     stop = EarlyStopping("val_accuracy", patience=3, restore_best=False)
-    assert stop.best.mode == "max"
+    assert stop.best.how[1] == "max"
     assert t.fit(SMALL.batches(50), 5, callbacks=[script, stop])["epoch"] == [1, 2, 3, 4, 5]
     assert stop.best.value == 0.9 and stop.best.epoch == 2
     assert torch.equal(t.model.W_out.weight, script.weights[-1])
@@ -130,10 +130,10 @@ def test_validation_split_holds_out_the_same_samples_every_time() -> None:
     t, loader = trainer(), SMALL.batches(30, shuffle=True, seed=3)
     history = t.fit(loader, 2, validation_split=0.2)
     assert len(history["val_loss"]) == 2
-    held, rest = t.loaders["val"].split, t.loaders["train"].split
+    held, rest = t.state.loaders["val"].split, t.state.loaders["train"].split
     assert (len(held), len(rest)) == (20, 80)
     t.fit(loader, 1, validation_split=0.2)
-    assert torch.equal(t.loaders["val"].split.x, held.x)
+    assert torch.equal(t.state.loaders["val"].split.x, held.x)
     together = torch.cat([held.x, rest.x]).flatten(1)
     assert sorted(map(tuple, together.tolist())) == sorted(map(tuple, SMALL.x.flatten(1).tolist()))
 

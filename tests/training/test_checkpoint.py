@@ -109,8 +109,8 @@ def test_two_and_two_epochs_are_four(kind: str, optimizer: str, tmp_path: Path) 
         checkpoint_path=tmp_path / "c.pt",
         resume=True,
     )
-    assert second.history["epoch"] == [1, 2, 3, 4] and second.resumed
-    left, right = capture(whole), capture(second)
+    assert second.history["epoch"] == [1, 2, 3, 4] and second.state.resumed
+    left, right = capture(whole.state), capture(second.state)
     assert whole.history["train_loss"][2] != whole.history["train_loss"][1]
     # NumPy's and Python's generators were seeded in the second process only: the checkpoint
     # overrules that.
@@ -153,7 +153,7 @@ def test_load_and_fit_goes_on_counting_without_a_plan(tmp_path: Path) -> None:
     trainer.fit(SMALL.batches(50), 1)
     trainer.load_checkpoint(tmp_path / "deep" / "c.pt")
     assert trainer.history["epoch"] == [1, 2]
-    assert trainer.fit(SMALL.batches(50), 1)["epoch"] == [1, 2, 3] and not trainer.resumed
+    assert trainer.fit(SMALL.batches(50), 1)["epoch"] == [1, 2, 3] and not trainer.state.resumed
 
 
 def test_resume_is_a_fit_when_there_is_nothing_to_resume(tmp_path: Path) -> None:
@@ -344,10 +344,10 @@ def test_spoiled_files_are_refused_and_change_nothing(
     spoil(path, how)
     trainer = EqPropTrainer(LoopedMLP(64, 16, 10, seed=2), lr=0.01)
     trainer.fit(SMALL.batches(100), 1)
-    before = copy.deepcopy(capture(trainer))
+    before = copy.deepcopy(capture(trainer.state))
     with pytest.raises(CheckpointError, match=rf"c\.pt.*{SPOILED[how]}"):
         trainer.load_checkpoint(path)
-    same(before, capture(trainer))
+    same(before, capture(trainer.state))
     assert not (tmp_path / "evil").exists()
 
 
@@ -376,10 +376,10 @@ def test_spoiled_files_are_refused_and_change_nothing(
 def test_another_model_is_refused(trainer: Any, reason: str, tmp_path: Path) -> None:
     path = make("looped").save_checkpoint(tmp_path / "c.pt")
     other = trainer()
-    before = copy.deepcopy(capture(other))
+    before = copy.deepcopy(capture(other.state))
     with pytest.raises(CheckpointError, match=reason):
         other.load_checkpoint(path)
-    same(before, capture(other))
+    same(before, capture(other.state))
 
 
 def test_a_model_with_other_parts_is_refused(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def frozen(trainer: EqPropTrainer) -> dict[str, Any]:
     return copy.deepcopy(
         {
             key: value
-            for key, value in capture(trainer).items()
+            for key, value in capture(trainer.state).items()
             if key not in ("plan", "rng", "sources")
         }
     )

@@ -47,13 +47,13 @@ class Recorder(Logger):
 
 def test_the_protocol_is_three_methods() -> None:
     recorder, t = Recorder(), trainer()
-    t.config = {"experiment": {"name": "x"}}
+    t.state.config = {"experiment": {"name": "x"}}
     t.fit(SMALL.batches(30), 2, callbacks=[recorder])
     settings, one, two, end = recorder.calls
     assert (
         settings["gradient"] == "centered" and settings["lr"] == 0.01 and settings["beta"] == 0.03
     )
-    assert settings["experiment"] == t.config and settings["model"] == "LoopedMLP"
+    assert settings["experiment"] == t.state.config and settings["model"] == "LoopedMLP"
     assert [one, two, end] == [
         (1, t.history["train_loss"][0]),
         (2, t.history["train_loss"][1]),

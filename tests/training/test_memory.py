@@ -384,4 +384,4 @@ def test_a_resumed_fit_with_another_memory_is_refused(tmp_path: Path) -> None:
         before = fingerprint(t.model)
         with pytest.raises(CheckpointError, match=reason):
             t.fit(loader(), 4, callbacks=callbacks, checkpoint_path=path, resume=True)
-        assert fingerprint(t.model) == before and t.history == {} and t.plan is None
+        assert fingerprint(t.model) == before and t.history == {} and t.state.plan is None

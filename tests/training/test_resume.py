@@ -319,7 +319,9 @@ def refused(
     kept = states(two)
     with pytest.raises(CheckpointError, match=match):
         second.fit(two, 3, checkpoint_path=path, resume=True, **options)
-    assert fingerprint(second.model) == before and second.history == {} and second.plan is None
+    assert (
+        fingerprint(second.model) == before and second.history == {} and second.state.plan is None
+    )
     assert (
         torch.equal(torch.get_rng_state(), drawn) and second.optimizer.state_dict()["state"] == {}
     )

@@ -205,13 +205,13 @@ def test_what_is_unsound_is_refused_and_nothing_has_changed(how: str, tmp_path: 
     rewritten(tmp_path / "c.pt", change)
     other = trainer(1)
     other.train_batch(SPLIT.x, SPLIT.y)
-    before = copy.deepcopy(capture(other))
+    before = copy.deepcopy(capture(other.state))
     with pytest.raises(CheckpointError, match=reason):
         other.load_checkpoint(tmp_path / "c.pt")
-    same(before, capture(other))
+    same(before, capture(other.state))
     with pytest.raises(CheckpointError, match=reason):
         fit(other, tmp_path / "c.pt", resume=True)
-    same(before, capture(other))
+    same(before, capture(other.state))
 
 
 @pytest.mark.parametrize("how", UNSOUND_FIT)
@@ -222,10 +222,10 @@ def test_what_a_fit_cannot_go_on_from_is_refused_and_nothing_has_changed(
     fit(trainer(), tmp_path / "c.pt")
     rewritten(tmp_path / "c.pt", change)
     other = trainer(1)
-    before = copy.deepcopy(capture(other))
+    before = copy.deepcopy(capture(other.state))
     with pytest.raises(CheckpointError, match=reason):
         fit(other, tmp_path / "c.pt", resume=True)
-    same(before, capture(other))
+    same(before, capture(other.state))
 
 
 def same(a: Any, b: Any, path: str = "") -> None:

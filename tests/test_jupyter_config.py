@@ -66,7 +66,7 @@ def contents(tmp_path: Path) -> Contents:
 
 
 def run(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """As JupyterLab leaves it after Run All: other outputs, timing, widgets, the kernel's language."""
+    """As JupyterLab leaves it after Run All: outputs, timing, widgets, the kernel's language."""
     for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 40):
         cell.execution_count = count
         cell.outputs = [new_output("stream", text="other\n")]

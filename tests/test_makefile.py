@@ -1,4 +1,4 @@
-"""`make` and `.ci/run`, played through with a stand-in for Python: nothing is installed or opened."""
+"""`make` and `.ci/run` with a stand-in for Python: nothing is installed or opened."""
 
 from __future__ import annotations
 

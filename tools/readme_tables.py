@@ -32,10 +32,8 @@ def results_table(folder: Path) -> str:
 
     Raises ValueError naming the file for a network that no notebook tells about.
     """
-    lines = [
-        "| Data | Network | Estimator | Test accuracy | Seeds | CPU time a seed | Device | Notebook |"
-    ]
-    lines.append("|:--|:--|:--|--:|--:|--:|:--|:--|")
+    heads = ("Data", "Network", "Estimator", "Test accuracy", "Seeds", "CPU time a seed")
+    lines = [f"| {' | '.join(heads)} | Device | Notebook |", "|:--|:--|:--|--:|--:|--:|:--|:--|"]
     found = {
         path.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*.json"))

@@ -80,8 +80,9 @@ def read_archive(path: Path) -> Archive:
         or offsets[-1] != len(jpeg)
     ):
         raise ArchiveError(
-            f"{path}: offsets must go from 0 to the length of jpeg (uint8), with one more entry than labels; got "
-            f"{len(offsets)} offsets up to {offsets[-1]}, {len(jpeg)} bytes ({jpeg.dtype}), {len(labels)} labels"
+            f"{path}: offsets must go from 0 to the length of jpeg (uint8), with one more entry "
+            f"than labels; got {len(offsets)} offsets up to {offsets[-1]}, {len(jpeg)} bytes "
+            f"({jpeg.dtype}), {len(labels)} labels"
         )
     if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(names):
         raise ArchiveError(f"{path}: labels must be 0 to {len(names) - 1}, at least one")

@@ -1,7 +1,8 @@
 """How much a centered training step of ConvEqProp costs beside its own convolutions, and how much
 memory it takes.
 
-    ratio = time(step) / time(convolutions),   step = 6 free + 6 nudged sweeps + gradients + AdamW (no certificate)
+    ratio = time(step) / time(convolutions)
+    step  = 6 free + 6 nudged sweeps + gradients + AdamW (no certificate)
 
 convolutions (`needed`): the drive and the feed-forward start, up and down between the layers in
 every sweep (2B images in the nudged phase), one gradient a weight; nothing else. One step is
@@ -123,7 +124,7 @@ def make(batch: int, free: int, nudged: int) -> tuple[ConvEqProp, Callable[[], N
 def convolutions(
     model: ConvEqProp, step: Callable[[], None], batch: int, free: int, nudged: int
 ) -> Callable[[], None]:
-    """Only the convolutions of the step. Raises RuntimeError when they are not those of `needed`."""
+    """Only the convolutions of the step. Raises RuntimeError when they are others than `needed`."""
     with Watch(batch) as watch:
         step()
     maps = [layer.linear for layer in model._layers()]
@@ -183,7 +184,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     ratio = round(took / bare, 3)
     print(
-        f"ConvEqProp(1, 32, 10), batch {BATCH}: step {1e3 * took:.1f} ms, convolutions {1e3 * bare:.1f} ms, ",
+        f"ConvEqProp(1, 32, 10), batch {BATCH}: step {1e3 * took:.1f} ms, "
+        f"convolutions {1e3 * bare:.1f} ms, ",
         end="",
     )
     print(f"ratio {ratio:.2f} (floor {FLOOR}, aim {AIM})")

@@ -1,7 +1,8 @@
 """Time at equal gradient error: the fewest steps with which each method comes within 1e-3 of the
 exact gradient.
 
-    error = max over parameters of |g - g*| / |g*|,   g* the float64 adjoint;   time: CPU seconds, interleaved, median
+    error = max over parameters of |g - g*| / |g*|,   g* the float64 adjoint
+    time: CPU seconds, interleaved, median
 
 Compared with autograd through the unrolled relaxation (drive hoisted, float32). Prints a table and
 writes `results/equal_error.json`. `python -m tests.benchmarks.bench_equal_error [--repeats N]

@@ -57,7 +57,7 @@ def redraws(explorer: Explorer, repeats: int) -> Iterator[tuple[str, list[float]
 
 
 def stops(cockpit: TrainingCockpit, repeats: int) -> list[float]:
-    """Seconds from `stop()` in the middle of an epoch to the end of the worker, for several runs."""
+    """Seconds from `stop()` in the middle of an epoch to the end of the worker, run by run."""
     seconds = []
     for _ in range(repeats):
         cockpit.start()
@@ -118,8 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(found)
             verdict = "" if found["median_s"] <= found["aim_s"] else "  over"
             print(
-                f"{found['where']:8} {found['subject']:18} {found['what']:34} {found['median_s']:7.3f}s "
-                f"{found['p90_s']:7.3f}s {found['aim_s']:5.1f}s{verdict}",
+                f"{found['where']:8} {found['subject']:18} {found['what']:34} "
+                f"{found['median_s']:7.3f}s {found['p90_s']:7.3f}s {found['aim_s']:5.1f}s{verdict}",
                 flush=True,
             )
     except NoBrowser as reason:

@@ -2,7 +2,8 @@
 beside Picard.
 
     over-relaxation   s + w (F(s) - s), the best w of a few
-    Anderson(5)       the combination of the last five images with the least residual, one small system a sample
+    Anderson(5)       the combination of the last five images with the least residual:
+                      one small system a sample
     Chebyshev         what the package ships
 
 `python -m tests.benchmarks.bench_solvers [--repeats N]` prints a table and writes

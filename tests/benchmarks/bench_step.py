@@ -1,7 +1,8 @@
 """How much a centered training step costs beside its own matrix products, one process, interleaved,
 CPU time, median.
 
-    ratio = time(step) / time(products),   step = 30 free + 10 nudged relaxations + gradients + Adam (no certificate)
+    ratio = time(step) / time(products)
+    step  = 30 free + 10 nudged relaxations + gradients + Adam (no certificate)
 
 products: x W_in^T once, one W_rec product a relaxation (2B rows in the nudged phase), the readout
 and its transpose a nudged relaxation, one gradient product per weight; nothing else. `python -m

@@ -205,7 +205,8 @@ def ship(path: Path, weights: Path, seed: int, name: str | Path) -> Path:
     (row,) = [row for row in result.get("eqprop", []) if row["seed"] == seed] or [None]
     if row is None or not file.is_file():
         raise RuntimeError(
-            f"seed {seed} is not trained, or its weights are gone: train it, with --fresh if it is stored"
+            f"seed {seed} is not trained, or its weights are gone: train it, with --fresh if it is "
+            "stored"
         )
     known = trained_info(file)
     info = {key: known[key] for key in INFO}

@@ -1,7 +1,8 @@
 """The errors of every estimator against a reference that finds sigma itself, fresh and trained, MLP
 and conv.
 
-    error = max over the parameters of ||g - g*|| / ||g*||,    g* by autograd in float64 with the true sigma
+    error = max over the parameters of ||g - g*|| / ||g*||
+    g*: by autograd in float64 with the true sigma
 
 Settled phases, float64, a batch of digits; trained means some epochs of the recipe's Adam on the
 digits in float32.

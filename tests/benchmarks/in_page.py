@@ -23,7 +23,8 @@ _ARM = """([root, event, answered]) => {
     const look = picture => picture && picture.src + picture.alt;
     const before = look(root.querySelector('img.eqprop-picture'));
     let start = NaN;
-    document.addEventListener(event, () => { start = performance.now(); }, {capture: true, once: true});
+    const began = () => { start = performance.now(); };
+    document.addEventListener(event, began, {capture: true, once: true});
     const observer = new MutationObserver(async () => {
       if (!there(root, before, look)) return;
       observer.disconnect();
@@ -42,7 +43,7 @@ Sample = tuple[str, str, list[float]]
 
 
 def measure(project: Path, repeats: int) -> Iterator[Sample]:
-    """Every slider of every explorer, then the cockpit's Stop. Raises NoBrowser without a browser."""
+    """Every slider of every explorer, then the cockpit's Stop. Raises NoBrowser without one."""
     cells = explorer_cells()
     with ExitStack() as stack:
         browser = stack.enter_context(launched())

@@ -3,9 +3,12 @@ by side.
 
     python -m tests.benchmarks.local_norm
 
-    bounded      W = S / sqrt(1 + (m sigma/c)^2), the model's own: dL/dA needs sigma and the top vector v of all of S
-    sigma held   the same W, but dL/dA without the term along v: one number for all synapses is still broadcast
-    units        W_ij = S_ij / sqrt(q_i q_j), q_i = sqrt(1 + (r_i/c)^2), r_i = sum_j |S_ij|: a number of each unit
+    bounded      W = S / sqrt(1 + (m sigma/c)^2), the model's own: dL/dA needs sigma and the top
+                 vector v of all of S
+    sigma held   the same W, but dL/dA without the term along v: one number for all synapses is
+                 still broadcast
+    units        W_ij = S_ij / sqrt(q_i q_j), q_i = sqrt(1 + (r_i/c)^2), r_i = sum_j |S_ij|:
+                 a number of each unit
     decay d      W = S, and every synapse shrinks by itself (AdamW, d on W_rec only): no promise
     free         W = S, nothing at all
 
@@ -51,7 +54,7 @@ def unit_bounded(matrix: Tensor, cap: float) -> Tensor:
 
 
 class UnitBounded(LoopedMLP):
-    """LoopedMLP whose recurrent weights are kept small by what their two units know. rho: the cap."""
+    """LoopedMLP whose recurrent weights are bounded by what their two units know. rho: the cap."""
 
     def __init__(self, *sizes: int, rho: float = 0.9, **options: Any) -> None:
         super().__init__(*sizes, use_spectral_norm=False, rho=rho, **options)
@@ -71,7 +74,7 @@ class UnitBounded(LoopedMLP):
 
 
 class SigmaHeld(LoopedMLP):
-    """LoopedMLP that learns as if sigma, by which its weights are divided, did not depend on them."""
+    """LoopedMLP that learns as if sigma, which divides its weights, did not depend on them."""
 
     def parameter_gradients(
         self, x: Tensor, cotangent: State, state: State, *rest: Any

@@ -156,8 +156,8 @@ def publish(
             row = {"seed": seed} | settings | training.run(seed)
             result = _add(path, head, name, row)
             print(
-                f"seed {seed} {name:8} validation {row['val_accuracy'][-1]:.4f} test {row['test_accuracy']:.4f} "
-                f"{row['cpu_seconds']:.0f} s CPU",
+                f"seed {seed} {name:8} validation {row['val_accuracy'][-1]:.4f} "
+                f"test {row['test_accuracy']:.4f} {row['cpu_seconds']:.0f} s CPU",
                 flush=True,
             )
     return result
@@ -175,7 +175,8 @@ def _fitting(path: Path, head: Mapping[str, Any]) -> dict[str, Any]:
                 differ = {k for k in there.keys() | here.keys() if there.get(k) != here.get(k)}
                 there, here = ({k: d[k] for k in sorted(differ) if k in d} for d in (there, here))
             raise StaleResult(
-                f"{path.name} holds runs with {key} {there}, these have {here}: --fresh discards them"
+                f"{path.name} holds runs with {key} {there}, these have {here}: "
+                "--fresh discards them"
             )
     return result
 

@@ -153,7 +153,10 @@ def main() -> None:
     for network in NETWORKS:
         print(network)
         for point in summary(result, network):
-            line = "  lr {lr:<7g} decay {weight_decay:<4g} accuracy {val_accuracy:.4f} loss {val_loss:.4f} of {trainings}"
+            line = (
+                "  lr {lr:<7g} decay {weight_decay:<4g} accuracy {val_accuracy:.4f} "
+                "loss {val_loss:.4f} of {trainings}"
+            )
             print(line.format(**point))
 
 

@@ -21,7 +21,10 @@ OPEN_MS = 60_000.0
 RUN_MS = 120_000.0
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
-_PANEL = "const panel = [...jupyterapp.shell.widgets('main')].find(w => w.sessionContext && w.content.model);"
+_PANEL = (
+    "const panel = [...jupyterapp.shell.widgets('main')]"
+    ".find(w => w.sessionContext && w.content.model);"
+)
 _READY = f"""() => {{
   if (!window.jupyterapp) return false;
   {_PANEL}
@@ -32,7 +35,8 @@ _LISTEN = f"""() => {{
   {_PANEL}
   window.eqpropReplies = [];
   panel.sessionContext.session.kernel.anyMessage.connect((_, {{msg, direction}}) => {{
-    if (direction === 'recv' && msg.header.msg_type === 'execute_reply') eqpropReplies.push(msg.content.status);
+    if (direction === 'recv' && msg.header.msg_type === 'execute_reply')
+      eqpropReplies.push(msg.content.status);
   }});
 }}"""
 _DONE = "wanted => eqpropReplies.length >= wanted || eqpropReplies.some(status => status !== 'ok')"
@@ -160,6 +164,6 @@ class OpenNotebook:
         return [LivePart(self.page, found.nth(i)) for i in range(found.count())]
 
     def alerts(self) -> list[str]:
-        """Texts of everything with role="alert" that the reader sees, in the notebook or over it."""
+        """Texts of all that has role="alert" and is seen, in the notebook or over it."""
         self.live()
         return self.page.locator("[role=alert]:visible").all_inner_texts()

@@ -12,7 +12,10 @@ _LOOKS_OTHER = """([root, src, alt]) => {
   const picture = root.querySelector('img.eqprop-picture');
   return picture && picture.src !== src && picture.alt !== alt;
 }"""
-_SAYS = "([root, selector, text]) => [...root.querySelectorAll(selector)].some(e => e.innerText.includes(text))"
+_SAYS = (
+    "([root, selector, text]) =>"
+    " [...root.querySelectorAll(selector)].some(e => e.innerText.includes(text))"
+)
 
 
 @dataclass(frozen=True)

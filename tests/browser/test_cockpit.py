@@ -1,4 +1,4 @@
-"""The training cockpit of notebook 04 under a reader's hands: Start, a second Start, Stop, Reset."""
+"""The training cockpit of notebook 04 in a reader's hands: Start, a second Start, Stop, Reset."""
 
 from __future__ import annotations
 

@@ -74,7 +74,8 @@ COPIED_RATE = "lr: float = 0.003  # learning rate [1/step]"
 
 def test_where_the_clipboard_is_refused_the_text_is_there_to_select(opened: OpenNotebook) -> None:
     opened.page.evaluate(
-        "() => { navigator.clipboard.writeText = () => Promise.reject(); document.execCommand = () => false; }"
+        "() => { navigator.clipboard.writeText = () => Promise.reject();"
+        " document.execCommand = () => false; }"
     )
     live = opened.live()[0]
     live.click("copy")
@@ -87,8 +88,10 @@ def test_nothing_is_cut_off_where_the_page_is_narrow(opened: OpenNotebook, width
     opened.page.wait_for_timeout(300)
     for live in opened.live():
         cut = live.root.evaluate(
-            "root => [...root.querySelectorAll('.widget-slider, .noUi-target, .widget-readout, .widget-button, img')]"
-            ".filter(e => e.offsetParent && e.getBoundingClientRect().right > root.getBoundingClientRect().right + 1)"
+            "root => [...root.querySelectorAll("
+            "'.widget-slider, .noUi-target, .widget-readout, .widget-button, img')]"
+            ".filter(e => e.offsetParent &&"
+            " e.getBoundingClientRect().right > root.getBoundingClientRect().right + 1)"
             ".map(e => e.className)"
         )
         assert cut == []

@@ -41,7 +41,8 @@ FIGURE = """from eqprop_lab.notebook import new_figure, show
 
 figure = new_figure(4, 2)
 figure.subplots().plot([0, 1], [0, 1])
-show(figure, "nb00_line", 'One line that rises from 0 to 1 & is called "straight".', "A *line*, $x$.")"""
+alt = 'One line that rises from 0 to 1 & is called "straight".'
+show(figure, "nb00_line", alt, "A *line*, $x$.")"""
 
 RAISING = 'raise RuntimeError("this cell raises")'
 

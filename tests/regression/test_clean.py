@@ -79,7 +79,10 @@ def test_copy_is_the_same_after_a_second_run() -> None:
 
 
 def test_places_of_this_machine_get_names() -> None:
-    text = f"{ROOT}/a.py {sys.prefix}/lib/b.py {Path.home()}/c /tmp/ipykernel_12/345.py:3: warn <X at 0x7f00ab12cd34>"
+    text = (
+        f"{ROOT}/a.py {sys.prefix}/lib/b.py {Path.home()}/c "
+        "/tmp/ipykernel_12/345.py:3: warn <X at 0x7f00ab12cd34>"
+    )
     assert plain_paths(text, ROOT) == "./a.py <environment>/lib/b.py ~/c <cell>:3: warn <X>"
 
 

@@ -21,7 +21,7 @@ from eqprop_lab.regression.report import NotebookResult
 from eqprop_lab.regression.runner import run_notebooks
 from tests.regression.tiny import notebook, notebooks_of, options, project, recording
 from tests.waiting import PATIENCE, until
-from tools.anatomy.outputs import errors, metadata, stored, text
+from tools.anatomy.anatomy import RULES
 from tools.anatomy.view import View
 
 pytestmark = pytest.mark.kernel
@@ -29,7 +29,10 @@ pytestmark = pytest.mark.kernel
 SHOW_ENVIRONMENT = (
     "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['EQPROP_NOTEBOOK'], profile, rate)"
 )
-THREAD = "import threading\nt = threading.Thread(target=lambda: 1 / 0, name='learner')\nt.start()\nt.join()"
+THREAD = """import threading
+t = threading.Thread(target=lambda: 1 / 0, name='learner')
+t.start()
+t.join()"""
 SLIDER = """import ipywidgets
 @ipywidgets.interact(x=(0, 3))
 def draw(x=1):
@@ -118,7 +121,9 @@ def test_update_writes_a_clean_copy_and_a_second_update_the_same(tmp_path: Path)
     path = notebooks_of(root)[0]
     assert run_notebooks([path], options(root, update=True)).green
     view = View.read(path)
-    assert [problem for rule in (metadata, stored, errors, text) for problem in rule(view)] == []
+    of_outputs = [rule for rule in RULES if rule.find.__module__ == "tools.anatomy.outputs"]
+    assert len(of_outputs) > 5
+    assert {rule.name: hits for rule in of_outputs if (hits := [*rule.find(view)])} == {}
     assert view.cells[2].outputs[0].text == "1 00_a smoke 0.5\n"
     assert view.cells[3].outputs == []
     first = path.read_text()

@@ -118,11 +118,16 @@ def test_switches_and_infinities() -> None:
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [
-        ("list[float]", [0.1, float("nan")]), ("list[float]", "[1.0, 1e999]"), ("list[list[float]]", [[-float("inf")]]),
-        ("dict[str, float]", {"a": float("nan")}), ("tuple[float, ...]", "(1e999,)"), ("float", 10**400),
-        ("int", "9" * 400), ("float | None", float("nan")),
+        ("list[float]", [0.1, float("nan")]),
+        ("list[float]", "[1.0, 1e999]"),
+        ("list[list[float]]", [[-float("inf")]]),
+        ("dict[str, float]", {"a": float("nan")}),
+        ("tuple[float, ...]", "(1e999,)"),
+        ("float", 10**400),
+        ("int", "9" * 400),
+        ("float | None", float("nan")),
     ],
-)  # fmt: skip
+)
 def test_no_number_that_is_not_finite_gets_in_at_any_depth(annotation: str, value: Any) -> None:
     with pytest.raises(ParameterError, match="tiny: parameter 'x' must be finite, got .{1,60}$"):
         coerce(Parameter("x", annotation, None), value, "tiny")
@@ -146,8 +151,9 @@ def test_yaml_is_loaded_safely_and_its_text_numbers_are_understood(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("x: yes", "yes"), ("x: Off", "Off"), ("x: 2024-01-02", "2024-01-02"), ("x: true", True), ("x: 1e-3", "1e-3"),
-        ("x: 12", 12), ("x: -3", -3), ("x: 0", 0), ("x: '010'", "010"), ("no: 1", None), ("x: null", None),
+        ("x: yes", "yes"), ("x: Off", "Off"), ("x: 2024-01-02", "2024-01-02"), ("x: true", True),
+        ("x: 1e-3", "1e-3"), ("x: 12", 12), ("x: -3", -3), ("x: 0", 0), ("x: '010'", "010"),
+        ("no: 1", None), ("x: null", None),
     ],
 )  # fmt: skip
 def test_plain_words_of_yaml_stay_what_they_look_like(

@@ -1,4 +1,4 @@
-"""The usual tools work on the notebooks without the runner: papermill from two folders, and nbval."""
+"""The usual tools work on the notebooks without the runner: papermill in two folders, nbval."""
 
 from __future__ import annotations
 

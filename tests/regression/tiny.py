@@ -22,9 +22,10 @@ KERNEL = {
 
 
 def recording(**metrics: str) -> str:
-    """Source of a cell that records metrics (values are expressions) without importing the package."""
+    """Source of a cell that records metrics (values: expressions) without the package."""
     pairs = ", ".join(f"{name!r}: {value}" for name, value in metrics.items())
-    return f"from IPython.display import display\ndisplay({{{METRICS_MIME!r}: {{'metrics': {{{pairs}}}}}}}, raw=True)"
+    data = f"{{{METRICS_MIME!r}: {{'metrics': {{{pairs}}}}}}}"
+    return f"from IPython.display import display\ndisplay({data}, raw=True)"
 
 
 def code(source: str, *tags: str) -> NotebookNode:

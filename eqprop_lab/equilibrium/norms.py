@@ -1,6 +1,6 @@
-"""Norms to check by: a convolution's operator norm, a certified bound of it, and what a flattened
-kernel hides.
+"""Norms to check by: of a matrix, of a convolution, certified or from below, and of a flattened kernel.
 
+||W||        largest singular value of a matrix, by LAPACK and rounded outward: the certificate
 ||K||        largest singular value of x -> conv(x, K) at one image size: from below, converged
 bound(K)   = max_w sigma_max(A(w)) / slack: from above, for every image size with zero padding
 flattened  = ||K.reshape(out, -1)||: what a spectral norm of the kernel as a matrix sees; too small by up to
@@ -18,15 +18,37 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 from torch.nn.utils.parametrizations import spectral_norm
 
-from eqprop_lab.equilibrium.sigma_vector import seed_of
-from eqprop_lab.equilibrium.spectral import exact_norm, outward
-from eqprop_lab.equilibrium.top_vectors import Rows
+from eqprop_lab.equilibrium.top_vectors import Rows, seed_of
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, repeated
 
 Padding = int | Sequence[int] | str
 DENSE_UP_TO = 2048
 _BLOCK, _ROUNDING = 2, 1e-12
+
+
+def outward(value: float, terms: int) -> float:
+    """A norm from LAPACK in float64 plus what rounding may have taken: 4 (terms + 1) eps of it."""
+    return value * (1 + 4 * (terms + 1) * torch.finfo(torch.float64).eps)
+
+
+@torch.no_grad()
+def exact_norm(weight: Tensor) -> float:
+    """||W||_2, the largest singular value of a matrix (out, in), in float64: the certificate.
+
+    Exact up to rounding, which is added: never under-estimated. Cost O(n^3): once per epoch, at
+    save or on request, never per step.
+    """
+    matrix = weight.detach().cpu().double()
+    return outward(float(torch.linalg.matrix_norm(matrix, ord=2)), max(weight.shape))
+
+
+def norm_of_rows(rows: Tensor) -> float:
+    """||M||_2 of a wide matrix (k, n) in float64, k <= n, rounded outward: half the time of
+    `exact_norm`.
+    """
+    largest = float(torch.linalg.eigvalsh(rows @ rows.T)[-1].clamp_min(0))
+    return outward(math.sqrt(largest), sum(rows.shape))
 
 
 def _pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
@@ -84,7 +106,7 @@ def operator_norm(
     block = min(_BLOCK, positive_int("size", size))
     generator = torch.Generator(device="cpu").manual_seed(seed)
     vectors = torch.randn(block, size, dtype=torch.float64, device="cpu", generator=generator)
-    trial, residual = vectors, math.inf
+    trial = vectors
     for _ in range(positive_int("max_iterations", max_iterations)):
         basis = torch.linalg.qr(trial.T).Q
         image = square(basis.T.contiguous()).T
@@ -118,9 +140,8 @@ def conv_norm(
     conv2d.
     Raises: ValueError naming the argument; RuntimeError without convergence.
     """
-    weight = _four(kernel, groups)
-    up, down, size, _ = _conv(weight, image_size, stride, padding, dilation, groups)
-    return operator_norm(lambda rows: down(up(rows)), size, tol, seed=seed_of(weight))
+    up, down, size, _ = _conv(kernel, image_size, stride, padding, dilation, groups)
+    return operator_norm(lambda rows: down(up(rows)), size, tol, seed=seed_of(kernel))
 
 
 @torch.no_grad()
@@ -138,33 +159,28 @@ def exact_conv_norm(
     None where the smaller side of the matrix has more than `DENSE_UP_TO` units. Arguments and
     errors as there.
     """
-    weight = _four(kernel, groups)
-    up, down, inputs, outputs = _conv(weight, image_size, stride, padding, dilation, groups)
+    up, down, inputs, outputs = _conv(kernel, image_size, stride, padding, dilation, groups)
     if min(inputs, outputs) > DENSE_UP_TO:
         return None
     rows = (up if inputs <= outputs else down)(
         torch.eye(min(inputs, outputs), dtype=torch.float64, device="cpu")
     )
-    largest = float(torch.linalg.eigvalsh(rows @ rows.T)[-1].clamp_min(0))
-    return outward(math.sqrt(largest), sum(rows.shape))
+    return norm_of_rows(rows)
 
 
 def _conv(
-    weight: Tensor,
+    kernel: Tensor,
     image_size: int | Sequence[int],
     stride: int | Sequence[int],
     padding: Padding,
     dilation: int | Sequence[int],
     groups: int,
 ) -> tuple[Rows, Rows, int, int]:
-    """(rows x -> K x, rows y -> K^T y, numbers of the input, of the output) of a convolution of one
-    image size.
-    """
-    (height, width), steps, holes = (
-        _pair("image_size", image_size),
-        _pair("stride", stride),
-        _pair("dilation", dilation),
-    )
+    """(rows x -> K x, rows y -> K^T y, numbers of an input, of an output) at one image size."""
+    weight = _four(kernel, groups)
+    height, width = _pair("image_size", image_size)
+    steps = _pair("stride", stride)
+    holes = _pair("dilation", dilation)
     left, right, top, bottom = frame = _frame(weight, padding, holes)
     shape = (weight.shape[1] * groups, height, width)
     outer = (shape[0], height + top + bottom, width + left + right)
@@ -204,14 +220,12 @@ def conv_bound(
 
     Raises: ValueError naming the argument, also when `frequencies` is too small for the kernel.
     """
-    weight, steps, holes = (
-        _four(kernel, groups),
-        _pair("stride", stride),
-        _pair("dilation", dilation),
-    )
-    weight = weight.to(kernel.device) if kernel.is_cuda else weight
+    weight = _four(kernel, groups).to(kernel.device if kernel.is_cuda else "cpu")
+    steps = _pair("stride", stride)
+    holes = _pair("dilation", dilation)
     n = positive_int("frequencies", frequencies)
-    slack, taps = 1.0, [d * (k - 1) + 1 for d, k in zip(holes, weight.shape[-2:], strict=True)]
+    slack = 1.0
+    taps = [d * (k - 1) + 1 for d, k in zip(holes, weight.shape[-2:], strict=True)]
     for reach, s in zip(taps, steps, strict=True):
         t = math.ceil(reach / s)
         if n <= 2 * (t - 1):

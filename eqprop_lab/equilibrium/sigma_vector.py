@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, wraps
@@ -20,9 +19,17 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.top_vectors import TOLERANCE, Rows, TopVectors, converge, follow
+from eqprop_lab.equilibrium.linear_maps import LinearMap, symmetric_part
+from eqprop_lab.equilibrium.top_vectors import (
+    TOLERANCE,
+    Rows,
+    TopVectors,
+    converge,
+    follow,
+    seed_of,
+)
+from eqprop_lab.validation import positive_int
 
 LARGE = 0.2  # relative change of a weight from which on nothing is followed
 # vectors up to this length are found anew: all eigenvectors cost what following a few does
@@ -91,16 +98,6 @@ def fingerprint(weight: Tensor) -> Tensor:
     return torch.mv(rows, _probe(rows.shape[1], rows.dtype, rows.device))
 
 
-def seed_of(weight: Tensor) -> int:
-    """A seed made of the numbers of a weight: no weight can have been made to be orthogonal to what
-    it draws.
-    """
-    return (
-        int(weight.detach().cpu().double().flatten().view(torch.int64).sum())
-        & 0x7FFF_FFFF_FFFF_FFFF
-    )
-
-
 def _drawn(count: int, like: Tensor, by: Tensor) -> Tensor:
     """Random rows shaped like those of `like`, drawn by a weight."""
     generator = torch.Generator(device="cpu").manual_seed(seed_of(by))
@@ -108,43 +105,59 @@ def _drawn(count: int, like: Tensor, by: Tensor) -> Tensor:
     return rows.to(like)
 
 
-class Bounded(nn.Module, ABC):
-    """What the parametrisations with a bounded norm share. Args: `start(weight)` ends a subclass's
-    __init__.
+class SigmaVector(nn.Module):
+    """What every bounded weight knows of sigma: a block of top vectors that belongs to it.
 
-    A subclass gives `at`, `_operator`, the symmetric map whose top eigenvector is sigma's, `order`
-    (the power of the weight in it), the layout of its block: the buffer `basis`, and the buffer
-    named `SIZE` with the top |eigenvalue|.
+        M = S, or S^T S where S is not symmetric:    M v = lambda v,    |lambda| = sigma, or sigma^2
+
+    A symmetric S has its own operator: its extreme eigenvalues come in pairs near +sigma and
+    -sigma, which S^T S cannot tell apart. The block is the buffer `basis`, one vector of the shape
+    of an input after the other, and its largest |lambda| the buffer named `SIZE`: a checkpoint
+    holds both.
     """
 
-    SIZE: str
-    order: int = 2
+    SIZE = "square"
     basis: Tensor
     cap: float | None
 
-    def __init__(self, vectors: int) -> None:
+    def __init__(self, weight: Tensor, linear: LinearMap, symmetric: bool, vectors: int) -> None:
         super().__init__()
-        self.vectors = vectors
+        self.linear = linear
+        self.symmetric = symmetric
+        self.order = 1 if symmetric else 2  # the power of the weight in M
+        units = math.prod(linear.in_shape)
+        self.vectors = min(positive_int("vectors", vectors), units)
+        self.register_buffer("basis", self._laid_out(weight.new_zeros(self.vectors, units)))
+        self.register_buffer(self.SIZE, weight.new_zeros(()))
         # (fingerprint of the weight it belongs to, sigma's vector): the block's, and the converged
         # one
         self._tracked: tuple[Tensor, Tensor] | None = None
-        self._exact: tuple[Tensor, Tensor] | None = None
+        self._adopt(weight, fingerprint(weight))
+        self._exact: tuple[Tensor, Tensor] | None = self._tracked
 
-    @abstractmethod
-    def at(self, weight: Tensor, v: Tensor) -> Tensor:
-        """W -> W_eff at a given sigma vector v (n,), differentiable in W."""
+    def _matrix(self, original: Tensor) -> Tensor:
+        """S = (A + A^T)/2, or A itself."""
+        return symmetric_part(original) if self.symmetric else original
 
-    @abstractmethod
-    def _operator(self, weight: Tensor) -> Rows:
-        """A map of rows (k, n); `weight` as the parametrisation gets it."""
+    def _operator(self, original: Tensor) -> Rows:
+        """M as a map of rows (k, units)."""
+        matrix = self._matrix(original)
 
-    @abstractmethod
+        def apply(rows: Tensor) -> Tensor:
+            # A few long rows times a matrix are much quicker than the matrix times a few columns.
+            x = rows.unflatten(1, self.linear.in_shape)
+            y = x if self.symmetric else self.linear.up(x, matrix)
+            return self.linear.down(y, matrix).flatten(1)
+
+        return apply
+
     def _rows(self) -> Tensor:
-        """The block as rows (k, n)."""
+        """The block as rows (k, units)."""
+        return self.basis.flatten(1)
 
-    @abstractmethod
     def _laid_out(self, rows: Tensor) -> Tensor:
         """The inverse of `_rows`."""
+        return rows.unflatten(1, self.linear.in_shape)
 
     def _forget(self) -> None:
         self._tracked = self._exact = None
@@ -163,12 +176,6 @@ class Bounded(nn.Module, ABC):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._forget()
         return super()._apply(fn, recurse)
-
-    @unrounded
-    def start(self, weight: Tensor) -> None:
-        """Estimate the first block."""
-        self._adopt(weight, fingerprint(weight))
-        self._exact = self._tracked
 
     @unrounded
     def top(self, weight: Tensor) -> Tensor:
@@ -207,6 +214,7 @@ class Bounded(nn.Module, ABC):
         )
 
     @torch.no_grad()
+    @unrounded
     def _adopt(self, weight: Tensor, mark: Tensor) -> Tensor:
         """The block of a weight that nothing is known of, found anew, unless the one at hand is
         this weight's own.
@@ -269,7 +277,8 @@ class Bounded(nn.Module, ABC):
         """Move the block after an update of the weight: once a training step."""
         if self.cap is None:
             return
-        mark, held = fingerprint(weight), self._tracked
+        mark = fingerprint(weight)
+        held = self._tracked
         if held is not None and torch.equal(held[0], mark):
             return
         small = self._rows().shape[1] <= SMALL
@@ -282,37 +291,3 @@ class Bounded(nn.Module, ABC):
         moved = found.rows.to(weight.dtype)
         self._keep(moved, found.values[0].abs().to(weight.dtype))
         self._tracked = mark, moved[0]
-
-
-Bounds = list[tuple[str, Bounded, parametrize.ParametrizationList]]
-
-
-def bounded_weights(model: nn.Module) -> Bounds:
-    """(name of the weight, its parametrisation, where the original is found) of every bounded
-    weight of a model.
-    """
-    found = []
-    for name, module in model.named_modules():
-        if (
-            isinstance(module, parametrize.ParametrizationList)
-            and len(module)
-            and isinstance(module[0], Bounded)
-        ):
-            found.append((name.replace("parametrizations.", ""), module[0], module))
-    return found
-
-
-def sigma_error(model: nn.Module) -> float:
-    """The largest `Bounded.error` of a model's weights that have a cap; nan where none has."""
-    errors = [
-        bound.error(held.original)
-        for _, bound, held in bounded_weights(model)
-        if bound.cap is not None
-    ]
-    return max(errors, default=math.nan)
-
-
-def follow_updates(bounds: Bounds) -> None:
-    """After an update of the weights: move every block."""
-    for _, bound, held in bounds:
-        bound.follow(held.original)

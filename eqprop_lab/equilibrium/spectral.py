@@ -10,79 +10,96 @@ where they come from.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+from typing import Self
 
-from eqprop_lab.equilibrium.sigma_vector import Bounded, unrounded
-from eqprop_lab.equilibrium.top_vectors import Rows
-from eqprop_lab.validation import positive_int, real
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from eqprop_lab.equilibrium.linear_maps import DenseMap, LinearMap
+from eqprop_lab.equilibrium.linear_maps import symmetric_part as symmetric_part
+from eqprop_lab.equilibrium.norms import exact_norm as exact_norm
+from eqprop_lab.equilibrium.sigma_vector import SigmaVector, fingerprint, unrounded
+from eqprop_lab.validation import real
 
 MARGIN = 1.02  # covers the lag of a followed sigma behind the true one
 
 
-def symmetric_part(matrix: Tensor) -> Tensor:
-    """S = (A + A^T)/2 of a square matrix (n, n)."""
-    # The transpose is copied first: adding along the columns of a matrix costs twice as much.
-    return (matrix + matrix.mT.contiguous()).mul(0.5)
+class Bounded(SigmaVector):
+    """Parametrisation A -> W_eff of any linear map, norm strictly below `cap` > 0 (None: no bound).
 
+    sigma is the norm of the map at its true image size, not that of a flattened kernel. The
+    gradient flows through sigma = ||S v||, or |v^T S v| where S is symmetric, which is exact to
+    first order at sigma's vector v: see `SigmaVector`.
 
-def outward(value: float, terms: int) -> float:
-    """A norm from LAPACK in float64 plus what rounding may have taken from it: 4 (terms + 1) eps of
-    it.
+    Args: weight, the initial A; linear, the map it belongs to; symmetric: S is (A + A^T)/2 (a
+    square dense map), else A; vectors: how many are followed.
+    Raises: ValueError for a cap that is not > 0.
     """
-    return value * (1 + 4 * (terms + 1) * torch.finfo(torch.float64).eps)
 
+    def __init__(
+        self,
+        weight: Tensor,
+        linear: LinearMap,
+        cap: float | None,
+        symmetric: bool = False,
+        vectors: int = 4,
+    ) -> None:
+        checked = None if cap is None else real("cap", cap, above=0.0)
+        super().__init__(weight, linear, symmetric, vectors)
+        self.cap = checked
 
-@torch.no_grad()
-def exact_norm(weight: Tensor) -> float:
-    """||W||_2, the largest singular value of a matrix (out, in), in float64: the certificate, exact
-    up to rounding, which is added: never under-estimated.
+    @property
+    def sigma(self) -> float:
+        """The followed norm of S."""
+        size: Tensor = getattr(self, self.SIZE)
+        return float(size if self.symmetric else size.sqrt())
 
-    Cost O(n^3): once per epoch, at save or on request, never per step.
-    """
-    return outward(
-        float(torch.linalg.matrix_norm(weight.detach().cpu().double(), ord=2)), max(weight.shape)
-    )
+    def scaled(self, factor: float, weight: Tensor) -> Self:
+        """The same for a `weight` that was multiplied by `factor`, in place: the same directions."""
+        getattr(self, self.SIZE).mul_(factor**self.order)
+        if self._tracked is not None:
+            self._tracked = self._exact = fingerprint(weight), self._tracked[1]
+        return self
+
+    def forward(self, original: Tensor) -> Tensor:
+        """A -> W_eff, same shape."""
+        return self._matrix(original) if self.cap is None else self.at(original, self.top(original))
+
+    @unrounded
+    def at(self, original: Tensor, v: Tensor) -> Tensor:
+        """A -> W_eff at sigma's vector v (units,), differentiable in A."""
+        matrix = self._matrix(original)
+        return matrix * self._scale(matrix, v)[1]
+
+    def _scale(self, matrix: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(S v (1, *out_shape), 1 / sqrt(1 + (m sigma/c)^2)) at sigma's vector v."""
+        image = self.linear.up(v.unflatten(0, (1, *self.linear.in_shape)), matrix)
+        square = torch.dot(v, image[0]) ** 2 if self.symmetric else image.square().sum()
+        assert self.cap is not None
+        return image, torch.rsqrt(1.0 + square * (MARGIN / self.cap) ** 2)
 
 
 class BoundedNorm(Bounded):
-    """Parametrisation A -> W_eff, norm strictly below `cap` (None: no bound), symmetric on demand.
+    """The same for a square matrix A (n, n) and a cap below 1, symmetric unless told otherwise.
 
-    S is (A + A^T)/2, or A itself for ``symmetric=False``. The gradient flows through ``sigma = |v^T
-    S v|`` (symmetric) or ``||S v||``, which is exact to first order where v is the top eigenvector
-    of S, of S^T S; see `Bounded`. The block holds `vectors` of them, of S itself where it is
-    symmetric: the extreme eigenvalues of a symmetric matrix come in pairs near +sigma and -sigma,
-    which S^T S cannot tell apart.
+    Its block is stored as columns (n, vectors), its derivative is a closed form: a matrix is
+    trained in steps so short that a graph would be felt.
 
     Args: weight (n, n), the initial A; cap in (0, 1).
     Raises: ValueError for a matrix that is not square or a cap outside (0, 1).
     """
 
     SIZE = "size"
-    size: Tensor
 
     def __init__(
         self, weight: Tensor, cap: float | None, symmetric: bool = True, vectors: int = 8
     ) -> None:
-        super().__init__(min(positive_int("vectors", vectors), len(weight)))
         if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
             raise ValueError(f"weight must be a square matrix, got shape {tuple(weight.shape)}")
-        self.cap = None if cap is None else real("cap (rho)", cap, above=0.0, below=1.0)
-        self.symmetric = bool(symmetric)
-        self.order = 1 if self.symmetric else 2
-        self.register_buffer("basis", weight.new_zeros(len(weight), self.vectors))
-        self.register_buffer("size", weight.new_zeros(()))  # of S, or of S^T S
-        self.start(weight)
-
-    def _matrix(self, original: Tensor) -> Tensor:
-        return symmetric_part(original) if self.symmetric else original
-
-    def _operator(self, weight: Tensor) -> Rows:
-        matrix = self._matrix(weight)
-        if self.symmetric:
-            return lambda rows: rows @ matrix
-        # A few long rows times a matrix are much quicker than the matrix times a few columns.
-        return lambda rows: (rows @ matrix.mT) @ matrix
+        checked = None if cap is None else real("cap (rho)", cap, above=0.0, below=1.0)
+        super().__init__(weight, DenseMap(*weight.shape), checked, bool(symmetric), vectors)
 
     def _rows(self) -> Tensor:
         return self.basis.mT.contiguous()
@@ -90,35 +107,59 @@ class BoundedNorm(Bounded):
     def _laid_out(self, rows: Tensor) -> Tensor:
         return rows.mT.contiguous()
 
-    def _scale(self, matrix: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """(S v, 1 / sqrt(1 + (m sigma/c)^2)) at the top vector v."""
-        image = matrix @ v
-        square = torch.dot(v, image) ** 2 if self.symmetric else torch.dot(image, image)
-        assert self.cap is not None
-        return image, torch.rsqrt(1.0 + square * (MARGIN / self.cap) ** 2)
-
-    def forward(self, original: Tensor) -> Tensor:
-        """A (n, n) -> W_eff (n, n)."""
-        return self._matrix(original) if self.cap is None else self.at(original, self.top(original))
-
-    @unrounded
-    def at(self, original: Tensor, v: Tensor) -> Tensor:
-        """A (n, n) -> W_eff (n, n) at sigma's vector v (n,)."""
-        matrix = self._matrix(original)
-        return matrix * self._scale(matrix, v)[1]
-
     @unrounded
     def pull_back(self, original: Tensor, by_weight: Tensor) -> Tensor:
         """dL/dA from dL/dW_eff (n, n), the derivative of `forward`, in closed form."""
         if self.cap is None:
             return self._matrix(by_weight)
-        matrix, v = self._matrix(original), self.top(original)
-        image, scale = self._scale(matrix, v)
+        matrix = self._matrix(original)
+        v = self.top(original)
+        (image,), scale = self._scale(matrix, v)
         # d scale / d square = -scale^3 (m/c)^2 / 2;  d square / dS = 2 (v.Sv) v v^T, or 2 (S v) v^T
-        along = (
-            torch.dot(by_weight.flatten(), matrix.flatten())
-            * -(scale**3)
-            * (MARGIN / self.cap) ** 2
-        )
+        inner = torch.dot(by_weight.flatten(), matrix.flatten())
+        along = inner * -(scale**3) * (MARGIN / self.cap) ** 2
         left = torch.dot(v, image) * v if self.symmetric else image
         return self._matrix(torch.addr(scale * by_weight, along * left, v))
+
+
+def raw_norm(effective: float, cap: float | None) -> float:
+    """The norm of S that gives W_eff the norm `effective` < cap / margin, the inverse of the
+    formula above.
+    """
+    if cap is None:
+        return effective
+    return effective / (1 - (MARGIN * effective / cap) ** 2) ** 0.5
+
+
+Bounds = list[tuple[str, Bounded, parametrize.ParametrizationList]]
+
+
+def bounded_weights(model: nn.Module) -> Bounds:
+    """(name of the weight, its parametrisation, where the original is found) of every bounded
+    weight of a model.
+    """
+    found = []
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, parametrize.ParametrizationList)
+            and len(module)
+            and isinstance(module[0], Bounded)
+        ):
+            found.append((name.replace("parametrizations.", ""), module[0], module))
+    return found
+
+
+def sigma_error(model: nn.Module) -> float:
+    """The largest `Bounded.error` of a model's weights that have a cap; nan where none has."""
+    errors = [
+        bound.error(held.original)
+        for _, bound, held in bounded_weights(model)
+        if bound.cap is not None
+    ]
+    return max(errors, default=math.nan)
+
+
+def follow_updates(bounds: Bounds) -> None:
+    """After an update of the weights: move every block."""
+    for _, bound, held in bounds:
+        bound.follow(held.original)

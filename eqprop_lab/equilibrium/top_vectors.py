@@ -45,6 +45,16 @@ class TopVectors:
     exhausted: bool = False
 
 
+def seed_of(weight: Tensor) -> int:
+    """A seed made of the numbers of a weight: no weight can have been made to be orthogonal to what
+    it draws.
+    """
+    return (
+        int(weight.detach().cpu().double().flatten().view(torch.int64).sum())
+        & 0x7FFF_FFFF_FFFF_FFFF
+    )
+
+
 def orthonormal(rows: Tensor, against: Tensor | None = None) -> Tensor:
     """Rows that span the same, orthonormal and orthogonal to `against`; dependent ones are dropped."""
     for _ in range(2):  # what was nearly dependent still leans on the others after the first round

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab.equilibrium.sigma_vector import Bounded, bounded_weights, tracked
+from eqprop_lab.equilibrium.sigma_vector import tracked
+from eqprop_lab.equilibrium.spectral import Bounded, bounded_weights
 
 DENSE_UP_TO = 1024
 Model = TypeVar("Model", bound=nn.Module)

@@ -1,6 +1,6 @@
 """`verify_spectral_norm`: is the norm every layer promises the norm it has?
 
-A promise is the `cap` of a parametrisation (`BoundedNorm`), or 1 for torch's own
+A promise is the `cap` of a parametrisation (`spectral.Bounded`), or 1 for torch's own
 `parametrizations.spectral_norm`.
 """
 
@@ -22,10 +22,10 @@ from eqprop_lab.equilibrium.norms import (
     conv_bound,
     conv_norm,
     exact_conv_norm,
+    exact_norm,
     operator_norm,
 )
-from eqprop_lab.equilibrium.sigma_vector import seed_of
-from eqprop_lab.equilibrium.spectral import exact_norm
+from eqprop_lab.equilibrium.top_vectors import seed_of
 from eqprop_lab.validation import shape
 
 ROUNDING = 1e-6

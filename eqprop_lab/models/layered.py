@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
-from eqprop_lab.equilibrium.bounded_map import BoundedMap, raw_norm
 from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 from eqprop_lab.equilibrium.inputs import check_shape
 from eqprop_lab.equilibrium.linear_maps import LinearMap
+from eqprop_lab.equilibrium.norms import outward
 from eqprop_lab.equilibrium.sigma_vector import fingerprint, tracked
-from eqprop_lab.equilibrium.spectral import outward
+from eqprop_lab.equilibrium.spectral import Bounded, raw_norm
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 
@@ -61,7 +61,7 @@ class Layer(nn.Module):
 
     def bound(self, cap: float | None, start: float) -> None:
         """Scale the weight to the effective norm `start` and keep it strictly below `cap`."""
-        bounded = BoundedMap(self.weight, self.linear, cap)
+        bounded = Bounded(self.weight, self.linear, cap)
         factor = raw_norm(start, cap) / bounded.sigma
         with torch.no_grad():
             self.weight.mul_(factor)

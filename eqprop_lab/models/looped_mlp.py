@@ -18,7 +18,8 @@ from torch.nn.utils import parametrize
 from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
 from eqprop_lab.equilibrium.contract import EquilibriumModel, Nudge, State, nudged_force
 from eqprop_lab.equilibrium.inputs import as_vectors
-from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
+from eqprop_lab.equilibrium.norms import exact_norm
+from eqprop_lab.equilibrium.spectral import BoundedNorm
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 

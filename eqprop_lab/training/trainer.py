@@ -24,12 +24,8 @@ from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, make_settings
 from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.requirements import check_trainable, original
-from eqprop_lab.equilibrium.sigma_vector import (
-    bounded_weights,
-    follow_updates,
-    sigma_error,
-    tracked,
-)
+from eqprop_lab.equilibrium.sigma_vector import tracked
+from eqprop_lab.equilibrium.spectral import bounded_weights, follow_updates, sigma_error
 from eqprop_lab.training import checkpoint, evaluation
 from eqprop_lab.training.batches import check_loader, check_logits, hold_out, length, pair
 from eqprop_lab.training.callbacks import ModelCheckpoint

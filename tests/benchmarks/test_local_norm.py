@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eqprop_lab import LoopedMLP, build_dataset, check_gradient, estimate_gradients
-from eqprop_lab.equilibrium.spectral import exact_norm
+from eqprop_lab.equilibrium.norms import exact_norm
 from tests.benchmarks import local_norm
 from tests.benchmarks.published import RESULTS, read
 

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from eqprop_lab.equilibrium.norms import (
     conv_bound,
     conv_norm,
+    exact_norm,
     flattened_norm,
     operator_norm,
     torch_spectral_norm,
 )
-from eqprop_lab.equilibrium.spectral import exact_norm
 
 # out, in, kernel, stride, padding, dilation, groups, image
 GEOMETRIES = [

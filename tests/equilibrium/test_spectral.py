@@ -10,8 +10,8 @@ import torch
 
 from eqprop_lab import LoopedMLP
 from eqprop_lab.equilibrium.linear_maps import DenseMap
-from eqprop_lab.equilibrium.sigma_vector import bounded_weights, follow_updates
-from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
+from eqprop_lab.equilibrium.norms import exact_norm
+from eqprop_lab.equilibrium.spectral import BoundedNorm, bounded_weights, follow_updates
 
 
 def recurrent(model: LoopedMLP) -> torch.Tensor:

@@ -20,12 +20,8 @@ from eqprop_lab import (
 )
 from eqprop_lab.equilibrium import sigma_vector
 from eqprop_lab.equilibrium.block import EquilibriumBlock
-from eqprop_lab.equilibrium.sigma_vector import (
-    bounded_weights,
-    follow_updates,
-    sigma_error,
-    tracked,
-)
+from eqprop_lab.equilibrium.sigma_vector import tracked
+from eqprop_lab.equilibrium.spectral import bounded_weights, follow_updates, sigma_error
 from eqprop_lab.equilibrium.top_vectors import converge
 from eqprop_lab.instruments.exact_sigma import right_vector, sigma_errors
 from eqprop_lab.instruments.gradient_check import exact_gradients

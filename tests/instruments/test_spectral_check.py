@@ -12,11 +12,15 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from eqprop_lab import ConvEqProp, LoopedMLP, verify_spectral_norm
-from eqprop_lab.equilibrium.bounded_map import BoundedMap
 from eqprop_lab.equilibrium.linear_maps import ConvMap
-from eqprop_lab.equilibrium.norms import conv_bound, conv_norm, exact_conv_norm, operator_norm
-from eqprop_lab.equilibrium.sigma_vector import bounded_weights
-from eqprop_lab.equilibrium.spectral import BoundedNorm, exact_norm
+from eqprop_lab.equilibrium.norms import (
+    conv_bound,
+    conv_norm,
+    exact_conv_norm,
+    exact_norm,
+    operator_norm,
+)
+from eqprop_lab.equilibrium.spectral import Bounded, BoundedNorm, bounded_weights
 from eqprop_lab.instruments.spectral_check import SpectralNormError
 from eqprop_lab.models import BackpropCNN, DeepEqProp
 from eqprop_lab.models.layered import LayeredModel
@@ -228,7 +232,7 @@ def test_a_kernel_made_to_hide_from_a_fixed_start_does_not_hide() -> None:
     for shape in (None, (16, 1, 1), (16, 5, 5)):
         with pytest.raises(SpectralNormError, match=r"1\.5"):
             verify_spectral_norm(nn.Sequential(layer), shape)
-    assert BoundedMap(layer.weight, ConvMap((16, 16), (1, 1), 1, 1), 0.9).sigma == pytest.approx(
+    assert Bounded(layer.weight, ConvMap((16, 16), (1, 1), 1, 1), 0.9).sigma == pytest.approx(
         1.5, rel=1e-9
     )
 

@@ -19,9 +19,9 @@ from eqprop_lab import (
     create_model_preset,
     relax,
 )
-from eqprop_lab.equilibrium.bounded_map import BoundedMap
 from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.equilibrium.spectral import Bounded
 from eqprop_lab.models.layered import LayeredModel
 
 DIGITS = build_dataset("digits").train
@@ -227,7 +227,7 @@ def test_the_certificate_holds_in_its_metric_and_not_in_the_plain_one(model: Lay
     assert worst <= bound
     layer = model._layers()[1]  # the direction that W_2 stretches most
     bounded = layer.get_submodule("parametrizations.weight.0")
-    assert isinstance(bounded, BoundedMap)
+    assert isinstance(bounded, Bounded)
     first = 1e-4 * bounded.basis[:1].expand_as(state[0])
     image = model.step((first, *(torch.zeros_like(s) for s in state[1:])), drive)
     assert float((plain(image) / first.flatten(1).norm(dim=1)).min()) > 1

@@ -9,7 +9,7 @@ guards each.
     tests/models/test_conv_pitfalls.py::test_certified_norms_lie_above_the_converged_one_and_the_flattened_kernel_below
     tests/models/test_conv_pitfalls.py::test_a_peak_between_two_frequencies_is_covered_by_the_slack_only
     tests/models/test_conv_pitfalls.py::test_a_network_starts_at_its_share_of_any_cap
-    tests/equilibrium/test_bounded_map.py::test_the_bound_holds_under_large_random_updates
+    tests/equilibrium/test_bounded.py::test_the_bound_holds_under_large_random_updates
     tests/models/test_conv.py::test_down_is_the_adjoint_of_up
 3   Gradients that are right at the start and wrong after training.
     tests/equilibrium/test_layered_gradients.py::test_every_parameter_s_gradient_is_right_and_the_error_falls_with_the_square_of_beta
@@ -25,11 +25,11 @@ guards each.
 7   The bound left out of the gradient, or with a kink at the cap.
     tests/models/test_conv_pitfalls.py::test_the_gradient_of_the_whole_network_goes_through_the_bound
     tests/models/test_conv_pitfalls.py::test_there_is_no_kink_at_the_cap
-    tests/equilibrium/test_bounded_map.py::test_the_gradient_through_the_bound_is_the_finite_difference
+    tests/equilibrium/test_bounded.py::test_the_gradient_through_the_bound_is_the_finite_difference
 8   Power vectors that move while a phase is running, or that a checkpoint forgets.
     tests/models/test_conv_pitfalls.py::test_weights_stand_still_within_a_phase_and_follow_an_update
-    tests/equilibrium/test_bounded_map.py::test_reading_has_no_side_effect_and_an_update_moves_the_block
-    tests/equilibrium/test_bounded_map.py::test_a_checkpoint_holds_the_block
+    tests/equilibrium/test_bounded.py::test_reading_has_no_side_effect_and_an_update_moves_the_block
+    tests/equilibrium/test_bounded.py::test_a_checkpoint_holds_the_block
 9   Groups in the wrong order: the readout lags one sweep behind.
     tests/models/test_conv_pitfalls.py::test_the_first_sweep_already_moves_the_readout
     tests/models/test_conv.py::test_the_order_of_a_sweep_ends_at_the_readout
@@ -60,13 +60,13 @@ from torch import Tensor
 
 from eqprop_lab import ConvEqProp, build_dataset, estimate_gradients, relax
 from eqprop_lab.equilibrium import linear_maps, norms, phases
-from eqprop_lab.equilibrium.bounded_map import MARGIN, BoundedMap
 from eqprop_lab.equilibrium.contract import EquilibriumModel, State
 from eqprop_lab.equilibrium.gradients import Gradients
 from eqprop_lab.equilibrium.jacobian import force_vjp
 from eqprop_lab.equilibrium.linear_maps import ConvMap, LinearMap
 from eqprop_lab.equilibrium.norms import conv_bound, flattened_norm, operator_norm
-from eqprop_lab.equilibrium.sigma_vector import bounded_weights, fingerprint, follow_updates
+from eqprop_lab.equilibrium.sigma_vector import fingerprint
+from eqprop_lab.equilibrium.spectral import MARGIN, Bounded, bounded_weights, follow_updates
 from eqprop_lab.instruments.gradient_check import exact_gradients
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,9 +80,9 @@ def conv(channels: int | list[int] = 4, gamma: float | None = 0.1) -> ConvEqProp
     return ConvEqProp(1, channels, 10, gamma=gamma, image_size=8, seed=0).double()
 
 
-def bounded(model: ConvEqProp) -> BoundedMap:
+def bounded(model: ConvEqProp) -> Bounded:
     module = model.get_submodule("layers.1.parametrizations.weight.0")
-    assert isinstance(module, BoundedMap)
+    assert isinstance(module, Bounded)
     return module
 
 
@@ -224,12 +224,12 @@ def test_the_gradient_of_the_whole_network_goes_through_the_bound(
     with torch.no_grad():
         model.get_parameter(RAW).mul_(size)
     assert slope_error(model) <= 1e-5
-    forward = BoundedMap.forward
+    forward = Bounded.forward
 
-    def detached(self: BoundedMap, weight: Tensor) -> Tensor:
+    def detached(self: Bounded, weight: Tensor) -> Tensor:
         return weight * (forward(self, weight.detach()).norm() / weight.detach().norm())
 
-    monkeypatch.setattr(BoundedMap, "forward", detached)
+    monkeypatch.setattr(Bounded, "forward", detached)
     assert slope_error(model) > 1e-2
 
 
@@ -249,13 +249,13 @@ def test_there_is_no_kink_at_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert jump() <= 1e-4
 
-    def hard(self: BoundedMap, weight: Tensor) -> Tensor:
+    def hard(self: Bounded, weight: Tensor) -> Tensor:
         top = self.top(weight).unflatten(0, (1, *self.linear.in_shape))
         sigma = MARGIN * self.linear.up(top, weight).norm()
         assert self.cap is not None
         return weight * (self.cap / sigma).clamp_max(1.0)
 
-    monkeypatch.setattr(BoundedMap, "forward", hard)
+    monkeypatch.setattr(Bounded, "forward", hard)
     assert jump() > 1e-2
 
 
@@ -267,14 +267,14 @@ def test_weights_stand_still_within_a_phase_and_follow_an_update(
     def evaluations(run: Callable[[], object]) -> tuple[int, bool]:
         """(how often the weight was evaluated, whether the vectors moved)."""
         seen: list[Tensor] = []
-        forward, before = BoundedMap.forward, bounded(model).basis.clone()
+        forward, before = Bounded.forward, bounded(model).basis.clone()
 
-        def counted(self: BoundedMap, weight: Tensor) -> Tensor:
+        def counted(self: Bounded, weight: Tensor) -> Tensor:
             seen.append(weight)
             return forward(self, weight)
 
         with monkeypatch.context() as patch:
-            patch.setattr(BoundedMap, "forward", counted)
+            patch.setattr(Bounded, "forward", counted)
             run()
         return len(seen), not torch.equal(before, bounded(model).basis)
 
@@ -295,14 +295,14 @@ def test_weights_stand_still_within_a_phase_and_follow_an_update(
     )
     # The mistake: a power step at every reading, as torch's own spectral_norm does while training.
     bounded(model).basis = random(tuple(bounded(model).basis.shape))
-    forward = BoundedMap.forward
+    forward = Bounded.forward
 
-    def restless(self: BoundedMap, weight: Tensor) -> Tensor:
+    def restless(self: Bounded, weight: Tensor) -> Tensor:
         self._tracked = None
         self._adopt(weight, fingerprint(weight))
         return forward(self, weight)
 
-    monkeypatch.setattr(BoundedMap, "forward", restless)
+    monkeypatch.setattr(Bounded, "forward", restless)
     assert evaluations(lambda: relax(model, X, 3))[1]
 
 

@@ -13,9 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab import ConvEqProp, EquilibriumModel, LoopedMLP, estimate_gradients
-from eqprop_lab.equilibrium.bounded_map import BoundedMap
-from eqprop_lab.equilibrium.sigma_vector import Bounds, bounded_weights, follow_updates, tracked
-from eqprop_lab.equilibrium.spectral import BoundedNorm
+from eqprop_lab.equilibrium.sigma_vector import tracked
+from eqprop_lab.equilibrium.spectral import (
+    Bounded,
+    BoundedNorm,
+    Bounds,
+    bounded_weights,
+    follow_updates,
+)
 from eqprop_lab.models import DeepEqProp
 from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.training.soundness import check_parameters_fit
@@ -42,7 +47,7 @@ def matrix(bound: nn.Module, weight: Tensor) -> Tensor:
     weight = weight.detach().double()
     if isinstance(bound, BoundedNorm):
         return weight
-    assert isinstance(bound, BoundedMap)
+    assert isinstance(bound, Bounded)
     units = torch.eye(bound._rows().shape[1], dtype=torch.float64).unflatten(
         1, bound.linear.in_shape
     )
@@ -244,6 +249,24 @@ def test_reading_moves_nothing_that_a_training_step_uses(name: str) -> None:
     assert all(
         torch.equal(before[key], after[key]) for key in before if not key.endswith("original")
     )
+
+
+STORED = {
+    "looped": {"basis": (48, 8), "size": ()},
+    "directed": {"basis": (20, 8), "size": ()},
+    "conv": {"basis": (4, 6, 8, 8), "square": ()},
+    "wide": {"basis": (4, 12, 8, 8), "square": ()},
+    "deep": {"basis": (4, 20), "square": ()},
+    "single": {"basis": (4, 4, 8, 8), "square": ()},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_block_is_stored_as_every_version_has_stored_it(name: str) -> None:
+    state = MODELS[name]().state_dict()
+    block = {key.rpartition(".")[2]: value for key, value in state.items() if ".0." in key}
+    found = {leaf: tuple(value.shape) for leaf, value in block.items()}
+    assert {leaf: found.get(leaf) for leaf in STORED[name]} == STORED[name]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -18,7 +18,7 @@ from eqprop_lab import (
     estimate_gradients,
 )
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, estimate, make_settings
-from eqprop_lab.equilibrium.sigma_vector import bounded_weights
+from eqprop_lab.equilibrium.spectral import bounded_weights
 from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.training.precision import LowPrecision
 from tests.models.test_doors import matrix

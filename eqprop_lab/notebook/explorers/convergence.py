@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from eqprop_lab.datasets import build_dataset
+from eqprop_lab.equilibrium.norms import exact_norm
 from eqprop_lab.equilibrium.relaxation import relax
-from eqprop_lab.equilibrium.spectral import exact_norm
 from eqprop_lab.instruments.probes import convergence_curve, step_jacobian
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Control, Slider

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from eqprop_lab.datasets import build_dataset
 from eqprop_lab.equilibrium.gradients import NUDGED, Gradients, Settings, estimate
-from eqprop_lab.equilibrium.spectral import exact_norm, symmetric_part
+from eqprop_lab.equilibrium.linear_maps import symmetric_part
+from eqprop_lab.equilibrium.norms import exact_norm
 from eqprop_lab.instruments.validity import Validity, check_nudge
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider

@@ -12,10 +12,10 @@ import torch
 
 from eqprop_lab import ConvEqProp
 from eqprop_lab.equilibrium import linear_maps
-from eqprop_lab.equilibrium.bounded_map import BoundedMap
 from eqprop_lab.equilibrium.linear_maps import ConvMap, DenseMap
 from eqprop_lab.equilibrium.norms import conv_norm, flattened_norm
-from eqprop_lab.equilibrium.sigma_vector import bounded_weights, follow_updates, tracked
+from eqprop_lab.equilibrium.sigma_vector import tracked
+from eqprop_lab.equilibrium.spectral import Bounded, bounded_weights, follow_updates
 
 MAPS = [
     ConvMap((4, 6), (8, 8), 3, 2),
@@ -31,9 +31,9 @@ def kernel(linear: linear_maps.LinearMap, seed: int = 0) -> torch.Tensor:
     )
 
 
-def bounded(model: ConvEqProp) -> BoundedMap:
+def bounded(model: ConvEqProp) -> Bounded:
     module = model.get_submodule("layers.1.parametrizations.weight.0")
-    assert isinstance(module, BoundedMap)
+    assert isinstance(module, Bounded)
     return module
 
 
@@ -42,15 +42,15 @@ def bounded(model: ConvEqProp) -> BoundedMap:
 def test_the_norm_is_strictly_below_any_cap(linear: linear_maps.LinearMap, scale: float) -> None:
     weight = scale * kernel(linear)
     for cap in (0.5, 3.0):
-        effective = BoundedMap(weight, linear, cap)(weight)
+        effective = Bounded(weight, linear, cap)(weight)
         assert 0 < linear.norm_bound(effective) < cap
-    assert torch.equal(BoundedMap(weight, linear, None)(weight), weight)
+    assert torch.equal(Bounded(weight, linear, None)(weight), weight)
 
 
 @pytest.mark.parametrize("linear", MAPS)
 def test_the_bound_holds_under_large_random_updates(linear: linear_maps.LinearMap) -> None:
     weight = torch.nn.Parameter(kernel(linear))
-    module = BoundedMap(weight, linear, 3.0)
+    module = Bounded(weight, linear, 3.0)
     norms = []
     for seed in range(30):
         with torch.no_grad():
@@ -83,7 +83,7 @@ def test_the_gradient_through_the_bound_is_the_finite_difference() -> None:
     direction, along = kernel(linear, 1), kernel(linear, 2)
 
     def value(w: torch.Tensor) -> torch.Tensor:
-        return (BoundedMap(w, linear, 3.0)(w) * direction).sum()
+        return (Bounded(w, linear, 3.0)(w) * direction).sum()
 
     (slope,) = torch.autograd.grad(value(weight), weight)
     with torch.no_grad():
@@ -161,4 +161,4 @@ def test_the_certificate_is_computed_anew_only_after_a_change(
 
 def test_a_cap_must_be_positive() -> None:
     with pytest.raises(ValueError, match="cap must be"):
-        BoundedMap(kernel(MAPS[3]), MAPS[3], 0.0)
+        Bounded(kernel(MAPS[3]), MAPS[3], 0.0)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from eqprop_lab.devices import get_optimal_backend as get_optimal_backend
-from eqprop_lab.devices import pick_device as pick_device
+from eqprop_lab.devices import (
+    get_optimal_backend as get_optimal_backend,
+    pick_device as pick_device,
+)
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.validation import one_of, switch
 

@@ -18,8 +18,7 @@ from PIL import Image
 
 from eqprop_lab.datasets import DataSet, Split
 from eqprop_lab.experiments.config import ExperimentConfig, load_config
-from eqprop_lab.gpu import budget as clock
-from eqprop_lab.gpu import cifar
+from eqprop_lab.gpu import budget as clock, cifar
 from eqprop_lab.gpu.budget import Budget, Results, device_name, difference, read_results, wait
 from eqprop_lab.gpu.cifar import cifar10, quick_kernels
 from eqprop_lab.gpu.cifar_parts import (

@@ -9,17 +9,16 @@ from tools.import_graph import circles, draw, forbidden, room_of
 GRAPH = draw(Path(__file__).parents[1] / "eqprop_lab")
 # What is still to be mended: remove what is gone, add nothing.
 ARROWS = {
-    "experiments/runs.py -> __init__.py",
     "regression/baseline.py -> validation.py",
     "regression/outputs.py -> validation.py",
     "regression/parameters.py -> validation.py",
     "regression/parameters.py -> yaml_files.py",
 }
-CIRCLES_IN = {"__init__", "equilibrium", "experiments"}
+CIRCLES_IN = {"equilibrium"}
 
 
 def test_the_graph_is_that_of_the_package() -> None:
-    assert "equilibrium/relaxation.py" in GRAPH["__init__.py"] | GRAPH["equilibrium/gradients.py"]
+    assert GRAPH["__init__.py"] == {"lazy.py"} and len(GRAPH) > 100
 
 
 def test_no_import_runs_up() -> None:

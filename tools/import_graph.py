@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("equilibrium",),
     ("datasets",),
     ("devices", "files", "seeding", "tables", "yaml_files"),
-    ("validation",),
+    ("lazy", "validation", "version"),
 )
 HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that stand apart import these and no others, whatever lies below them.

@@ -1,3 +1,9 @@
 """Whole experiments: presets, YAML files, stored runs and what is compared between them, shipped
 networks.
 """
+
+from __future__ import annotations
+
+from eqprop_lab.lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__)

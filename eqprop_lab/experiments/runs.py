@@ -27,6 +27,7 @@ from eqprop_lab.training.history import History, Record
 from eqprop_lab.training.loggers import finite
 from eqprop_lab.training.state import Trainer
 from eqprop_lab.validation import a_path
+from eqprop_lab.version import __version__
 from eqprop_lab.yaml_files import YamlError, read_yaml
 
 
@@ -36,10 +37,8 @@ class RunError(RuntimeError):
 
 def versions() -> dict[str, Any]:
     """What the last digit of a result may depend on: versions, processor and number of threads."""
-    import eqprop_lab
-
     return {
-        "eqprop_lab": eqprop_lab.__version__,
+        "eqprop_lab": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

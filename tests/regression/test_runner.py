@@ -14,8 +14,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from eqprop_lab.regression import runner
-from eqprop_lab.regression import swap as swapping
+from eqprop_lab.regression import runner, swap as swapping
 from eqprop_lab.regression.baseline import BaselineError
 from eqprop_lab.regression.execute import Execution, Job
 from eqprop_lab.regression.folders import FolderError

@@ -20,8 +20,8 @@ from eqprop_lab import (
     EquilibriumBlock,
     LoopedMLP,
     check_gradient,
+    estimate_gradients as estimate,
 )
-from eqprop_lab import estimate_gradients as estimate
 from eqprop_lab.training import BatchError
 
 X, Y = (

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from eqprop_lab import BackpropMLP, ConvEqProp, EqPropTrainer, LoopedMLP
 from eqprop_lab.equilibrium.gradients import ESTIMATORS
-from eqprop_lab.training import BatchError
-from eqprop_lab.training import trainer as trainer_module
+from eqprop_lab.training import BatchError, trainer as trainer_module
 from eqprop_lab.training.checkpoint import capture
 from eqprop_lab.training.finite import check_step
 

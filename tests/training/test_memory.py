@@ -11,8 +11,7 @@ import torch
 import yaml
 
 from eqprop_lab import EqPropTrainer, LoopedMLP, StopTraining, build_dataset
-from eqprop_lab.commands import evaluate
-from eqprop_lab.commands import train as train_command
+from eqprop_lab.commands import evaluate, train as train_command
 from eqprop_lab.datasets import Split
 from eqprop_lab.experiments.comparing import rerun
 from eqprop_lab.experiments.runs import Run, RunError, RunStore, fingerprint

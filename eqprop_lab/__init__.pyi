@@ -1,0 +1,67 @@
+"""The public names and where each lives; `__init__.py` reads it too (see `lazy`)."""
+
+from eqprop_lab.acceleration import (
+    HAS_CUPY as HAS_CUPY,
+    check_cupy_available as check_cupy_available,
+    compile_model as compile_model,
+)
+from eqprop_lab.datasets import (
+    DataUnavailable as DataUnavailable,
+    build_dataset as build_dataset,
+)
+from eqprop_lab.datasets.augmentation import Augmentation as Augmentation
+from eqprop_lab.devices import get_optimal_backend as get_optimal_backend
+from eqprop_lab.equilibrium.block import EquilibriumBlock as EquilibriumBlock
+from eqprop_lab.equilibrium.gradients import estimate_gradients as estimate_gradients
+from eqprop_lab.equilibrium.relaxation import (
+    ConvergenceWarning as ConvergenceWarning,
+    DivergenceError as DivergenceError,
+    Equilibrium as Equilibrium,
+    RoundingWarning as RoundingWarning,
+    relax as relax,
+)
+from eqprop_lab.experiments.config import (
+    load_config as load_config,
+    train_from_config as train_from_config,
+)
+from eqprop_lab.experiments.presets import (
+    create_model_preset as create_model_preset,
+    get_dataset_info as get_dataset_info,
+    get_model_config as get_model_config,
+)
+from eqprop_lab.experiments.trained import (
+    list_trained as list_trained,
+    load_trained as load_trained,
+    save_trained as save_trained,
+    trained_info as trained_info,
+)
+from eqprop_lab.instruments.gradient_check import (
+    check_gradient as check_gradient,
+    check_model as check_model,
+)
+from eqprop_lab.instruments.spectral_check import verify_spectral_norm as verify_spectral_norm
+from eqprop_lab.instruments.validity import radius_of_validity as radius_of_validity
+from eqprop_lab.models import (
+    BackpropCNN as BackpropCNN,
+    BackpropMLP as BackpropMLP,
+    ConvEqProp as ConvEqProp,
+    DeepEqProp as DeepEqProp,
+    EquilibriumModel as EquilibriumModel,
+    LoopedMLP as LoopedMLP,
+)
+from eqprop_lab.models.registry import (
+    ModelRegistry as ModelRegistry,
+    model_registry as model_registry,
+)
+from eqprop_lab.training import (
+    EqPropTrainer as EqPropTrainer,
+    StopTraining as StopTraining,
+)
+from eqprop_lab.utils import (
+    compute_gradient_norm as compute_gradient_norm,
+    count_parameters as count_parameters,
+    estimate_memory_usage as estimate_memory_usage,
+)
+from eqprop_lab.version import __version__ as __version__
+
+__all__: list[str]

@@ -27,10 +27,9 @@ from torch import Tensor, nn
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.files import replace_file
+from eqprop_lab.seeding import rng_state, set_rng_state
 from eqprop_lab.training import soundness, sources
-from eqprop_lab.training.history import CheckpointError as CheckpointError
-from eqprop_lab.training.history import History
-from eqprop_lab.training.seeds import rng_state, set_rng_state
+from eqprop_lab.training.history import CheckpointError as CheckpointError, History
 from eqprop_lab.training.state import Rest, TrainingState
 from eqprop_lab.validation import a_path
 

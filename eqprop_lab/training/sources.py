@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from eqprop_lab.datasets.splits import Batches, Split
+from eqprop_lab.seeding import rng_state, set_rng_state
 from eqprop_lab.training.batches import length
-from eqprop_lab.training.seeds import rng_state, set_rng_state
 
 # batches that are looked at; what only changes later ones is seen by `data`, or not at all
 FIRST = 4

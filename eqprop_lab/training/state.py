@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from eqprop_lab.seeding import rng_state, set_rng_state
 from eqprop_lab.training import sources
 from eqprop_lab.training.batches import length
 from eqprop_lab.training.history import CheckpointError, History
 from eqprop_lab.training.hooks import Callbacks
 from eqprop_lab.training.optim import Scheduler, make_schedule
-from eqprop_lab.training.seeds import rng_state, set_rng_state
 from eqprop_lab.training.soundness import check_schedule
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from eqprop_lab.seeding import rng_state, set_rng_state
 from eqprop_lab.training import seed_everything
-from eqprop_lab.training.seeds import rng_state, set_rng_state
 
 
 def draw() -> tuple[float, float, float, float]:

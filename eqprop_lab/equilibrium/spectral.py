@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.linear_maps import DenseMap, LinearMap
-from eqprop_lab.equilibrium.linear_maps import symmetric_part as symmetric_part
+from eqprop_lab.equilibrium.linear_maps import DenseMap, LinearMap, symmetric_part as symmetric_part
 from eqprop_lab.equilibrium.norms import exact_norm as exact_norm
 from eqprop_lab.equilibrium.sigma_vector import SigmaVector, fingerprint, unrounded
 from eqprop_lab.validation import real

@@ -1,5 +1,4 @@
-"""`Explorer`: sliders, a pure computation and a private figure, shown as a picture with its
-sentence.
+"""`Explorer`: sliders, a pure computation, a private figure, shown as a picture and its sentence.
 
 Pictures are drawn under a lock on a figure of their own and never through pyplot: since ipykernel 7
 a slider's callback may run in another thread while a cell plots.
@@ -8,7 +7,7 @@ a slider's callback may run in another thread while a cell plots.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import ipywidgets as widgets
@@ -30,6 +29,9 @@ from eqprop_lab.notebook.png import quick_png
 from eqprop_lab.notebook.redrawing import LatestOnly
 from eqprop_lab.notebook.style import new_figure, style_context
 
+Show = Callable[[Any], None]
+"""Gives artists that were made once the data of another picture."""
+
 _DPI = 140
 
 
@@ -38,15 +40,14 @@ class Explorer(LivePicture):
 
     - `compute(**values) -> data`: one keyword per control;
     - `draw(figure, data)`: on a cleared private figure of `size` inches, under the project's style;
-    - `describe(data, **values) -> str`: one sentence of at least 20 characters, the alternative
-    text.
+    - `describe(data, **values) -> str`: the alternative text, a sentence of 20 characters or more.
 
-    A quick one writes two methods in the place of `draw`, and each redraw then draws only what has
+    A quick one has another method in the place of `draw`, and each redraw then draws only what has
     changed:
 
-    - `build(figure) -> parts`: axes with places of their own, and the artists that will move,
-    without data; - `move(parts, data)`: gives the artists all that depends on the data, whatever
-    they showed before.
+    - `build(figure) -> [show, ...]`: makes axes with places of their own and the artists that will
+      move; every `show(data)` gives some of them all that depends on the data, whatever they
+      showed.
 
     An error of any of them is shown as an alert above the last good picture, kept in `errors`, and
     raised: out of the constructor, `set` and `reset`, or out of the redraw's thread after a slider
@@ -58,7 +59,7 @@ class Explorer(LivePicture):
     size: ClassVar[tuple[float, float]] = (7.0, 3.2)
 
     def __init__(self, **values: Any) -> None:
-        """Draw the first picture; `values` override the controls' start values, for Reset as well."""
+        """Draw the first picture; `values` override the controls' start values, also for Reset."""
         if not self.title.strip():
             raise ValueError(f"{type(self).__name__} has no title")
         self.errors: list[BaseException] = []
@@ -67,7 +68,7 @@ class Explorer(LivePicture):
         self.picture_width = self.size[0] * 100
         self._lock = threading.RLock()
         self._figure, self._layout = new_figure(*self.size), SteadyLayout()
-        self._moving: tuple[MovingPicture, Any] | None = None
+        self._moving: tuple[MovingPicture, Sequence[Show]] | None = None
         self._redraws = LatestOnly(self._follow, f"redraw of {type(self).__name__}")
         self._controls = Controls(self.make_controls(), self._redraws.ask, values)
         self._tried: dict[str, Any] | None = None
@@ -80,31 +81,25 @@ class Explorer(LivePicture):
         self.redraw()
 
     def make_controls(self) -> Sequence[Control]:
-        """The controls of this object: `controls`, unless a range depends on what the constructor
-        was given.
-        """
+        """`controls`, unless a range depends on what the constructor was given."""
         return self.controls
 
     def compute(self, *_: Any, **values: Any) -> Any:
-        """What the picture shows, from the controls' values alone. The base passes the values on."""
+        """What the picture shows, from the controls' values alone; the base passes them on."""
         return values
 
-    def build(self, figure: Figure) -> Any:
-        """Axes and artists without data on the empty `figure`; a subclass's work."""
+    def build(self, figure: Figure) -> Sequence[Show]:
+        """Axes and artists without data on the empty `figure`, and what gives them data."""
         raise TypeError(
-            f"{type(self).__name__} does not say what to draw: define draw(self, figure, data)"
-        )
-
-    def move(self, parts: Any, data: Any) -> None:
-        """Give the parts that `build` made the `data`; a subclass's work."""
-        raise TypeError(
-            f"{type(self).__name__} does not say what moves: define move(self, parts, data)"
+            f"{type(self).__name__} does not say what to draw: define build(self, figure) or "
+            "draw(self, figure, data)"
         )
 
     def draw(self, figure: Figure, data: Any) -> None:
         """Draw `data` on the cleared `figure`."""
         figure.set_layout_engine("none")
-        self.move(self.build(figure), data)
+        for show in self.build(figure):
+            show(data)
 
     def describe(self, data: Any, *_: Any, **values: Any) -> str:
         """One sentence that says what is seen; a subclass's work."""
@@ -118,9 +113,7 @@ class Explorer(LivePicture):
         return dict(self._controls.values)
 
     def set(self, **values: Any) -> None:
-        """Move controls from code and redraw at once. ValueError: unknown name or value out of
-        range.
-        """
+        """Move controls from code and redraw; ValueError for a wrong name or value."""
         self._controls.assign(self._controls.check(values))
         self.redraw()
 
@@ -136,7 +129,7 @@ class Explorer(LivePicture):
         return self._controls.as_parameters()
 
     def redraw(self) -> None:
-        """Compute, draw and show the present values; one redraw at a time, in the calling thread."""
+        """Compute, draw and show the present values in the calling thread; one redraw at a time."""
         with self._lock:
             values = self._tried = self.values
             try:
@@ -144,7 +137,7 @@ class Explorer(LivePicture):
                 png = self._drawing(data)
                 alt = require_alt(self.describe(data, **values))
             except BaseException as error:
-                # A parts' half that moved is no place to go on from.
+                # A picture half of which has moved is no place to go on from.
                 self._moving = None
                 self.errors.append(error)
                 self._alert.value = alert_html(
@@ -157,9 +150,7 @@ class Explorer(LivePicture):
             self._parameters.value = self.parameters()
 
     def _drawing(self, data: Any) -> bytes:
-        """PNG of `data`: what changed over what is kept, or all of it anew where a subclass only
-        has `draw`.
-        """
+        """PNG of `data`: what changed over what is kept; all of it where a subclass has `draw`."""
         with style_context():
             if type(self).draw is not Explorer.draw:
                 self._figure.clear()
@@ -168,12 +159,13 @@ class Explorer(LivePicture):
             if self._moving is None:
                 self._figure = new_figure(*self.size)
                 self._moving = MovingPicture(self._figure, _DPI), self.build(self._figure)
-            picture, parts = self._moving
-            self.move(parts, data)
+            picture, shows = self._moving
+            for show in shows:
+                show(data)
             return quick_png(picture.pixels())
 
     def _follow(self) -> None:
-        """In the thread of redraws, after a slider moved; what is shown already is not drawn again."""
+        """In the thread of redraws, after a slider moved; what is shown is not drawn again."""
         with self._lock:
             if self.values != self._tried:
                 self.redraw()

@@ -1,6 +1,4 @@
-"""What the pictures that move are made of: axes at fixed places, ticks in plain text, lines and
-limits that stay.
-"""
+"""Parts of moving pictures: axes at fixed places, ticks in plain text, lines, limits that stay."""
 
 from __future__ import annotations
 
@@ -14,36 +12,34 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from eqprop_lab.notebook.style import NEUTRAL
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def margins(
-    figure: Figure, left: float, right: float, bottom: float, top: float, **spaces: float
-) -> dict[str, float]:
-    """`gridspec_kw` that leaves these margins, in inches; `wspace` and `hspace` as matplotlib has
-    them.
+REFERENCE: dict[str, Any] = {"color": NEUTRAL, "linewidth": 0.8, "linestyle": ":"}
+"""Look of a line that only guides the eye."""
+
+
+def panels(
+    figure: Figure, mosaic: str, inches: tuple[float, float, float, float], **grid: Any
+) -> list[Axes]:
+    """Axes at fixed places, in the order of the letters of `mosaic` ("AB;AC": one beside two).
+
+    inches: margins left, right, bottom, top. grid: width_ratios, height_ratios, wspace and hspace
+    as matplotlib has them.
     """
     width, height = figure.get_size_inches()
-    sides = {
-        "left": left / width,
-        "right": 1 - right / width,
-        "bottom": bottom / height,
-        "top": 1 - top / height,
-    }
-    return sides | spaces
+    left, right, bottom, top = inches
+    grid |= {"left": left / width, "right": 1 - right / width}
+    grid |= {"bottom": bottom / height, "top": 1 - top / height}
+    return list(figure.subplot_mosaic(mosaic, gridspec_kw=grid).values())
 
 
 def power_of_ten(exponent: int) -> str:
-    """10**exponent as a reader sees it, "10⁻²": plain text is laid out ten times quicker than
-    mathtext.
-    """
-    return (
-        "1"
-        if exponent == 0
-        else "10"
-        if exponent == 1
-        else "10" + str(exponent).translate(_SUPERSCRIPTS)
-    )
+    """10**exponent as "10⁻²": plain text is laid out ten times quicker than mathtext."""
+    plain = {0: "1", 1: "10"}
+    return plain.get(exponent, "10" + str(exponent).translate(_SUPERSCRIPTS))
 
 
 def decades(axis: Axis, first: int, last: int, every: int = 1) -> None:
@@ -59,33 +55,27 @@ def line(axes: Axes, *style: str, **look: Any) -> Line2D:
 
 
 def titled(axes: Axes, title: str) -> None:
-    """Set the title where it differs, at its usual place without a search for ticks above the axes."""
+    """Set the title where it differs, at its usual place, without a search for ticks above it."""
     if axes.get_title("left") != title:
         axes.set_title(title, loc="left", y=1.0)
 
 
 def ticks_below(axes: Axes) -> None:
-    """Draw ticks and their labels before any picture in the axes, so that they keep still when it
-    changes.
-    """
+    """Draw ticks and labels before any picture in the axes: they keep still when it moves."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_zorder(-1)
 
 
-def limit(
-    axes: Axes, x: tuple[float, float] | None = None, y: tuple[float, float] | None = None
-) -> None:
-    """New limits where they differ: setting the same ones would make the background anew."""
-    if x is not None and axes.get_xlim() != x:
-        axes.set_xlim(x)
-    if y is not None and axes.get_ylim() != y:
-        axes.set_ylim(y)
+def limit(axes: Axes, which: str, limits: tuple[float, float]) -> bool:
+    """Set xlim or ylim where it differs, and say so: an equal one would redraw the background."""
+    differs = getattr(axes, f"get_{which}")() != limits
+    if differs:
+        axes.set(**{which: limits})
+    return differs
 
 
 def round_limits(values: Sequence[float] | np.ndarray, least: float = 0.0) -> tuple[float, float]:
-    """Limits at round numbers around all finite values and 5 % more, at least `least` apart: they
-    change seldom.
-    """
+    """Round limits around all finite values and 5 % more, at least `least` apart: seldom others."""
     finite = np.asarray(values)[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     room = max(0.05 * (high - low), (least - (high - low)) / 2, 1e-12)

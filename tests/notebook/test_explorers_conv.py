@@ -25,15 +25,17 @@ from eqprop_lab.notebook.explorers.activity_film import (
     relax_phases,
 )
 from eqprop_lab.notebook.explorers.gamma_and_rho import (
+    DIGITS,
     GammaAndRho,
-    digits,
     feedback_shares,
     measure,
     random_network,
 )
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
+from eqprop_lab.notebook.explorers.small_networks import digits
 
 NUMBER_OF_IMAGES = 6
+IMAGES = digits(DIGITS)[0].unflatten(1, (1, 8, 8))
 
 
 @pytest.fixture(scope="module")
@@ -322,8 +324,8 @@ def test_the_random_weights_are_the_same_up_to_scale_and_have_the_norm_asked_for
 @pytest.mark.parametrize("gamma", [1.0, 0.1, 0.01])
 def test_what_is_measured_obeys_the_certificate(gamma: float) -> None:
     model = random_network(gamma, 0.95, 4, True, 8.0)
-    data = measure(model, digits())
-    path = relax(model, digits(), 12, trajectory=True).trajectory
+    data = measure(model, IMAGES)
+    path = relax(model, IMAGES, 12, trajectory=True).trajectory
     assert path is not None and data.q == model.contraction_bound() < 0.95
     moved = [
         tuple(b - a for a, b in zip(old, new, strict=True))
@@ -347,19 +349,19 @@ def test_what_is_measured_obeys_the_certificate(gamma: float) -> None:
 
 def test_the_share_of_the_feedback_is_that_of_its_formula() -> None:
     model = random_network(0.4, 0.9, 3, True, 5.0)
-    state = relax(model, digits(), 20).state
+    state = relax(model, IMAGES, 20).state
     first, second, third = ((layer.weight, layer.bias.flatten()) for layer in model.layers)  # type: ignore[union-attr, operator]
     up, down = torch.nn.functional.conv2d, torch.nn.functional.conv_transpose2d
     with torch.no_grad():
         shares = [
             0.4
             * down(state[1], second[0], padding=1).norm()
-            / up(digits(), *first, stride=2, padding=2).norm(),
+            / up(IMAGES, *first, stride=2, padding=2).norm(),
             0.4
             * down(state[2], third[0], padding=1).norm()
             / up(state[0], *second, padding=1).norm(),
         ]
-    assert feedback_shares(model, digits(), state) == pytest.approx(
+    assert feedback_shares(model, IMAGES, state) == pytest.approx(
         [float(share) for share in shares], rel=1e-9
     )
 
@@ -377,11 +379,11 @@ def test_the_sentence_says_what_is_measured_and_what_is_certified(feedback: Gamm
     feedback.reset()
     data, model = feedback.data, random_network(0.1, 0.9, 3, True, 5.0)
     assert f"cap {0.9 / (2 * math.cos(math.pi / 4) * math.sqrt(0.1)):.2f}" in feedback.alt
-    found = relax(model, digits(), 100, tol=SETTLED)
+    found = relax(model, IMAGES, 100, tol=SETTLED)
     assert found.steps == data.steps and f"settles to 1e-04 in {found.steps} sweeps" in feedback.alt
     assert f"q is {model.contraction_bound():.2f}" in feedback.alt
     assert f"certified {model.contraction_bound() ** 2:.2g}." in feedback.alt
-    path = relax(model, digits(), 40, trajectory=True).trajectory
+    path = relax(model, IMAGES, 40, trajectory=True).trajectory
     assert path is not None
     apart = [
         torch.cat([(a - b).flatten() for a, b in zip(s, path[-1], strict=True)]).norm()
@@ -404,7 +406,7 @@ def test_without_the_bound_large_weights_do_not_settle_and_the_sentence_says_so(
     assert feedback.data.steps is None and math.isnan(feedback.data.rate)
     assert f"does not settle to 1e-04 in {gamma_and_rho.SWEEPS} sweeps" in feedback.alt
     with pytest.warns(ConvergenceWarning):
-        relax(random_network(1.0, 0.9, 4, False, 8.0), digits(), gamma_and_rho.SWEEPS, tol=SETTLED)
+        relax(random_network(1.0, 0.9, 4, False, 8.0), IMAGES, gamma_and_rho.SWEEPS, tol=SETTLED)
     feedback.set(norm=0.5, gamma=0.01, depth=2)
     assert "settles to 1e-04 in 2 sweeps, observed factor" in feedback.alt
     unknown = replace(feedback.data, rate=math.nan)

@@ -16,6 +16,7 @@ from eqprop_lab.equilibrium.gradients import NUDGED, Settings
 from eqprop_lab.instruments.validity import Validity, check_nudge
 from eqprop_lab.notebook.explorers import gradient_compass
 from eqprop_lab.notebook.explorers.gradient_compass import (
+    DIGITS,
     ESTIMATORS,
     FLOOR,
     GROUPS,
@@ -30,13 +31,14 @@ from eqprop_lab.notebook.explorers.gradient_compass import (
     trained_network,
     verdict,
 )
+from eqprop_lab.notebook.explorers.small_networks import digits
 from eqprop_lab.notebook.explorers.two_phase_movie import (
     FREE_STEPS,
     HIDDEN,
     STEPS,
     TwoPhaseMovie,
+    film,
     half_trained_network,
-    two_phases,
 )
 
 
@@ -57,35 +59,36 @@ def errors(compass: GradientCompass, **values: object) -> dict[str, float]:
 
 def test_the_film_is_a_relaxation_by_the_formula_of_the_nudged_step() -> None:
     model, beta = half_trained_network(), 0.4
-    film = two_phases(model, 0, beta)
-    assert film.states.shape == (STEPS + 1, 3, HIDDEN) and film.probability.shape == (STEPS + 1, 3)
+    shown = film(0, beta)
+    assert shown.states.shape == (STEPS + 1, 3, HIDDEN) and shown.probability.shape == (
+        STEPS + 1,
+        3,
+    )
     data = build_dataset("digits").train
     x, target = data.x[:1].flatten(1).double(), torch.eye(10).double()[data.y[:1]]
     free = relax(model, x, FREE_STEPS).state[0]
-    np.testing.assert_allclose(film.states[FREE_STEPS], free.expand(3, -1).numpy(), atol=1e-13)
+    np.testing.assert_allclose(shown.states[FREE_STEPS], free.expand(3, -1).numpy(), atol=1e-13)
     h = free
     with torch.no_grad():
         for _ in range(STEPS - FREE_STEPS):
             pull = (model.W_out(h).softmax(1) - target) @ model.W_out.weight
             h = torch.tanh(h @ model.W_rec.weight + model.W_in(x) + model.W_rec.bias - beta * pull)
-        likely = model.W_out(h).softmax(1)[0, film.label]
-    np.testing.assert_allclose(film.states[-1, 1], h[0].numpy(), atol=1e-13)
-    assert film.probability[-1, 1] == pytest.approx(float(likely), abs=1e-13)
+        likely = model.W_out(h).softmax(1)[0, shown.label]
+    np.testing.assert_allclose(shown.states[-1, 1], h[0].numpy(), atol=1e-13)
+    assert shown.probability[-1, 1] == pytest.approx(float(likely), abs=1e-13)
 
 
 def test_the_nudge_pulls_towards_the_right_answer_and_away_from_it() -> None:
     for digit in range(16):
-        film = two_phases(half_trained_network(), digit, 0.1)
-        free, plus, minus = film.probability[-1]
+        shown = film(digit, 0.1)
+        free, plus, minus = shown.probability[-1]
         assert minus < free < plus
-        assert np.ptp(film.probability[: FREE_STEPS + 1], axis=1).max() < 1e-12
-        assert sorted(film.order) == list(range(HIDDEN))
+        assert np.ptp(shown.probability[: FREE_STEPS + 1], axis=1).max() < 1e-12
+        assert sorted(shown.order) == list(range(HIDDEN))
 
 
 def test_the_movement_is_proportional_to_a_small_beta_and_opposite_for_minus_beta() -> None:
-    small, double = (
-        two_phases(half_trained_network(), 3, beta).states[-1] for beta in (0.001, 0.002)
-    )
+    small, double = (film(3, beta).states[-1] for beta in (0.001, 0.002))
     moved = small[1] - small[0]
     np.testing.assert_allclose(double[1] - double[0], 2 * moved, rtol=0.01, atol=1e-7)
     np.testing.assert_allclose(small[2] - small[0], -moved, rtol=0.01, atol=1e-7)
@@ -97,8 +100,8 @@ def test_the_movie_says_which_phase_it_shows(movie: TwoPhaseMovie) -> None:
     before = movie.png
     movie.set(step=FREE_STEPS + 5, beta=0.2)
     assert "step 5 of the nudged phase with beta 0.2" in movie.alt and movie.png != before
-    film, step = movie.data
-    assert f"+beta {film.probability[step, 1]:.3f}" in movie.alt
+    shown, step = movie.data
+    assert f"+beta {shown.probability[step, 1]:.3f}" in movie.alt
     movie.reset()
 
 
@@ -198,7 +201,7 @@ def test_the_compass_marks_errors_without_bars_and_says_those_off_its_axis() -> 
 
 
 def test_the_trained_network_keeps_its_norm_and_knows_the_digits_at_any_skew() -> None:
-    x, y = gradient_compass._digits()
+    x, y = digits(DIGITS)
     source = gradient_compass._trained()
     norm = float(torch.linalg.matrix_norm(source.W_rec.weight.detach(), 2))
     for skew in (0.0, 0.3, 1.0):
@@ -238,9 +241,7 @@ def test_the_quick_verdict_is_that_of_settled_phases(weights: str, estimator: st
     model = gradient_compass._exact(weights, 0.0)[0]
     for beta in (0.01, 0.03, 0.1, 0.5, 3.0):
         quick = verdict(weights, 0.0, estimator, beta)
-        settled = check_nudge(
-            model, *gradient_compass._digits(), estimator, Settings(beta, 200, 200)
-        )
+        settled = check_nudge(model, *digits(DIGITS), estimator, Settings(beta, 200, 200))
         assert quick is not None and quick.inside == settled.inside, (quick, settled)
         if settled.inside:
             assert quick.error == pytest.approx(settled.error, rel=0.15, abs=1e-9)

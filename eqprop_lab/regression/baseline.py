@@ -22,15 +22,25 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eqprop_lab.files import replace_text
+from eqprop_lab.regression.outputs import is_finite
 from eqprop_lab.validation import shown
 
-KINDS = ("exact", "abs", "rel", "min", "max", "order")
+# What passes, in a recorded number, the value of the entry and its tolerance.
+KINDS: dict[str, Callable[[float, float, float], bool]] = {
+    "exact": lambda number, value, tol: number == value,
+    "abs": lambda number, value, tol: abs(number - value) <= tol,
+    "rel": lambda number, value, tol: abs(number - value) <= tol * abs(value),
+    "min": lambda number, value, tol: number >= value - tol,
+    "max": lambda number, value, tol: number <= value + tol,
+    "order": lambda number, value, tol: (
+        number * value > 0 and abs(math.log10(number / value)) <= tol
+    ),
+}
 MEASURED_KINDS = ("abs", "rel")
 MIN_SEEDS = 5
 Entry = dict[str, Any]
@@ -50,8 +60,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """The baseline as it stands, entries unchecked (`entry_problems`); a missing file is an empty
-    one.
+    """The baseline as it stands, entries unchecked (`entry_problems`); no file is an empty one.
 
     Raises BaselineError for a file that holds no {notebook: ...} at all.
     """
@@ -71,9 +80,7 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def entry_problems(notebook: str, entries: Any) -> list[str]:
-    """What is wrong with the baseline of one notebook, one line for each field; empty when it can
-    be compared.
-    """
+    """What is wrong with the baseline of one notebook, a line a field; empty when nothing is."""
     if not isinstance(entries, dict):
         return [f"baseline: {notebook} must be {{metric: entry}}, got {shown(entries)}"]
     return [
@@ -88,16 +95,11 @@ def _wrong(entry: Any) -> Iterator[str]:
         yield f"an entry must be {{value, kind, tol}}, got {shown(entry)}"
         return
     kind = entry.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         yield f"kind must be one of {', '.join(KINDS)}, got {shown(kind)}"
-    fields = {"value": None, "tol": 0.0, "floor": 0.0}
-    for field, default in fields.items():
+    for field, default in (("value", None), ("tol", 0.0), ("floor", 0.0)):
         number = entry.get(field, default)
-        if (
-            isinstance(number, bool)
-            or not isinstance(number, (int, float))
-            or not abs(number) <= sys.float_info.max
-        ):
+        if not is_finite(number):
             yield f"{field} must be a finite number, got {shown(number)}"
         elif field != "value" and number < 0:
             yield f"{field} must not be below 0, got {number!r}"
@@ -105,57 +107,33 @@ def _wrong(entry: Any) -> Iterator[str]:
         yield f"kind {kind!r} needs a tol"
 
 
-def load_baseline(path: Path) -> Baseline:
-    """Read and validate a baseline file; a missing file is an empty baseline. Raises BaselineError."""
-    content = read_baseline(path)
-    for notebook, entries in content.items():
-        for problem in entry_problems(notebook, entries):
-            raise BaselineError(f"{path.name}: {problem}")
-    return content
-
-
 def within(entry: Mapping[str, Any], number: float) -> bool:
     """True when `number` passes the entry (table of this module). NaN never passes."""
-    value, kind = float(entry["value"]), entry["kind"]
+    kind = entry["kind"]
     tol = float(entry.get("tol", 1.0 if kind == "order" else 0.0))
-    if kind == "exact":
-        return number == value
-    if kind == "abs":
-        return abs(number - value) <= tol
-    if kind == "rel":
-        return abs(number - value) <= tol * abs(value)
-    if kind == "min":
-        return number >= value - tol
-    if kind == "max":
-        return number <= value + tol
-    return number * value > 0 and abs(math.log10(number / value)) <= tol
+    return KINDS[kind](number, float(entry["value"]), tol)
 
 
 def compare(
     metrics: Mapping[str, float], entries: Mapping[str, Entry], values: bool = True
 ) -> list[str]:
-    """Problems of the metrics of one notebook: missing, extra, and (where `values`) out of
-    tolerance.
-    """
-    problems = [f"metric {name!r} is missing" for name in entries if name not in metrics]
-    problems += [
-        f"metric {name!r} is not in the baseline" for name in metrics if name not in entries
+    """Problems of the metrics of one notebook: missing, extra and, where `values`, off."""
+    missing = [f"metric {name!r} is missing" for name in entries if name not in metrics]
+    extra = [f"metric {name!r} is not in the baseline" for name in metrics if name not in entries]
+    wrong = [
+        f"metric {name!r} = {metrics[name]:.6g}, expected {entry['kind']} {entry['value']:.6g} "
+        f"(tol {entry.get('tol', 0):.3g}, source {entry.get('source', 'unknown')})"
+        for name, entry in entries.items()
+        if values and name in metrics and not within(entry, metrics[name])
     ]
-    for name, entry in entries.items():
-        if values and name in metrics and not within(entry, metrics[name]):
-            problems.append(
-                f"metric {name!r} = {metrics[name]:.6g}, expected {entry['kind']} {entry['value']:.6g} "
-                f"(tol {entry.get('tol', 0):.3g}, source {entry.get('source', 'unknown')})"
-            )
-    return problems
+    return missing + extra + wrong
 
 
 def measured_entry(numbers: Sequence[float], seeds: Sequence[int], old: Entry | None) -> Entry:
-    """The entry of a measured metric: value = mean, tol = max(4 sd, floor); for kind rel both are
-    divided by |value|.
+    """The entry of a measured metric: value = mean, tol = max(4 sd, floor).
 
-    The floor is the entry's own `floor`, else 1e-3 |value| or 1e-9. A fixed entry (theory, exact,
-    min, max, order) comes back unchanged.
+    For kind rel both are divided by |value|. The floor is the entry's own `floor`, else
+    1e-3 |value| or 1e-9. A fixed entry (theory, exact, min, max, order) comes back unchanged.
     """
     if old is not None and (old.get("source") == "theory" or old["kind"] not in MEASURED_KINDS):
         return old
@@ -163,29 +141,18 @@ def measured_entry(numbers: Sequence[float], seeds: Sequence[int], old: Entry | 
     sd = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
     kind = old["kind"] if old is not None and value != 0 else "abs"
     scale = abs(value) if kind == "rel" else 1.0
-    floor = (
-        float(old["floor"])
-        if old is not None and "floor" in old
-        else max(1e-3 * abs(value), 1e-9) / scale
-    )
-    entry: Entry = {
-        "value": value,
-        "kind": kind,
-        "tol": max(4 * sd / scale, floor),
-        "seeds": list(seeds),
-    }
-    entry |= {"sd": sd, "source": "seeds"}
-    return entry | ({"floor": floor} if old is not None and "floor" in old else {})
+    own = {"floor": float(old["floor"])} if old is not None and "floor" in old else {}
+    floor = own.get("floor", max(1e-3 * abs(value), 1e-9) / scale)
+    entry = {"value": value, "kind": kind, "tol": max(4 * sd / scale, floor), "seeds": list(seeds)}
+    return entry | {"sd": sd, "source": "seeds"} | own
 
 
 def rebaseline(
     baseline: Baseline, runs: Mapping[str, Mapping[int, Mapping[str, float]]], path: Path
 ) -> list[str]:
-    """Write measured entries from {notebook: {seed: metrics}} to `path`; returns one line per entry
-    that changed.
+    """Write measured entries from {notebook: {seed: metrics}} to `path`; a line a changed entry.
 
-    Raises BaselineError for fewer than five seeds or when the seeds of a notebook record different
-    names.
+    Raises BaselineError for fewer than five seeds, and where seeds record different names.
     """
     lines: list[str] = []
     updated = dict(baseline)
@@ -203,11 +170,10 @@ def rebaseline(
         entries: dict[str, Entry] = {}
         for metric in next(iter(by_seed.values())):
             numbers = [metrics[metric] for metrics in by_seed.values()]
-            entries[metric] = measured_entry(numbers, list(by_seed), old.get(metric))
-            if entries[metric] != old.get(metric):
-                lines.append(
-                    f"{notebook}.{metric}: {entries[metric]['value']:.6g} +- {entries[metric]['tol']:.3g}"
-                )
+            new = measured_entry(numbers, list(by_seed), old.get(metric))
+            entries[metric] = new
+            if new != old.get(metric):
+                lines.append(f"{notebook}.{metric}: {new['value']:.6g} +- {new['tol']:.3g}")
         lines += [f"{notebook}.{metric}: removed" for metric in old if metric not in entries]
         updated[notebook] = entries
     replace_text(path, json.dumps(updated, indent=2, sort_keys=True) + "\n")

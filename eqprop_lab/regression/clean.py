@@ -1,5 +1,4 @@
-"""The committed copy of a notebook: outputs without paths, seconds, device, widget state or
-papermill's traces.
+"""The committed copy of a notebook: no paths, seconds, device, widget state, traces of a run.
 
 A reader on a code host sees the pictures and the text. Recorded metrics and the provenance record
 are left out: their place is the baseline and the report, so that a committed copy changes only when
@@ -14,13 +13,19 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode, from_dict, validate, writes
 from nbformat.v4 import new_notebook
 
-from eqprop_lab.regression.outputs import METRICS_MIME, PROVENANCE_MIME, WIDGET_VIEW_MIME
+from eqprop_lab.regression.outputs import (
+    METRICS_MIME,
+    PROVENANCE_MIME,
+    WIDGET_VIEW_MIME,
+    code_outputs,
+)
 from eqprop_lab.regression.parameters import tags
 
 PRIVATE_MIMES = (METRICS_MIME, PROVENANCE_MIME, WIDGET_VIEW_MIME)
@@ -42,9 +47,7 @@ class CleanError(ValueError):
 
 
 def source_hash(nb: NotebookNode) -> str:
-    """sha256 of type, tags and source of every cell in order; papermill's injected cell does not
-    count.
-    """
+    """sha256 of type, tags and source of every cell in order, papermill's injected one left out."""
     cells = [
         [cell.cell_type, sorted(tags(cell)), cell.source]
         for cell in nb.cells
@@ -55,12 +58,8 @@ def source_hash(nb: NotebookNode) -> str:
 
 def png_sizes(nb: NotebookNode) -> list[int]:
     """Bytes of every PNG in the outputs."""
-    pictures = [
-        output.data["image/png"]
-        for cell in nb.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
+    contents = [output.get("data", {}) for _, output in code_outputs(nb)]
+    pictures = [data["image/png"] for data in contents if "image/png" in data]
     return [len(base64.b64decode(picture)) for picture in pictures]
 
 
@@ -70,9 +69,7 @@ def absolute_paths(text: str) -> list[str]:
 
 
 def plain_paths(text: str, root: Path) -> str:
-    """`text` with project, environment, home and kernel files named without their place, and
-    without addresses.
-    """
+    """`text` without addresses, and without the places of project, environment, home, kernel."""
     text = ADDRESS.sub("", KERNEL_FILE.sub("<cell>", text))
     for place, name in ((str(root), "."), (sys.prefix, "<environment>"), (str(Path.home()), "~")):
         if len(place) > 1:
@@ -87,71 +84,54 @@ def _clean_output(output: NotebookNode, root: Path) -> NotebookNode | None:
             return None
         output.text = plain_paths(text, root)
         return output if output.text.strip() else None
-    data = {
-        mime: content
-        for mime, content in output.get("data", {}).items()
-        if mime not in PRIVATE_MIMES
-    }
+    data = _without(PRIVATE_MIMES, output.get("data", {}))
     if not data:
         return None
-    output.data = from_dict({mime: _plain(mime, content, root) for mime, content in data.items()})
-    output.metadata = from_dict(
-        {k: v for k, v in output.get("metadata", {}).items() if k not in PRIVATE_MIMES}
-    )
+    texts = {k: v for k, v in data.items() if k.startswith("text/") and isinstance(v, str)}
+    output.data = data | {mime: plain_paths(text, root) for mime, text in texts.items()}
+    output.metadata = _without(PRIVATE_MIMES, output.get("metadata", {}))
     return output
 
 
-def _plain(mime: str, content: Any, root: Path) -> Any:
-    return (
-        plain_paths(content, root)
-        if mime.startswith("text/") and isinstance(content, str)
-        else content
-    )
+def _without(keys: tuple[str, ...], content: Mapping[str, Any]) -> NotebookNode:
+    return from_dict({key: part for key, part in content.items() if key not in keys})
 
 
 def committed_copy(source: NotebookNode, executed: NotebookNode, root: Path) -> NotebookNode:
     """The notebook to commit: cells (ids, sources, tags) of `source`, cleaned outputs of
     `executed`.
 
-    Raises CleanError when the two do not belong together, a PNG exceeds 80 KB, the file exceeds 500
-    KB, or a path of this machine is left in an output.
+    Raises CleanError when the two do not belong together, a PNG exceeds 80 KB, the file 500 KB, or
+    a path of this machine is left in an output.
     """
     ran = [cell for cell in executed.cells if "injected-parameters" not in tags(cell)]
     if source_hash(source) != source_hash(executed) or len(ran) != len(source.cells):
         raise CleanError("the executed copy was made from other sources; run the notebook again")
-    result = new_notebook(cells=copy.deepcopy(source.cells))
-    count = 0
-    for cell, done in zip(result.cells, ran, strict=True):
-        cell.metadata = from_dict(
-            {k: v for k, v in cell.metadata.items() if k not in ("papermill", "execution")}
-        )
-        if cell.cell_type != "code":
-            continue
-        count += 1
+    result = new_notebook(cells=copy.deepcopy(source.cells), metadata=_metadata(source, executed))
+    for cell in result.cells:
+        cell.metadata = _without(("papermill", "execution"), cell.metadata)
+    pairs = zip(result.cells, ran, strict=True)
+    code = ((cell, done) for cell, done in pairs if cell.cell_type == "code")
+    for count, (cell, done) in enumerate(code, 1):
         cell.execution_count = count
         cleaned = [_clean_output(copy.deepcopy(output), root) for output in done.outputs]
         cell.outputs = [output for output in cleaned if output is not None]
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
-    result.metadata = _metadata(source, executed)
-    problems = _copy_problems(result)
-    if problems:
+    if problems := _copy_problems(result):
         raise CleanError("; ".join(problems))
     validate(result)
     return result
 
 
 def _metadata(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
-    metadata = {k: v for k, v in source.metadata.items() if k not in ("papermill", "widgets")}
-    language = {
-        k: v for k, v in executed.metadata.get("language_info", {}).items() if k != "version"
-    }
-    metadata |= {"language_info": language} if language else {}
-    metadata["eqprop"] = dict(source.metadata.get("eqprop", {})) | {
-        "source_hash": source_hash(source)
-    }
-    return from_dict(metadata)
+    metadata = _without(("papermill", "widgets"), source.metadata)
+    if language := _without(("version",), executed.metadata.get("language_info", {})):
+        metadata["language_info"] = language
+    own = source.metadata.get("eqprop", {})
+    metadata["eqprop"] = from_dict({**own, "source_hash": source_hash(source)})
+    return metadata
 
 
 def _copy_problems(nb: NotebookNode) -> list[str]:
@@ -169,10 +149,7 @@ def _copy_problems(nb: NotebookNode) -> list[str]:
 def visible_text(nb: NotebookNode) -> str:
     """All text of the outputs: streams and text/* data, one after another."""
     parts: list[str] = []
-    for cell in nb.cells:
-        for output in cell.get("outputs", []):
-            parts.append("".join(output.get("text", "")))
-            parts += [
-                "".join(v) for k, v in output.get("data", {}).items() if k.startswith("text/")
-            ]
+    for _, output in code_outputs(nb):
+        texts = [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
+        parts += map("".join, [output.get("text", ""), *texts])
     return "\n".join(parts)

@@ -1,5 +1,6 @@
-"""Notebooks in worker processes, a few at a time: start, watch, stop. Papermill does the executing
-(one_notebook.py).
+"""Notebooks in worker processes, a few at a time: start, watch, stop.
+
+Papermill does the executing (one_notebook.py).
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to execute: `key` names its files, `limit` is the time limit in seconds for all
-    its cells.
+    """One notebook to execute: `key` names its files, all its cells share `limit` seconds.
 
     name: what the notebook is called in the index of figures (default: its stem).
     """
@@ -43,9 +42,7 @@ class Job:
 
 @dataclass
 class Execution:
-    """What became of a job: `error` is None when every cell ran; `thread_errors` are exceptions in
-    threads.
-    """
+    """What became of a job: `error` is None when every cell ran; threads raise apart from it."""
 
     job: Job
     error: str | None
@@ -58,7 +55,8 @@ class Running:
 
     def __init__(self, job: Job, scratch: Path) -> None:
         """Start the worker. Raises OSError when its files cannot be written."""
-        self.job, self.started = job, time.monotonic()
+        self.job = job
+        self.started = time.monotonic()
         # Not with_suffix, which would take the .v1 of exp.v1 for a suffix and give exp.v2 the same
         # files.
         self.result, self.progress, self.threads, self.log, description = (
@@ -70,8 +68,6 @@ class Running:
         env = dict.fromkeys(THREADS, "1") | {
             "EQPROP_RUN": "1",
             "EQPROP_NOTEBOOK": job.name or job.notebook.stem,
-        }
-        env |= {
             "EQPROP_THREAD_ERRORS": str(self.threads.resolve()),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
@@ -104,24 +100,19 @@ class Running:
         return int(self.progress.read_text()) if self.progress.exists() else 0
 
     def poll(self) -> Execution | None:
-        """The Execution once the worker has ended, else None. A worker far beyond its limit is
-        stopped.
-        """
+        """The Execution of a worker that has ended, if need be far beyond its limit; else None."""
         seconds = time.monotonic() - self.started
         if self.process.poll() is None:
             if seconds < self.job.limit + START_ALLOWANCE:
                 return None
             self.stop()
-            return Execution(
-                self.job, f"time limit of {self.job.limit:g} s reached, worker stopped", seconds
-            )
-        self._let_go()
+            error = f"time limit of {self.job.limit:g} s reached, worker stopped"
+            return Execution(self.job, error, seconds)
+        self.process.communicate()
         if not self.result.exists():
             tail = self._log_end().strip().splitlines()[-1:]
-            reason = f": {tail[0]}" if tail else ""
-            return Execution(
-                self.job, f"worker ended with code {self.process.returncode}{reason}", seconds
-            )
+            error = ": ".join([f"worker ended with code {self.process.returncode}", *tail])
+            return Execution(self.job, error, seconds)
         content = json.loads(self.result.read_text(encoding="utf-8"))
         return Execution(self.job, content["error"], content["seconds"], self.thread_errors())
 
@@ -130,42 +121,21 @@ class Running:
             file.seek(max(0, self.log.stat().st_size - LOG_END))
             return file.read().decode("utf-8", "replace")
 
-    def _let_go(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-
     def thread_errors(self) -> list[str]:
         """Uncaught exceptions of the kernel's threads, one line each."""
         if not self.threads.exists():
             return []
-        records = [
-            json.loads(line) for line in self.threads.read_text(encoding="utf-8").splitlines()
-        ]
+        records = map(json.loads, self.threads.read_text(encoding="utf-8").splitlines())
         return [f"exception in thread {record['thread']}: {record['error']}" for record in records]
 
     def stop(self) -> None:
-        """End the worker; it takes its kernel with it. A worker that does not listen is killed
-        after 10 s.
-        """
+        """End the worker, which takes its kernel with it; one that does not listen dies in 10 s."""
         self.process.terminate()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
-        self._let_go()
-
-
-@contextmanager
-def stopping(running: list[Running]) -> Iterator[None]:
-    """Whatever happens inside (Ctrl-C included), no worker in `running` is left behind."""
-    try:
-        yield
-    finally:
-        for worker in running:
-            worker.process.terminate()
-        for worker in running:
-            worker.stop()
+        self.process.communicate()
 
 
 def execute_all(
@@ -175,15 +145,16 @@ def execute_all(
     done: Callable[[Execution], None],
     progress: Callable[[int], None] = lambda cells: None,
 ) -> None:
-    """Run the jobs, `at_once` kernels at a time; `done` is called as each ends, `progress` with all
-    cells run so far.
+    """Run the jobs, `at_once` kernels at a time.
 
+    `done` is called as each ends, `progress` with the number of all cells run so far.
     KeyboardInterrupt stops the workers and is raised again: what `done` has been told stays.
     """
     scratch.mkdir(parents=True, exist_ok=True)
-    waiting, finished_cells = list(jobs), 0
+    waiting = list(jobs)
+    finished_cells = 0
     running: list[Running] = []
-    with stopping(running):
+    try:
         while waiting or running:
             while waiting and len(running) < at_once:
                 job = waiting.pop(0)
@@ -192,19 +163,22 @@ def execute_all(
                 except OSError as error:
                     done(Execution(job, f"cannot start: {error.strerror or error}", 0.0))
             for worker in list(running):
-                execution = worker.poll()
-                if execution is not None:
+                if execution := worker.poll():
                     running.remove(worker)
                     finished_cells += worker.cells_done()
                     done(execution)
             progress(finished_cells + sum(worker.cells_done() for worker in running))
             time.sleep(POLL_SECONDS)
+    finally:
+        # Whatever happens (Ctrl-C included), no worker is left behind.
+        for worker in running:
+            worker.process.terminate()
+        for worker in running:
+            worker.stop()
 
 
 def kernel_count(requested: int | None) -> int:
-    """How many kernels at once: as requested, else two (one on a single core). Raises ValueError
-    below 1.
-    """
+    """How many kernels at once: as asked (ValueError below 1), else two, one on a single core."""
     if requested is not None and requested < 1:
         raise ValueError(f"--jobs must be at least 1, got {requested}")
     return requested if requested is not None else min(2, os.cpu_count() or 1)

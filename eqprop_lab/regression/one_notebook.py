@@ -1,5 +1,4 @@
-"""One notebook in one process: `python one_notebook.py job.json`. Papermill executes, this file only
-carries the job.
+"""One notebook in one process: `python one_notebook.py job.json`. Papermill executes it.
 
 A process of its own gives every kernel its own environment variables and lets the runner stop one
 notebook alone. It ends with its runner, also where that is killed: `follow` waits for the end of
@@ -22,7 +21,7 @@ GRACE_SECONDS = 10.0
 
 
 def write_json(path: str, content: Any) -> None:
-    """Write JSON to a temporary file beside `path`, then replace: a reader never sees half a file."""
+    """Write JSON beside `path`, then replace it: a reader never sees half a file."""
     part = f"{path}.part"
     Path(part).write_text(json.dumps(content), encoding="utf-8")
     os.replace(part, path)
@@ -36,13 +35,14 @@ class OutputCount:
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.cells, self.error = limit, dict[int, int](), ""
+        self.limit = limit
+        self.cells: dict[int, int] = {}
+        self.error = ""
 
     def add(self, message: dict[str, Any], cell: int, number: int | None) -> None:
-        """Count one message of the kernel, `cell` being the index of its cell; stops the worker
-        beyond the limit.
-        """
-        kind, content = message["msg_type"], message["content"]
+        """Count a message of the kernel about a cell (its index); stop the worker at the limit."""
+        kind = message["msg_type"]
+        content = message["content"]
         if kind == "clear_output":
             self.cells[cell] = 0
         elif kind == "stream":
@@ -57,11 +57,14 @@ class OutputCount:
                 len(p) for p in parts if isinstance(p, str)
             )
         if sum(self.cells.values()) > self.limit and not self.error:
-            self.error = f"cell [{number}]: more than {self.limit / 1e6:g} MB of output, stopped: print less, or to a file"
+            self.error = (
+                f"cell [{number}]: more than {self.limit / 1e6:g} MB of output, stopped: "
+                "print less, or to a file"
+            )
             os.kill(os.getpid(), signal.SIGTERM)
 
     def client(self) -> type:
-        """papermill's client, every message counted; of what comes after the limit nothing is kept."""
+        """papermill's client with every message counted, and nothing kept beyond the limit."""
         from papermill.clientwrap import PapermillNotebookClient
 
         count = self
@@ -75,8 +78,7 @@ class OutputCount:
 
 
 def execute(job: dict[str, Any]) -> str | None:
-    """Run the notebook of a job through papermill; None when it ended, else one line that says what
-    stopped it.
+    """Run the notebook of a job through papermill; None, or one line that says what stopped it.
 
     Keys of a job: input, output, parameters, env, cwd, limit (seconds), output_limit (bytes), hook,
     progress, result.
@@ -127,9 +129,7 @@ def execute(job: dict[str, Any]) -> str | None:
 
 
 def main(path: str) -> int:
-    """Execute the job in a JSON file and write its result: {"error": text or None, "seconds": wall
-    time}.
-    """
+    """Execute the job in a JSON file, write {"error": text or None, "seconds": wall time}."""
 
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -143,9 +143,8 @@ def main(path: str) -> int:
         error = f"writing the results failed: {problem.strerror or problem}"
     except Exception as problem:
         # The runner shows this line in its report and in its table, with the log beside it.
-        error = (
-            f"{type(problem).__name__}: {(str(problem).strip() or 'no message').splitlines()[0]}"
-        )
+        message = str(problem).strip() or "no message"
+        error = f"{type(problem).__name__}: {message.splitlines()[0]}"
     except KeyboardInterrupt:
         return 130
     write_json(job["result"], {"error": error, "seconds": time.monotonic() - start})

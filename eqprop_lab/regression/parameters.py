@@ -11,6 +11,7 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from eqprop_lab.validation import shown
 from eqprop_lab.yaml_files import StrictLoader
 
 PLAIN_TYPES: dict[str, type] = {
-    "int": int, "float": float, "str": str, "bool": bool, "list": list, "tuple": tuple, "dict": dict,
-}  # fmt: skip
+    kind.__name__: kind for kind in (int, float, str, bool, list, tuple, dict)
+}
+_WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}
 # What ast raises for text that is no Python, or nests too deeply.
 _NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
@@ -33,9 +35,7 @@ class ParameterError(ValueError):
 
 
 class NotebookError(ParameterError):
-    """A notebook that cannot be run, whatever it is given: no notebook, no parameters cell, no
-    kernel.
-    """
+    """A notebook that cannot be run: no notebook, no parameters cell, no kernel."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def parameters_cell(nb: NotebookNode, notebook: str) -> NotebookNode:
-    """The one code cell tagged `parameters`. Raises NotebookError when there is none or more than
-    one.
-    """
+    """The one code cell tagged `parameters`. Raises NotebookError for none, and for more."""
     cells = [cell for cell in nb.cells if cell.cell_type == "code" and "parameters" in tags(cell)]
     if len(cells) != 1:
         raise NotebookError(
@@ -66,9 +64,7 @@ def parameters_cell(nb: NotebookNode, notebook: str) -> NotebookNode:
 
 
 def read_parameters(nb: NotebookNode, notebook: str = "notebook") -> dict[str, Parameter]:
-    """Name -> Parameter, in the order of the cell. Only annotated literals are accepted
-    (NotebookError).
-    """
+    """Name -> Parameter, in the order of the cell. Raises NotebookError for all but literals."""
     source = parameters_cell(nb, notebook).source
     try:
         statements = ast.parse(source).body
@@ -84,7 +80,8 @@ def read_parameters(nb: NotebookNode, notebook: str = "notebook") -> dict[str, P
             or node.value is None
         ):
             raise NotebookError(
-                f"{notebook}: parameters are lines 'name: type = literal  # what it is', got {line!r}"
+                f"{notebook}: parameters are lines 'name: type = literal  # what it is', "
+                f"got {line!r}"
             )
         if node.target.id in found:
             raise NotebookError(f"{notebook}: the parameters cell sets {node.target.id!r} twice")
@@ -94,11 +91,8 @@ def read_parameters(nb: NotebookNode, notebook: str = "notebook") -> dict[str, P
             raise NotebookError(
                 f"{notebook}: the default in {line!r} is not a plain literal"
             ) from error
-        comment = (
-            lines[(node.end_lineno or node.lineno) - 1][node.end_col_offset or 0 :]
-            .lstrip(" #")
-            .strip()
-        )
+        rest = lines[(node.end_lineno or node.lineno) - 1][node.end_col_offset or 0 :]
+        comment = rest.lstrip(" #").strip()
         parameter = Parameter(node.target.id, ast.unparse(node.annotation), default, comment)
         try:
             fits = matches(default, parameter.annotation)
@@ -113,9 +107,7 @@ def read_parameters(nb: NotebookNode, notebook: str = "notebook") -> dict[str, P
 
 
 def matches(value: Any, annotation: str) -> bool:
-    """True when `value` is of the annotated type: plain types, `list[T]`, `T | None`. A bool is no
-    int here.
-    """
+    """True when `value` is of the type: plain, `list[T]`, `T | None`; a bool is no int here."""
     return _matches(value, ast.parse(annotation, mode="eval").body)
 
 
@@ -155,13 +147,8 @@ def coerce(parameter: Parameter, value: Any, notebook: str) -> Any:
     """
     result = value
     if isinstance(value, str) and not matches(value, parameter.annotation):
-        text = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(
-            value.lower(), value
-        )
-        try:
-            result = ast.literal_eval(text)
-        except _NO_LITERAL:
-            result = value
+        with suppress(*_NO_LITERAL):
+            result = ast.literal_eval(_WORDS.get(value.lower(), value))
     if not matches(result, parameter.annotation):
         raise ParameterError(
             f"{notebook}: parameter {parameter.name!r} takes {parameter.annotation} (default "
@@ -171,13 +158,8 @@ def coerce(parameter: Parameter, value: Any, notebook: str) -> Any:
         raise ParameterError(
             f"{notebook}: parameter {parameter.name!r} must be finite, got {shown(value)}"
         )
-    if (
-        type(result) is int
-        and "float" in parameter.annotation
-        and "int" not in parameter.annotation
-    ):
-        result = float(result)
-    return result
+    only_float = "float" in parameter.annotation and "int" not in parameter.annotation
+    return float(result) if type(result) is int and only_float else result
 
 
 def _finite(value: Any) -> bool:
@@ -192,9 +174,7 @@ def _finite(value: Any) -> bool:
 def check_parameters(
     declared: Mapping[str, Parameter], given: Mapping[str, Any], notebook: str
 ) -> dict[str, Any]:
-    """The given values, typed. Raises ParameterError for an unknown name (with the nearest known)
-    or a wrong type.
-    """
+    """The given values, typed. Raises ParameterError for a wrong type and for an unknown name."""
     for name in given:
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=1, cutoff=0.5)
@@ -225,9 +205,7 @@ _Loader.add_implicit_resolver(
 
 
 def load_parameters(path: Path) -> dict[str, Any]:
-    """The mapping name -> value of a YAML file, read safely. Raises ParameterError when it is
-    anything else.
-    """
+    """The mapping name -> value of a YAML file, read safely. Raises ParameterError for all else."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:

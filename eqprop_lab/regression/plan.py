@@ -1,11 +1,10 @@
-"""What a run will do, decided and checked before a kernel starts: options, notebooks, parameters,
-time limits.
-"""
+"""What a run will do, decided before a kernel starts: options, notebooks, parameters, limits."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from nbformat import NotebookNode
 
 from eqprop_lab.files import nearest
 from eqprop_lab.regression.execute import Job
+from eqprop_lab.regression.outputs import is_finite
 from eqprop_lab.regression.parameters import (
     NotebookError,
     Parameter,
@@ -32,9 +32,7 @@ LONGEST = 7 * 86400.0
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is asked for. `root` is the project folder; `output` takes everything a run
-    writes.
-    """
+    """What a run is asked for. `root`: the project; `output` takes everything a run writes."""
 
     root: Path
     output: Path
@@ -54,8 +52,8 @@ class Options:
 class Plan:
     """One notebook, read and checked: nothing has been executed yet.
 
-    name: what the baseline, the report and the index of figures call it; key: what its files are
-        called.
+    name: what the baseline, the report and the index of figures call it
+    key: what its files are called
     """
 
     path: Path
@@ -75,8 +73,7 @@ class Plan:
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: here) that holds notebooks/ and
-    pyproject.toml.
+    """The nearest folder from `start` (default: here) up with notebooks/ and pyproject.toml.
 
     Raises ParameterError when there is none: the installed package carries no notebooks.
     """
@@ -92,8 +89,7 @@ def project_root(start: Path | None = None) -> Path:
 
 
 def find_notebooks(names: Sequence[str], root: Path) -> list[Path]:
-    """Paths of the named notebooks (a path, a stem, or a number such as 04); all of the series for
-    no names.
+    """Paths of the named notebooks (a path, a stem, a number such as 04); no name: the series.
 
     Raises ParameterError for an unknown name, with the nearest known one.
     """
@@ -111,23 +107,19 @@ def find_notebooks(names: Sequence[str], root: Path) -> list[Path]:
                 )
             hits = hits or [here]
         if not hits:
-            near = difflib.get_close_matches(name, [path.stem for path in series], n=1, cutoff=0.4)
-            hint = (
-                f"did you mean {near[0]}?"
-                if near
-                else f"known: {', '.join(p.stem for p in series) or 'none'}"
-            )
+            stems = [path.stem for path in series]
+            near = difflib.get_close_matches(name, stems, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(stems) or 'none'}"
             raise ParameterError(f"no notebook {name!r}; {hint}")
         found += [path for path in hits if path not in found]
     return found
 
 
 def name_of(path: Path, root: Path) -> str:
-    """What a notebook is called: its stem in notebooks/, elsewhere its path without the ending (in
-    `root` if there).
-    """
+    """What a notebook is called: its stem in notebooks/, elsewhere its path without the ending."""
     # The file itself may be a link: its name is the one that it has here.
-    place, base = path.parent.resolve() / path.name, root.resolve()
+    place = path.parent.resolve() / path.name
+    base = root.resolve()
     if place.parent == base / "notebooks":
         return place.stem
     inside = place.relative_to(base) if place.is_relative_to(base) else place
@@ -136,9 +128,7 @@ def name_of(path: Path, root: Path) -> str:
 
 
 def key_of(path: Path, root: Path) -> str:
-    """What the files of a notebook are called: as no other notebook's, whatever folder that lies
-    in.
-    """
+    """What the files of a notebook are called: as no other notebook's, whatever its folder."""
     name = name_of(path, root)
     if "/" not in name:
         return name
@@ -161,13 +151,11 @@ def read_notebook(path: Path) -> NotebookNode:
             f"{path.name}: a notebook of format {version!r}, and 4 is needed: save it in JupyterLab"
         )
     kernel = source.metadata.get("kernelspec", {})
-    if (
-        not isinstance(kernel, dict)
-        or not isinstance(kernel.get("name"), str)
-        or not kernel["name"]
-    ):
+    name = kernel.get("name") if isinstance(kernel, dict) else None
+    if not isinstance(name, str) or not name:
         raise NotebookError(
-            f"{path.name}: names no kernel (kernelspec.name in its metadata): choose one in JupyterLab"
+            f"{path.name}: names no kernel (kernelspec.name in its metadata): choose one in "
+            "JupyterLab"
         )
     return source
 
@@ -178,9 +166,10 @@ def _limit(source: NotebookNode, path: Path, options: Options) -> float:
     own = source.metadata.get("eqprop", {})
     own = own.get("time_limit", {}) if isinstance(own, dict) else own
     limit = own.get(options.profile, PROFILES[options.profile]) if isinstance(own, dict) else None
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= LONGEST:
+    if not is_finite(limit) or not 0 < limit <= LONGEST:
         raise NotebookError(
-            f"{path.name}: eqprop.time_limit in its metadata must be {{profile: seconds}}, seconds above 0, got {own!r}"
+            f"{path.name}: eqprop.time_limit in its metadata must be {{profile: seconds}}, "
+            f"seconds above 0, got {own!r}"
         )
     return float(limit)
 
@@ -202,7 +191,6 @@ def plan_notebook(path: Path, options: Options) -> Plan:
         parameters = {"profile": options.profile} | parameters
     if options.seeds and "seed" not in declared:
         raise ParameterError(f"{path.stem}: --seeds needs a parameter 'seed'")
-    limit = _limit(source, path, options)
     return Plan(
         path,
         name_of(path, options.root),
@@ -210,33 +198,31 @@ def plan_notebook(path: Path, options: Options) -> Plan:
         source,
         declared,
         parameters,
-        limit,
+        _limit(source, path, options),
     )
 
 
 def jobs_of(plans: Sequence[Plan], options: Options) -> list[Job]:
-    """One job per notebook, or one per notebook and seed (those write no figures). Each has files
-    of its own.
+    """One job a notebook, or one a notebook and seed (those write no figures), with its own files.
 
-    Raises ParameterError for one notebook given twice, or two whose files would have the same
-    names.
+    Raises ParameterError for one notebook given twice, or two whose files would have one name.
     """
-    folder, figures = options.output / "notebooks", options.output / "figures"
     seeds: Sequence[int | None] = options.seeds or [None]
-    jobs = []
-    for plan in plans:
-        for seed in seeds:
-            key = plan.key if seed is None else f"{plan.key}-seed{seed}"
-            parameters = dict(plan.parameters) | ({} if seed is None else {"seed": seed})
-            drawn = figures / key if seed is None else None
-            output = folder / f"{key}.ipynb"
-            jobs.append(
-                Job(key, plan.path, output, parameters, plan.limit, drawn, options.env, plan.name)
+    jobs: dict[str, Job] = {}
+    for plan, seed in itertools.product(plans, seeds):
+        key = plan.key if seed is None else f"{plan.key}-seed{seed}"
+        if key in jobs:
+            raise ParameterError(
+                f"{jobs[key].notebook} and {plan.path} would share the files of {key!r}"
             )
-    twice = {job.key: job for job in jobs}
-    if len(twice) < len(jobs):
-        both = next(job for job in jobs if twice[job.key] is not job)
-        raise ParameterError(
-            f"{both.notebook} and {twice[both.key].notebook} would share the files of {both.key!r}"
+        jobs[key] = Job(
+            key,
+            plan.path,
+            options.output / "notebooks" / f"{key}.ipynb",
+            {**plan.parameters} if seed is None else {**plan.parameters, "seed": seed},
+            plan.limit,
+            options.output / "figures" / key if seed is None else None,
+            options.env,
+            plan.name,
         )
-    return jobs
+    return list(jobs.values())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
@@ -17,8 +18,11 @@ from eqprop_lab.regression.outputs import ANSI
 
 LONGEST_TEXT = 4000
 MOST_LINES = 50
+# What XML 1.0 or UTF-8 cannot hold, and C1 controls, which a terminal takes for commands.
+UNREADABLE = re.compile("[^\n\t\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 STYLE = """
-body {font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; color-scheme: light dark}
+body {font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto}
+body {color-scheme: light dark}
 table {border-collapse: collapse; width: 100%}
 th, td {text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8886; vertical-align: top}
 td.n {text-align: right; font-variant-numeric: tabular-nums}
@@ -29,9 +33,7 @@ pre {white-space: pre-wrap; margin: 0}
 
 @dataclass
 class NotebookResult:
-    """Outcome of one notebook: status is "passed", "failed" or "not run"; problems say why, notes
-    say what else.
-    """
+    """One notebook: "passed", "failed" or "not run"; problems say why, notes what else."""
 
     key: str
     notebook: str
@@ -47,8 +49,7 @@ class NotebookResult:
 
 
 def plain(text: Any) -> str:
-    """Text that every reader of a report takes: no terminal codes, nothing XML or UTF-8 cannot
-    hold, a bounded length.
+    """Text that every reader of a report takes: bounded, no terminal codes, valid XML and UTF-8.
 
     A notebook may put anything into its messages: half a surrogate pair, a bell, a hundred
     megabytes.
@@ -56,23 +57,7 @@ def plain(text: Any) -> str:
     whole = str(text)
     head = whole[:LONGEST_TEXT]
     more = f" ... ({len(whole) - len(head)} characters more)" if len(whole) > len(head) else ""
-    return (
-        "".join(char if _readable(char) else f"\\x{ord(char):02x}" for char in ANSI.sub("", head))
-        + more
-    )
-
-
-def _readable(char: str) -> bool:
-    # XML 1.0: no C0 controls but these, no surrogates, no U+FFFE and U+FFFF; C1 controls are
-    # terminal codes.
-    code = ord(char)
-    return (
-        char in "\n\t"
-        or 0x20 <= code < 0x7F
-        or 0xA0 <= code < 0xD800
-        or 0xE000 <= code < 0xFFFE
-        or code > 0xFFFF
-    )
+    return UNREADABLE.sub(lambda char: f"\\x{ord(char[0]):02x}", ANSI.sub("", head)) + more
 
 
 def _lines(lines: Sequence[str]) -> list[str]:
@@ -85,35 +70,42 @@ def table(results: Sequence[NotebookResult]) -> str:
     width = max([len("notebook"), *(len(plain(result.key)) for result in results)])
     lines = [f"{'notebook':<{width}}  {'result':<8}  {'seconds':>7}  metrics"]
     for result in results:
-        lines.append(
-            f"{plain(result.key):<{width}}  {result.status:<8}  {result.seconds:>7.1f}  {len(result.metrics):>7}"
-        )
+        numbers = f"{result.seconds:>7.1f}  {len(result.metrics):>7}"
+        lines.append(f"{plain(result.key):<{width}}  {result.status:<8}  {numbers}")
         lines += [f"    {line}" for line in (*_lines(result.problems), *_lines(result.notes))]
-    passed = sum(result.status == "passed" for result in results)
-    return "\n".join([*lines, f"{passed} of {len(results)} passed"])
+    return "\n".join([*lines, _verdict(results)])
+
+
+def _verdict(results: Sequence[NotebookResult]) -> str:
+    return f"{sum(result.status == 'passed' for result in results)} of {len(results)} passed"
 
 
 def html(results: Sequence[NotebookResult], profile: str) -> str:
-    """A self-contained page: summary table, then metrics, parameters and provenance of every
+    """A self-contained page: a summary, then metrics, parameters and provenance notebook by
     notebook.
     """
-    passed = sum(result.status == "passed" for result in results)
-    rows = "".join(_row(result) for result in results)
+    head = ("notebook", "result", "seconds", "problems")
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Notebook regression</title>'
-        f"<style>{STYLE}</style></head><body><h1>Notebook regression</h1>"
-        f"<p>Profile {escape(profile)}: {passed} of {len(results)} passed.</p><table><thead><tr><th>notebook</th>"
-        f"<th>result</th><th>seconds</th><th>problems</th></tr></thead><tbody>{rows}</tbody></table>"
-        + "".join(_section(result) for result in results)
-        + "</body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>Notebook regression</title><style>{STYLE}</style></head>"
+        "<body><h1>Notebook regression</h1>"
+        f"<p>Profile {escape(profile)}: {_verdict(results)}.</p>"
+        f"{_html_table(head, map(_row, results))}{''.join(map(_section, results))}</body></html>\n"
     )
 
 
+def _html_table(head: Iterable[str], rows: Iterable[str]) -> str:
+    titles = "".join(f"<th>{title}</th>" for title in head)
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
 def _row(result: NotebookResult) -> str:
-    key, status = escape(plain(result.key)), escape(result.status)
+    key = escape(plain(result.key))
+    status = result.status
     problems = escape("\n".join(_lines(result.problems)))
     return (
-        f'<tr><td><a href="#{key}">{key}</a></td><td class="{status.replace(" ", "-")}">{status}</td>'
+        f'<tr><td><a href="#{key}">{key}</a></td>'
+        f'<td class="{status.replace(" ", "-")}">{status}</td>'
         f'<td class="n">{result.seconds:.1f}</td><td><pre>{problems}</pre></td></tr>'
     )
 
@@ -126,25 +118,20 @@ def _section(result: NotebookResult) -> str:
     )
     key = escape(plain(result.key))
     notes = "".join(f"<p>{escape(note)}</p>" for note in _lines(result.notes))
-    facts = {"parameters": result.parameters, **result.provenance}
-    described = "".join(
-        f"<tr><td>{escape(plain(k))}</td><td>{escape(plain(v))}</td></tr>" for k, v in facts.items()
-    )
-    metrics = "".join(
+    metrics = (
         f'<tr><td>{escape(plain(name))}</td><td class="n">{value:.6g}</td></tr>'
         for name, value in result.metrics.items()
     )
-    return (
-        f'<h2 id="{key}">{key}</h2>{link}{notes}'
-        f"<table><thead><tr><th>metric</th><th>value</th></tr></thead><tbody>{metrics}</tbody></table>"
-        f"<table><thead><tr><th>run</th><th>value</th></tr></thead><tbody>{described}</tbody></table>"
+    described = (
+        f"<tr><td>{escape(plain(name))}</td><td>{escape(plain(value))}</td></tr>"
+        for name, value in {"parameters": result.parameters, **result.provenance}.items()
     )
+    tables = _html_table(("metric", "value"), metrics) + _html_table(("run", "value"), described)
+    return f'<h2 id="{key}">{key}</h2>{link}{notes}{tables}'
 
 
 def junit(results: Sequence[NotebookResult]) -> str:
-    """JUnit XML: one test case per notebook, a failure with all its problems, notebooks not run as
-    skipped.
-    """
+    """JUnit XML: a test case a notebook, a failure with all its problems, the unrun as skipped."""
     suite = ElementTree.Element("testsuite", name="notebooks", tests=str(len(results)))
     suite.set("failures", str(sum(result.status == "failed" for result in results)))
     suite.set("skipped", str(sum(result.status == "not run" for result in results)))
@@ -167,9 +154,7 @@ def junit(results: Sequence[NotebookResult]) -> str:
 
 
 def _json(value: Any) -> Any:
-    """The value with nothing JSON cannot say: texts as in the other reports, NaN and infinities as
-    their names.
-    """
+    """The value as JSON can say it: texts as in the other reports, NaN and infinities by name."""
     if isinstance(value, dict):
         return {plain(key): _json(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

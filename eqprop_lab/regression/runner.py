@@ -1,12 +1,11 @@
-"""Run notebooks as regression: check parameters, execute, judge, report, and on request renew the
-committed outputs.
-"""
+"""Run notebooks as regression: check, execute, judge, report; on request renew the committed."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import nbformat
@@ -30,9 +29,7 @@ from eqprop_lab.regression.report import NotebookResult, write_reports
 
 @dataclass
 class Run:
-    """The results of a run in the order of the notebooks, its report, and what stopped the report
-    (`error`).
-    """
+    """The results of a run in the order of the notebooks, its report, or what stopped that."""
 
     results: list[NotebookResult]
     report: Path | None = None
@@ -43,24 +40,21 @@ class Run:
     @property
     def green(self) -> bool:
         """True when every notebook passed."""
-        return (
-            not self.interrupted
-            and self.error is None
-            and all(result.status == "passed" for result in self.results)
-        )
+        stopped = self.interrupted or self.error is not None
+        return not stopped and all(result.status == "passed" for result in self.results)
 
 
 def judge(execution: Execution, plan: Plan, baseline: Baseline, options: Options) -> NotebookResult:
-    """Turn an execution into a result: cell errors, hidden errors, thread errors, metrics against
-    the baseline.
-    """
+    """The result of an execution: errors of cells, threads, outputs, and metrics off baseline."""
     job = execution.job
     result = NotebookResult(
-        job.key, plan.name, "failed", execution.seconds, parameters=dict(job.parameters)
-    )
-    result.seed = job.parameters.get("seed")
-    result.problems = ([execution.error] if execution.error else []) + list(
-        dict.fromkeys(execution.thread_errors)
+        job.key,
+        plan.name,
+        "failed",
+        execution.seconds,
+        [*filter(None, [execution.error]), *dict.fromkeys(execution.thread_errors)],
+        parameters=dict(job.parameters),
+        seed=job.parameters.get("seed"),
     )
     if not job.output.exists():
         result.problems = result.problems or ["no executed notebook was written"]
@@ -70,9 +64,8 @@ def judge(execution: Execution, plan: Plan, baseline: Baseline, options: Options
         _look_inside(result, execution, plan, baseline, options)
     except Exception as error:
         # Whatever a notebook has put into its outputs, it spoils its own row and no other.
-        result.problems.append(
-            f"{job.output.name} cannot be judged: {type(error).__name__}: {error}"
-        )
+        reason = f"{type(error).__name__}: {error}"
+        result.problems.append(f"{job.output.name} cannot be judged: {reason}")
     result.status = "failed" if result.problems else "passed"
     return result
 
@@ -117,12 +110,12 @@ def _baseline_problems(
 
 
 def run_notebooks(paths: Sequence[Path], options: Options) -> Run:
-    """Run the notebooks and write the report. What is wrong with the request is raised before any
-    work.
+    """Run the notebooks and write the report.
 
-    A notebook that cannot be run has a row that says why, and the others run. Raises
-    ParameterError, BaselineError, FolderError (also where another run is at work in the same
-    folder). An interrupted run returns too, with what had finished.
+    What is wrong with the request is raised before any work. A notebook that cannot be run has a
+    row that says why, and the others run. Raises ParameterError, BaselineError, FolderError (also
+    where another run is at work in the same folder). An interrupted run returns too, with what had
+    finished.
     """
     paths = list(dict.fromkeys(paths))
     plans, spoilt = plan_all(paths, options)
@@ -136,14 +129,12 @@ def run_notebooks(paths: Sequence[Path], options: Options) -> Run:
         for folder in (options.output / "notebooks", options.output / "figures"):
             ensure_writable(folder)
         finished, interrupted = _execute(jobs, plans, baseline, options)
-        run = Run(
-            _rows(paths, jobs, finished, spoilt, plans), interrupted=interrupted, lines=list(lines)
-        )
+        parts = ([spoilt[p]] if p in spoilt else _rows(p, jobs, finished) for p in paths)
+        run = Run([*chain(*parts)], interrupted=interrupted, lines=list(lines))
         try:
             run.report = write_reports(run.results, options.output, options.profile)
         except OSError as error:
-            # The table of what was computed is still printed; the executed notebooks are on disk
-            # already.
+            # The table is still printed, and the executed notebooks are on the disk already.
             run.error = f"cannot write the report to {options.output}: {error.strerror or error}"
             return run
         if options.rebaseline and run.green:
@@ -154,8 +145,9 @@ def run_notebooks(paths: Sequence[Path], options: Options) -> Run:
 def plan_all(
     paths: Sequence[Path], options: Options
 ) -> tuple[dict[Path, Plan], dict[Path, NotebookResult]]:
-    """The plans by path, and a red row for each notebook that cannot be run. Raises ParameterError
-    for the request.
+    """The plans by path, and a red row for each notebook that cannot be run.
+
+    Raises ParameterError for the request.
     """
     plans: dict[Path, Plan] = {}
     spoilt: dict[Path, NotebookResult] = {}
@@ -163,8 +155,12 @@ def plan_all(
         try:
             plans[path] = plan_notebook(path, options)
         except NotebookError as error:
-            name, key = name_of(path, options.root), key_of(path, options.root)
-            spoilt[path] = NotebookResult(key, name, "failed", problems=[str(error)])
+            spoilt[path] = NotebookResult(
+                key_of(path, options.root),
+                name_of(path, options.root),
+                "failed",
+                problems=[str(error)],
+            )
     return plans, spoilt
 
 
@@ -182,7 +178,8 @@ def _execute(
     ) as bar:
 
         def done(execution: Execution) -> None:
-            job, plan = execution.job, plans[execution.job.notebook]
+            job = execution.job
+            plan = plans[job.notebook]
             result = judge(execution, plan, baseline, options)
             if options.update and result.status == "passed":
                 publish(result, plan, job, options)
@@ -200,23 +197,13 @@ def _execute(
 
 
 def _rows(
-    paths: Sequence[Path],
-    jobs: Sequence[Job],
-    finished: Mapping[str, NotebookResult],
-    spoilt: Mapping[Path, NotebookResult],
-    plans: Mapping[Path, Plan],
-) -> list[NotebookResult]:
-    rows = []
-    for path in paths:
-        if path in spoilt:
-            rows.append(spoilt[path])
-        for job in jobs:
-            if job.notebook == path:
-                missing = NotebookResult(
-                    job.key, plans[path].name, "not run", problems=["interrupted"]
-                )
-                rows.append(finished.get(job.key) or missing)
-    return rows
+    path: Path, jobs: Sequence[Job], finished: Mapping[str, NotebookResult]
+) -> Iterator[NotebookResult]:
+    """What has become of the jobs of one notebook."""
+    for job in jobs:
+        if job.notebook == path:
+            missing = NotebookResult(job.key, job.name, "not run", problems=["interrupted"])
+            yield finished.get(job.key, missing)
 
 
 def _by_seed(results: Sequence[NotebookResult]) -> dict[str, dict[int, dict[str, float]]]:

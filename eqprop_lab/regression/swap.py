@@ -1,5 +1,4 @@
-"""Several files changed as one: all of them, or none, also when the process is killed in the
-middle.
+"""Several files changed as one: all of them, or none, also where the process is killed.
 
     record (what is to change) -> stage new contents and copies of the old -> swap -> record "done"
     -> tidy
@@ -15,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ def swap(changes: Mapping[Path, bytes | None], root: Path) -> None:
 
 
 def recover(root: Path) -> list[str]:
-    """Finish what a killed `swap` has left: undo it, or tidy up where it was done; one line for
-    each file touched.
+    """Finish what a killed `swap` has left: undo it, or tidy up behind it; a line a file touched.
 
     A file that somebody has edited since is left as it is, and its line says so. Raises OSError,
     ValueError for a record that cannot be read.
@@ -93,20 +92,14 @@ def _undo(entry: Mapping[str, Any], root: Path) -> Iterator[str]:
 
 
 def _stage(path: Path, content: bytes | None) -> None:
-    """The new content and a copy of the old, each on the disk beside the file, so that a rename is
-    all that is left.
-    """
+    """New content and a copy of the old on the disk beside the file: only a rename is left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = [("new", content), ("old", _content(path))]
     for kind, data in parts:
         if data is not None:
-            _write(_beside(path, kind), data)
+            place = replace_file(_beside(path, kind), methodcaller("write", data))
             if path.exists():
-                shutil.copymode(path, _beside(path, kind))
-
-
-def _write(path: Path, data: bytes) -> None:
-    replace_file(path, lambda file: file.write(data))
+                shutil.copymode(path, place)
 
 
 def _beside(path: Path, kind: str) -> Path:

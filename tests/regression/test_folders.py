@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 
 from eqprop_lab.files import replace_text
-from eqprop_lab.regression.folders import (
-    FigureError,
-    FolderError,
-    ensure_writable,
-    figure_changes,
-    locked,
-    read_index,
-)
+from eqprop_lab.regression.folders import FolderError, ensure_writable, locked
+from eqprop_lab.regression.publish import FigureError, figure_changes, read_index
 from eqprop_lab.regression.swap import swap
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eqprop_lab.regression.baseline import load_baseline
+from eqprop_lab.regression.baseline import read_baseline
 from eqprop_lab.regression.execute import Execution, Job, execute_all, kernel_count
 from eqprop_lab.regression.plan import Options, Plan, jobs_of, plan_notebook
 from eqprop_lab.regression.report import NotebookResult
@@ -130,7 +130,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[str, 
         plan = plan_notebook(probe, chosen)
         prepared[name] = (chosen, plan)
         jobs += [replace(job, key=name) for job in jobs_of([plan], chosen)]
-    baseline = load_baseline(root / "tests" / "regression" / "baseline.json")
+    baseline = read_baseline(root / "tests" / "regression" / "baseline.json")
     found: dict[str, NotebookResult] = {}
 
     def done(execution: Execution) -> None:

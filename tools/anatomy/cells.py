@@ -36,19 +36,16 @@ SOURCE = re.compile(
 
 
 def file_name(view: View) -> Iterator[Hit]:
-    """A name that is not NN_topic.ipynb."""
     if not FILE_NAME.fullmatch(view.path.name):
         yield at()
 
 
 def unknown_tags(view: View) -> Iterator[Hit]:
-    """Tags that the anatomy does not know."""
     for index, cell in enumerate(view.cells):
         yield from (at(index, tag=tag) for tag in sorted(set(tags(cell)) - TAGS))
 
 
 def order(view: View) -> Iterator[Hit]:
-    """Landmarks that stand before one that they follow."""
     places = {tag: view.tagged(tag) for tag in ("goals", "setup", "parameters", "summary")}
     places |= {"references": view.headed("References"), "metrics": view.tagged("metrics")}
     present = [(name, found[0]) for name, found in places.items() if found]
@@ -63,13 +60,11 @@ def _title(view: View) -> str | None:
 
 
 def no_title(view: View) -> Iterator[Hit]:
-    """A first cell that is no text."""
     if _title(view) is None:
         yield at()
 
 
 def number(view: View) -> Iterator[Hit]:
-    """A title that does not carry the number of its file."""
     own = view.path.stem[:2]
     title = _title(view)
     if title is not None and not re.match(rf"# {re.escape(own)} · \S", title):
@@ -81,20 +76,17 @@ def _facts(view: View) -> re.Match[str] | None:
 
 
 def no_facts(view: View) -> Iterator[Hit]:
-    """A title without time, needs and level."""
     if _title(view) is not None and not _facts(view):
         yield at()
 
 
 def level(view: View) -> Iterator[Hit]:
-    """A level of its own invention."""
     facts = _facts(view)
     if facts and facts.group(1).strip(" .") not in LEVELS:
         yield at(level=facts.group(1), levels=", ".join(LEVELS))
 
 
 def neighbours(view: View) -> Iterator[Hit]:
-    """Neighbours in the series that the title does not link."""
     names = [path.name for path in view.series]
     title = _title(view)
     if title is not None and view.path.name in names:
@@ -112,14 +104,12 @@ def _links(view: View) -> Iterator[tuple[int, str, str]]:
 
 
 def dead_links(view: View) -> Iterator[Hit]:
-    """Links to notebooks that do not exist."""
     for index, _, target in _links(view):
         if not (view.path.parent / target).exists():
             yield at(index, target=target)
 
 
 def other_titles(view: View) -> Iterator[Hit]:
-    """Links that say a number and a title, and not those of their target."""
     for index, text, target in _links(view):
         path = view.path.parent / target
         if re.match(r"\d\d · ", text) and path.exists() and text != (title := _title_of(path)):
@@ -134,7 +124,6 @@ def _title_of(path: Path) -> str:
 
 
 def goals(view: View) -> Iterator[Hit]:
-    """Goals that are not a sentence and a list of three to five."""
     found = view.tagged("goals", "markdown")
     source = view.cells[found[0]].source if len(found) == 1 else ""
     items = len(re.findall(r"^\s*(?:[-*]|\d+\.)\s+\S", source, re.MULTILINE))
@@ -143,7 +132,6 @@ def goals(view: View) -> Iterator[Hit]:
 
 
 def setup_lines(view: View) -> Iterator[Hit]:
-    """A setup cell that is more than imports and one call."""
     for index in view.tagged("setup", "code"):
         lines = len(view.cells[index].source.splitlines())
         if lines > SETUP_LINES:
@@ -151,12 +139,10 @@ def setup_lines(view: View) -> Iterator[Hit]:
 
 
 def installs(view: View) -> Iterator[Hit]:
-    """Cells that install packages."""
     yield from (at(index) for index, cell in view.code if INSTALL.search(cell.source))
 
 
 def unreadable(view: View) -> Iterator[Hit]:
-    """A parameters cell that papermill could not set."""
     try:
         read_parameters(view.nb, view.path.stem)
     except ParameterError as error:
@@ -173,37 +159,31 @@ def _parameters(view: View) -> tuple[dict[str, Parameter], list[str]]:
 
 
 def parameter_lines(view: View) -> Iterator[Hit]:
-    """Parameters that share a line, or take several."""
     declared, lines = _parameters(view)
     if len(lines) != len(declared):
         yield at()
 
 
 def no_comment(view: View) -> Iterator[Hit]:
-    """Parameters that nothing explains."""
     yield from (at(line=line) for line in _parameters(view)[1] if not re.search(r"\s#\s*\S", line))
 
 
 def two_equals(view: View) -> Iterator[Hit]:
-    """Lines that papermill skips."""
     yield from (at(line=line) for line in _parameters(view)[1] if line.count("=") != 1)
 
 
 def no_seed(view: View) -> Iterator[Hit]:
-    """Parameters without a seed."""
     if not any(unreadable(view)) and "seed" not in _parameters(view)[0]:
         yield at()
 
 
 def no_profile(view: View) -> Iterator[Hit]:
-    """Parameters without a profile that is smoke by default."""
     profile = _parameters(view)[0].get("profile")
     if not any(unreadable(view)) and (profile is None or profile.default != "smoke"):
         yield at()
 
 
 def unvalidated(view: View) -> Iterator[Hit]:
-    """Parameters that the next code cell takes as they are."""
     found = view.tagged("parameters", "code")
     after = [cell.source for index, cell in view.code if found and index > found[0]]
     if not after or not called(after[0]) & {"setup", "require"}:
@@ -211,28 +191,23 @@ def unvalidated(view: View) -> Iterator[Hit]:
 
 
 def shows_nothing(view: View, index: int) -> bool:
-    """Whether a code cell ends with anything but an expression."""
     tree = parse(view.cells[index].source)
     return tree is None or not tree.body or not isinstance(tree.body[-1], ast.Expr)
 
 
 def asks_too_little(view: View, index: int) -> bool:
-    """Whether the text before a cell asks fewer than two questions."""
     return view.neighbour(index, -1).count("?") < 2
 
 
 def answers_nothing(view: View, index: int) -> bool:
-    """Whether the text after a cell has no collapsed answers."""
     return "<details" not in view.neighbour(index, 1)
 
 
 def asks_nothing(view: View, index: int) -> bool:
-    """Whether a cell has no question mark."""
     return "?" not in view.cells[index].source
 
 
 def checks_nothing(view: View, index: int) -> bool:
-    """Whether a cell calls no check."""
     return not any(name.startswith("check") for name in called(view.cells[index].source))
 
 
@@ -243,7 +218,6 @@ def _exercises(view: View) -> Iterator[range]:
 
 
 def exercise_gaps(view: View) -> Iterator[Hit]:
-    """Exercises without a stub, a check or a solution."""
     for cells in _exercises(view):
         for tag in ("exercise", "exercise-check", "solution"):
             if not set(view.tagged(tag, "code")) & set(cells):
@@ -251,7 +225,6 @@ def exercise_gaps(view: View) -> Iterator[Hit]:
 
 
 def no_hint(view: View) -> Iterator[Hit]:
-    """Exercises that leave people alone."""
     for cells in _exercises(view):
         told = [view.cells[index].source for index in view.tagged("exercise") if index in cells]
         if not any("hint" in source.lower() for source in told):
@@ -269,7 +242,6 @@ def _shown(source: str) -> list[dict[str, ast.expr]]:
 
 
 def figure_tags(view: View) -> Iterator[Hit]:
-    """The tag without the call, or the call without the tag."""
     tagged = view.tagged("figure")
     for index, cell in view.code:
         if bool(_shown(cell.source)) != (index in tagged):
@@ -277,7 +249,6 @@ def figure_tags(view: View) -> Iterator[Hit]:
 
 
 def figure_arguments(view: View) -> Iterator[Hit]:
-    """Figures without a name, a text for those who cannot see them, or a caption."""
     for index, cell in view.code:
         for given in _shown(cell.source):
             yield from (
@@ -295,7 +266,6 @@ def _constants(view: View, key: str) -> Iterator[tuple[int, object]]:
 
 
 def figure_names(view: View) -> Iterator[Hit]:
-    """Figures named as those of another notebook."""
     pattern = rf"nb{view.path.stem[:2]}_[a-z0-9_]+"
     for index, name in _constants(view, "name"):
         if not re.fullmatch(pattern, str(name)):
@@ -303,14 +273,12 @@ def figure_names(view: View) -> Iterator[Hit]:
 
 
 def short_alt(view: View) -> Iterator[Hit]:
-    """Alt texts that can say nothing."""
     for index, alt in _constants(view, "alt"):
         if len(str(alt)) < ALT_LENGTH:
             yield at(index, least=ALT_LENGTH)
 
 
 def reference_cells(view: View) -> Iterator[Hit]:
-    """No list of references, or several."""
     found = len(view.headed("References"))
     if found != 1:
         yield at(found=found)
@@ -328,26 +296,22 @@ def _references(view: View) -> list[tuple[int, str]]:
 
 
 def no_references(view: View) -> Iterator[Hit]:
-    """A heading with nothing under it."""
     if len(view.headed("References")) == 1 and not _references(view):
         yield at()
 
 
 def no_identifier(view: View) -> Iterator[Hit]:
-    """References that can only be guessed at."""
     for count, (index, item) in enumerate(_references(view), 1):
         if not SOURCE.search(item):
             yield at(index, count=count)
 
 
 def metrics_place(view: View) -> Iterator[Hit]:
-    """Metrics that are not recorded at the end."""
     if view.tagged("metrics", "code") != [index for index, _ in view.code[-1:]]:
         yield at()
 
 
 def metrics_calls(view: View) -> Iterator[Hit]:
-    """A metrics cell that records nothing, or does not say where."""
     for index in view.tagged("metrics", "code"):
         missing = {"record", "provenance"} - called(view.cells[index].source)
         yield from (at(index, name=name) for name in sorted(missing))
@@ -362,21 +326,18 @@ def _levels(view: View) -> list[int]:
 
 
 def top_heading(view: View) -> Iterator[Hit]:
-    """No `#` heading at the top, or several."""
     levels = _levels(view)
     if levels.count(1) != 1 or levels[0] != 1:
         yield at(found=levels.count(1))
 
 
 def skipped_levels(view: View) -> Iterator[Hit]:
-    """Headings that leave out a level: the table of contents is made from them."""
     for above, below in pairwise(_levels(view)):
         if below > above + 1:
             yield at(above=above, below=below)
 
 
 def long_cells(view: View) -> Iterator[Hit]:
-    """Code cells that are more than one look."""
     for index, cell in view.code:
         lines = len(cell.source.splitlines())
         if lines > CELL_LINES:
@@ -384,7 +345,6 @@ def long_cells(view: View) -> Iterator[Hit]:
 
 
 def long_functions(view: View) -> Iterator[Hit]:
-    """Functions that are more than one look."""
     for index, cell in view.code:
         for node in nodes(cell.source):
             if isinstance(node, ast.FunctionDef):

@@ -21,54 +21,45 @@ from tools.anatomy.view import Hit, View, at
 
 
 def kernel(view: View) -> Iterator[Hit]:
-    """A kernel that only one machine has."""
     if view.nb.metadata.get("kernelspec", {}).get("name") != "python3":
         yield at()
 
 
 def notebook_traces(view: View) -> Iterator[Hit]:
-    """Widget state, and what papermill notes about a run."""
     yield from (at(key=key) for key in ("widgets", "papermill") if key in view.nb.metadata)
 
 
 def cell_traces(view: View) -> Iterator[Hit]:
-    """Cells that say when they ran."""
     for index, cell in enumerate(view.cells):
         if {"papermill", "execution"} & set(cell.metadata):
             yield at(index)
 
 
 def no_id(view: View) -> Iterator[Hit]:
-    """Cells that an editor would give a new id at every save."""
     yield from (at(index) for index, cell in enumerate(view.cells) if not cell.get("id"))
 
 
 def older_outputs(view: View) -> Iterator[Hit]:
-    """Outputs of other sources: their hash is in the metadata."""
     if view.nb.metadata.get("eqprop", {}).get("source_hash") != source_hash(view.nb):
         yield at()
 
 
 def numbering(view: View) -> Iterator[Hit]:
-    """Cells that were not run from the first to the last."""
     counts = [cell.get("execution_count") for _, cell in view.code]
     if counts != list(range(1, len(counts) + 1)):
         yield at(count=len(counts))
 
 
 def errors(view: View) -> Iterator[Hit]:
-    """Error outputs and alerts."""
     yield from (at(problem=problem) for problem in hidden_errors(view.nb))
 
 
 def source_paths(view: View) -> Iterator[Hit]:
-    """Paths of one machine in a source."""
     for index, cell in enumerate(view.cells):
         yield from (at(index, path=path) for path in absolute_paths(cell.source))
 
 
 def output_paths(view: View) -> Iterator[Hit]:
-    """Paths of one machine in an output."""
     yield from (at(path=path) for path in absolute_paths(visible_text(view.nb)))
 
 
@@ -81,34 +72,29 @@ def _printed(output: NotebookNode) -> str:
 
 
 def warnings(view: View) -> Iterator[Hit]:
-    """Text on stderr."""
     for index, output in _outputs(view):
         if output.get("name") == "stderr":
             yield at(index, line=_printed(output).strip().splitlines()[0][:80])
 
 
 def progress_bars(view: View) -> Iterator[Hit]:
-    """Progress bars."""
     for index, output in _outputs(view):
         if PROGRESS_BAR.search(_printed(output)):
             yield at(index)
 
 
 def private(view: View) -> Iterator[Hit]:
-    """What only the runner reads."""
     for index, output in _outputs(view):
         yield from (at(index, mime=m) for m in PRIVATE_MIMES if m in output.get("data", {}))
 
 
 def pictures(view: View) -> Iterator[Hit]:
-    """Pictures that make a page slow."""
     for size in png_sizes(view.nb):
         if size > PNG_LIMIT:
             yield at(size=size // 1024, most=PNG_LIMIT // 1024)
 
 
 def file_size(view: View) -> Iterator[Hit]:
-    """A file that a code host does not show."""
     size = view.path.stat().st_size
     if size > NOTEBOOK_LIMIT:
         yield at(size=size // 1024, most=NOTEBOOK_LIMIT // 1024)

@@ -71,10 +71,19 @@ def test_rooms_of_one_floor_do_not_import_each_other(package: Path) -> None:
 
 
 def test_a_room_that_stands_apart_imports_what_is_named_for_it(package: Path) -> None:
-    (package / "regression.py").write_text(
-        "from eqprop_lab import files, validation", encoding="utf-8"
-    )
-    assert forbidden(draw(package)) == ["regression.py -> validation.py"]
+    (package / "devices.py").write_text("", encoding="utf-8")
+    (package / "regression.py").write_text("from eqprop_lab import files, devices")
+    assert forbidden(draw(package)) == ["regression.py -> devices.py"]
+
+
+def test_the_stub_of_a_lazy_room_says_what_it_imports(package: Path) -> None:
+    (package / "models" / "__init__.py").write_text("", encoding="utf-8")
+    (package / "models" / "conv.py").write_text("from eqprop_lab.models import Conv")
+    stub = "from eqprop_lab.models.conv import Conv as Conv"
+    (package / "models" / "__init__.pyi").write_text(stub, encoding="utf-8")
+    assert draw(package)["models/__init__.py"] == {"models/conv.py"}
+    (ring,) = circles(draw(package))
+    assert set(ring) == {"models/__init__.py", "models/conv.py"}
 
 
 def test_a_longer_circle_is_drawn_from_file_to_file(package: Path) -> None:

@@ -36,17 +36,17 @@ def tanh_entropy(state: Tensor) -> Tensor:
 
 
 def tanh_pair(pair: Tensor) -> Tensor:
-    """[abar; alpha] along the batch -> [M; D] = ((p + r)/2, (p - r)/2) of p, r = tanh(abar +-
-    alpha), in place.
+    """[abar; alpha] -> [M; D] = ((p + r)/2, (p - r)/2), p, r = tanh(abar +- alpha), in place.
 
-    D = d (1 - m^2) / (1 - m^2 d^2),   M = m - D m d   with m, d = tanh(abar), tanh(alpha): no two close numbers are
-    subtracted, however small alpha is. Same shape and dtype as the argument.
+        D = d (1 - m^2) / (1 - m^2 d^2),    M = m - D m d,    m = tanh(abar),    d = tanh(alpha)
+
+    No two close numbers are subtracted, however small alpha is. The halves lie along the batch;
+    same shape and dtype as the argument.
     """
     mean, half = tanh(pair, pair).chunk(2)
     product = mean * half
-    size = torch.addcmul(
-        torch.ones((), dtype=pair.dtype, device=pair.device), product, product, value=-1
-    )
+    one = torch.ones((), dtype=pair.dtype, device=pair.device)
+    size = torch.addcmul(one, product, product, value=-1)
     half.addcmul_(product, mean, value=-1).div_(size)
     mean.addcmul_(half, product, value=-1)
     return pair

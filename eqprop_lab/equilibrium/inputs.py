@@ -1,6 +1,4 @@
-"""What every model asks of its input: rows of the right width, finite, of its dtype and on its
-device.
-"""
+"""What every model asks of its input: the right width, finite, of its dtype, on its device."""
 
 from __future__ import annotations
 
@@ -12,14 +10,15 @@ from torch import Tensor
 
 
 def as_vectors(x: Tensor, features: int) -> Tensor:
-    """Inputs of any image shape (B, ...) as rows (B, features). Raises ValueError when the sizes do
-    not fit.
+    """Inputs of any image shape (B, ...) as rows (B, features).
+
+    Raises ValueError when the sizes do not fit.
     """
     rows = x.flatten(1) if x.ndim > 1 else x
     if rows.ndim != 2 or rows.shape[1] != features:
         raise ValueError(
-            f"x must hold a batch of {features} features each, as (B, {features}) or any image shape with that many "
-            f"pixels, got shape {tuple(x.shape)}"
+            f"x must hold a batch of {features} features each, as (B, {features}) or any image "
+            f"shape with that many pixels, got shape {tuple(x.shape)}"
         )
     return rows
 
@@ -34,14 +33,16 @@ def check_shape(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def check_input(x: Tensor, parameter: Tensor) -> None:
-    """Raise TypeError or ValueError unless x is a finite floating tensor of the parameters' dtype
-    and device.
+    """Raise unless x is a finite floating tensor of the parameters' dtype and device.
+
+    TypeError or ValueError, naming what differs.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
     if x.dtype != parameter.dtype:
         raise TypeError(
-            f"x has dtype {x.dtype}, the model has {parameter.dtype}: convert one (x.to(...) or model.to(...))"
+            f"x has dtype {x.dtype}, the model has {parameter.dtype}: "
+            "convert one (x.to(...) or model.to(...))"
         )
     if x.device != parameter.device:
         raise ValueError(f"x is on {x.device}, the model on {parameter.device}: move one of them")
@@ -56,8 +57,7 @@ def check_input(x: Tensor, parameter: Tensor) -> None:
 
 
 def check_pair(x: Tensor, y: object) -> None:
-    """Raise TypeError, ValueError unless y is a tensor with one target for each sample of x, on its
-    device.
+    """Raise TypeError, ValueError unless y holds one target for each sample of x, on its device.
 
     Whether the targets fit the cost is looked at where the cost is made.
     """

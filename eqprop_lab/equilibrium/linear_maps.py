@@ -32,57 +32,45 @@ def symmetric_part(matrix: Tensor) -> Tensor:
 
 
 class LinearMap(Protocol):
-    """in_shape, out_shape: of one sample; weight_shape, bias_shape (without the batch): of the
-    parameters.
-    """
+    """Shapes are those of one sample or one parameter, without the batch."""
 
     @property
     def in_shape(self) -> Shape:
         """Shape of one input."""
-        ...
 
     @property
     def out_shape(self) -> Shape:
         """Shape of one output."""
-        ...
 
     @property
     def weight_shape(self) -> Shape:
         """Shape of the weight."""
-        ...
 
     @property
     def bias_shape(self) -> Shape:
         """Shape of a bias that broadcasts over one output."""
-        ...
 
     def up(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """W x (+ bias): (B, *in_shape) -> (B, *out_shape)."""
-        ...
 
     def down(self, y: Tensor, weight: Tensor) -> Tensor:
         """W^T y: (B, *out_shape) -> (B, *in_shape)."""
-        ...
 
     def weight_gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """d/dW sum <W x, y> over the batch."""
-        ...
 
     def vec(self, y: Tensor) -> Tensor:
         """vec(y), (B, *out_shape) -> (B, units): no copy for what `up` has made."""
-        ...
 
     def unvec(self, rows: Tensor) -> Tensor:
         """The inverse of `vec`, a view."""
-        ...
 
     def norm_bound(self, weight: Tensor) -> float:
         """Certified upper bound of ||W||_2, float64."""
-        ...
 
 
 @dataclass(frozen=True)
-class DenseMap:
+class DenseMap(LinearMap):
     """x (B, inputs) -> x W^T (B, outputs)."""
 
     inputs: int
@@ -90,46 +78,36 @@ class DenseMap:
 
     @property
     def in_shape(self) -> Shape:
-        """(inputs,)."""
         return (self.inputs,)
 
     @property
     def out_shape(self) -> Shape:
-        """(outputs,)."""
         return (self.outputs,)
 
     @property
     def weight_shape(self) -> Shape:
-        """(outputs, inputs)."""
         return (self.outputs, self.inputs)
 
     @property
     def bias_shape(self) -> Shape:
-        """(outputs,)."""
         return (self.outputs,)
 
     def up(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """W x + bias."""
         return F.linear(x, weight, bias)
 
     def down(self, y: Tensor, weight: Tensor) -> Tensor:
-        """W^T y."""
         return y @ weight
 
     def weight_gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """y^T x."""
         return y.T @ x
 
     def vec(self, y: Tensor) -> Tensor:
-        """y itself."""
         return y
 
     def unvec(self, rows: Tensor) -> Tensor:
-        """The rows themselves."""
         return rows
 
     def norm_bound(self, weight: Tensor) -> float:
-        """||W||_2, exact."""
         return exact_norm(weight)
 
 
@@ -140,13 +118,14 @@ def _last(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ConvMap:
+class ConvMap(LinearMap):
     """Square convolution with zero padding: (B, in, H, W) -> (B, out, H / stride, W / stride).
 
     `kernel` is odd, or even with a stride of 2 or more, and `stride` divides `size` = (H, W) of the
     input: then `down` gives back exactly H x W. A kernel of 4 with stride 2 holds every 3x3
     convolution followed by 2x2 average pooling. Images keep their channels last in memory: the
-    transposed convolution takes a third of the time then.
+    transposed convolution takes a third of the time then. As a vector they are read row by row,
+    the channels of one place side by side.
     """
 
     channels: tuple[int, int]
@@ -161,49 +140,40 @@ class ConvMap:
 
     @property
     def in_shape(self) -> Shape:
-        """(in, H, W)."""
         return (self.channels[0], *self.size)
 
     @property
     def out_shape(self) -> Shape:
-        """(out, H / stride, W / stride)."""
         return (self.channels[1], self.size[0] // self.stride, self.size[1] // self.stride)
 
     @property
     def weight_shape(self) -> Shape:
-        """(out, in, kernel, kernel)."""
         return (self.channels[1], self.channels[0], self.kernel, self.kernel)
 
     @property
     def bias_shape(self) -> Shape:
-        """(out, 1, 1)."""
         return (self.channels[1], 1, 1)
 
     def up(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """conv(x, W) + bias."""
         return F.conv2d(
             _last(x), weight, None if bias is None else bias.flatten(), self.stride, self.padding
         )
 
     def down(self, y: Tensor, weight: Tensor) -> Tensor:
-        """conv_transpose(y, W), the exact adjoint of `up`."""
         # rows at the far edge that no output begins at
         extra = self.stride + 2 * self.padding - self.kernel
         return F.conv_transpose2d(_last(y), weight, None, self.stride, self.padding, extra)
 
     def weight_gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """Correlation of x and y at the offsets of the kernel."""
         found = conv2d_weight(_last(x), self.weight_shape, _last(y), self.stride, self.padding)
         # Laid out in memory as the weight is: fused optimisers pair the numbers of the two by
         # place, not by index.
         return found.contiguous()
 
     def vec(self, y: Tensor) -> Tensor:
-        """The units row by row, the channels of one place side by side."""
         return y.permute(0, 2, 3, 1).flatten(1)
 
     def unvec(self, rows: Tensor) -> Tensor:
-        """Images (B, out, H / stride, W / stride) with channels last in memory."""
         channels, height, width = self.out_shape
         return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
@@ -215,13 +185,11 @@ class ConvMap:
         On small images the Fourier bound may lie 20 % above the norm (most of it is border), so
         there the matrix is formed from unit vectors.
         """
-        sides = {shape: math.prod(shape) for shape in (self.in_shape, self.out_shape)}
-        shape = min(sides, key=lambda s: sides[s])
-        if sides[shape] > EXACT_UP_TO:
+        shape = min(self.in_shape, self.out_shape, key=math.prod)
+        units = math.prod(shape)
+        if units > EXACT_UP_TO:
             return conv_bound(weight, self.stride, frequencies=FREQUENCIES)
         kernel = weight.detach().cpu().double()
-        units = torch.eye(sides[shape], dtype=torch.float64, device="cpu").unflatten(1, shape)
-        rows = (
-            self.down(units, kernel) if shape == self.out_shape else self.up(units, kernel)
-        ).flatten(1)
-        return norm_of_rows(rows)
+        across = self.down if shape == self.out_shape else self.up
+        ones = torch.eye(units, dtype=torch.float64, device="cpu").unflatten(1, shape)
+        return norm_of_rows(across(ones, kernel).flatten(1))

@@ -1,4 +1,4 @@
-"""Norms to check by: of a matrix, of a convolution, certified or from below, and of a flattened kernel.
+"""Norms to check by: of a matrix, of a convolution (certified, or from below), of a flat kernel.
 
 ||W||        largest singular value of a matrix, by LAPACK and rounded outward: the certificate
 ||K||        largest singular value of x -> conv(x, K) at one image size: from below, converged

@@ -1,4 +1,4 @@
-"""The models, one file each; `base` holds the contract they keep."""
+"""The models, one file each; `equilibrium.contract` is what they keep."""
 
 from __future__ import annotations
 

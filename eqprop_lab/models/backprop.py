@@ -53,7 +53,6 @@ class BackpropMLP(nn.Module):
         check_input(x, next(self.parameters()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, ...) -> logits (B, output_dim)."""
         return self.layers(as_vectors(x, self.input_dim))
 
 
@@ -126,12 +125,9 @@ class BackpropCNN(nn.Module):
         return cls(**geometry(model), seed=seed)
 
     def check_batch(self, x: Tensor) -> None:
-        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN,
-        shape).
-        """
+        """Raise before any work when x cannot be fed to this model (as above, and its shape)."""
         check_input(x, next(self.parameters()))
         check_shape(x, self.input_shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, input_channels, height, width) -> logits (B, output_dim)."""
         return self.layers(x)

@@ -25,7 +25,8 @@ def _layer_widths(name: str, value: object, growth: int) -> list[int]:
         return [widths, growth * widths]
     if len(widths) < 2:
         raise ValueError(
-            f"{name} must name at least two layers (with one, nothing feeds back), got {shown(value)}"
+            f"{name} must name at least two layers (with one, nothing feeds back), "
+            f"got {shown(value)}"
         )
     return widths
 
@@ -58,12 +59,13 @@ def conv_maps(
             )
         if kernels is not None and kernel > (limit := max(5, 2 * max(height, width))):
             raise ValueError(
-                f"kernel_size must be at most {limit}, twice the {height}x{width} images of layer {layer + 1} (what "
-                f"lies further out meets no pixel), got {kernel}"
+                f"kernel_size must be at most {limit}, twice the {height}x{width} images of layer "
+                f"{layer + 1} (what lies further out meets no pixel), got {kernel}"
             )
         if height % stride or width % stride:
             raise ValueError(
-                f"strides: {stride} of layer {layer + 1} does not divide its {height}x{width} images"
+                f"strides: {stride} of layer {layer + 1} does not divide its {height}x{width} "
+                "images"
             )
         maps.append(
             ConvMap((channels[layer], channels[layer + 1]), (height, width), kernel, stride)
@@ -124,8 +126,8 @@ class ConvEqProp(LayeredModel):
     def _inputs(self, x: Tensor) -> Tensor:
         if x.ndim == 4 and x.shape[1] != self.input_channels:
             raise ValueError(
-                f"x must have {self.input_channels} channels (input_channels), got {x.shape[1]} in shape "
-                f"{tuple(x.shape)}"
+                f"x must have {self.input_channels} channels (input_channels), got {x.shape[1]} "
+                f"in shape {tuple(x.shape)}"
             )
         return super()._inputs(x)
 
@@ -157,7 +159,8 @@ class DeepEqProp(LayeredModel):
         widths = [positive_int("input_dim", input_dim), *hidden]
         maps = [DenseMap(a, b) for a, b in zip(widths, widths[1:], strict=False)]
         super().__init__(maps, output_dim, gamma, rho, use_spectral_norm, max_steps, seed)
-        self.input_dim, self.hidden_dims = widths[0], tuple(hidden)
+        self.input_dim = widths[0]
+        self.hidden_dims = tuple(hidden)
 
     def _inputs(self, x: Tensor) -> Tensor:
         return as_vectors(x, self.input_dim)

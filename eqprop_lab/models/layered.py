@@ -25,25 +25,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.activations import tanh, tanh_entropy
+from eqprop_lab.equilibrium.contract import State
 from eqprop_lab.equilibrium.inputs import check_shape
 from eqprop_lab.equilibrium.linear_maps import LinearMap
 from eqprop_lab.equilibrium.norms import outward
 from eqprop_lab.equilibrium.sigma_vector import fingerprint, tracked
 from eqprop_lab.equilibrium.spectral import Bounded, raw_norm
+from eqprop_lab.models.tanh import TanhModel, into_drive
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 
 START = 0.8  # share of the cap that the interior weights have at the start
 KEEPING = 3.0  # norm at which tanh layers keep the size of their states with depth
-
-
-def sum_into(first: Tensor, *others: Tensor) -> Tensor:
-    """The sum of all, written into the first."""
-    for other in others:
-        first.add_(other)
-    return first
 
 
 class Layer(nn.Module):
@@ -79,7 +73,7 @@ class Layer(nn.Module):
         return held[1]
 
 
-class LayeredModel(EquilibriumModel):
+class LayeredModel(TanhModel):
     """What ConvEqProp and DeepEqProp share; `maps` are the linear maps from the input to the top
     layer.
 
@@ -87,7 +81,6 @@ class LayeredModel(EquilibriumModel):
     (B, output_dim).
     """
 
-    affine_force = True
     # far below the readout D is too small to come from subtracting states in float32
     mean_difference = True
     contraction_metric = "max over the red and the black layers of the kappa-weighted l2 norm"
@@ -137,13 +130,7 @@ class LayeredModel(EquilibriumModel):
         }
         return up | {name.replace("up", "down"): self.gamma * weight for name, weight in up.items()}
 
-    def _weights(self) -> dict[str, Tensor]:
-        return self.effective_weights() if self._frozen is None else self._frozen
-
     def check_batch(self, x: Tensor) -> None:
-        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN,
-        shape).
-        """
         super().check_batch(x)
         self._inputs(x)
 
@@ -154,60 +141,45 @@ class LayeredModel(EquilibriumModel):
         """(W_1 x + b_1, b_2, ..., b_L): the only work the input causes; biases (B, C, 1, 1) or (B,
         H).
         """
-        inputs, (first, *rest) = self._inputs(x), self._layers()
+        first, *rest = self._layers()
         biases = (layer.bias.expand(len(x), *layer.bias.shape) for layer in rest)
-        return (first.linear.up(inputs, first.weight, first.bias), *biases)
+        return (first.linear.up(self._inputs(x), first.weight, first.bias), *biases)
 
     def initial_state(self, drive: State) -> State:
         """The feed-forward pass: s_l = tanh(W_l s_(l-1) + b_l)."""
-        state, weights = [self.activate(drive[0])], self._weights()
+        weights = self._weights()
+        state = [self.activate(drive[0])]
         for number, layer in enumerate(self._layers()[1:], start=1):
-            state.append(
-                self.activate(layer.linear.up(state[-1], weights[f"up{number}"]) + drive[number])
-            )
+            pushed = layer.linear.up(state[-1], weights[f"up{number}"])
+            state.append(self.activate(pushed + drive[number]))
         return tuple(state)
 
     def block_forces(self, group: tuple[int, ...], state: State, drive: State) -> State:
         """a_l of the layers in `group`; the others hold their state."""
-        force, weights, layers = list(state), self._weights(), self._layers()
+        weights, layers = self._weights(), self._layers()
+        force = list(state)
         for block in group:
             terms = []
             if block > 0:
                 terms.append(layers[block].linear.up(state[block - 1], weights[f"up{block}"]))
-            if block + 1 < len(layers):
-                terms.append(
-                    layers[block + 1].linear.down(state[block + 1], weights[f"down{block + 1}"])
-                )
+            if (above := block + 1) < len(layers):
+                terms.append(layers[above].linear.down(state[above], weights[f"down{above}"]))
             # Products are new tensors: what is added goes into the first of them.
-            force[block] = sum_into(*terms, drive[block])
+            force[block], *others = terms
+            for other in (*others, drive[block]):
+                force[block].add_(other)
         return tuple(force)
 
     def force(self, state: State, drive: State) -> State:
-        """a_l of every layer, (1/kappa_l) dPhi/ds_l."""
         return self.block_forces(tuple(range(len(state))), state, drive)
 
-    def activate(self, a: Tensor) -> Tensor:
-        """tanh."""
-        return tanh(a)
-
     def activate_(self, a: Tensor) -> Tensor:
-        """tanh, in place where no graph is recorded."""
         return tanh(a) if torch.is_grad_enabled() else tanh(a, a)
 
-    def activate_pair(self, pair: Tensor) -> Tensor:
-        """The pair of tanh, without cancellation."""
-        return tanh_pair(pair)
-
-    def activation_slope(self, state: State) -> State:
-        """1 - s^2."""
-        return tuple(1 - block.square() for block in state)
-
     def readout(self, state: State) -> Tensor:
-        """z = W_out vec(s_L) + c."""
         return self.W_out(self._top().vec(state[-1]))
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        """W_out^T cotangent for the top layer, None for the others."""
         return (*[None] * (len(state) - 1), self._top().unvec(cotangent @ self.W_out.weight))
 
     def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
@@ -217,13 +189,9 @@ class LayeredModel(EquilibriumModel):
 
     def energy(self, state: State, drive: State) -> Tensor:
         """E per sample (B,), finite up to |s| = 1."""
-        total, layers, weights = (
-            torch.zeros_like(state[0].flatten(1)[:, 0]),
-            self._layers(),
-            self._weights(),
-        )
-        for block, (s, kappa) in enumerate(zip(state, self.kappa, strict=True)):
-            u = drive[block]
+        layers, weights = self._layers(), self._weights()
+        total = torch.zeros_like(state[0].flatten(1)[:, 0])
+        for block, (s, kappa, u) in enumerate(zip(state, self.kappa, drive, strict=True)):
             if block > 0:
                 u = layers[block].linear.up(state[block - 1], weights[f"up{block}"]) + u
             total = total + kappa * (tanh_entropy(s) - s * u).flatten(1).sum(1)
@@ -246,8 +214,7 @@ class LayeredModel(EquilibriumModel):
             return super().parameter_gradients(x, cotangent, state, free, error, driven)
         found = {"W_out.weight": error.T @ self._top().vec(free[-1]), "W_out.bias": error.sum(0)}
         for number, (layer, c) in enumerate(zip(self._layers(), cotangent, strict=True)):
-            parts = [part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on]
-            into = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+            into = into_drive(c, driven)
             found[f"layers.{number}.bias"] = into.sum(0).sum_to_size(layer.bias.shape)
             if number == 0:
                 found["layers.0.weight"] = layer.linear.weight_gradient(self._inputs(x), into)
@@ -255,12 +222,10 @@ class LayeredModel(EquilibriumModel):
             original = layer.get_parameter("parametrizations.weight.original")
             if not original.requires_grad:
                 continue  # nothing to pull back to
-            by_weight = layer.linear.weight_gradient(state[number - 1], c)
-            by_weight = by_weight + self.gamma * layer.linear.weight_gradient(
-                cotangent[number - 1], state[number]
-            )
+            up = layer.linear.weight_gradient(state[number - 1], c)
+            down = layer.linear.weight_gradient(cotangent[number - 1], state[number])
             with torch.enable_grad():
-                (pulled,) = torch.autograd.grad(layer.weight, original, by_weight)
+                (pulled,) = torch.autograd.grad(layer.weight, original, up + self.gamma * down)
             found[f"layers.{number}.parametrizations.weight.original"] = pulled
         return {name: found[name] for name, p in self.named_parameters() if p.requires_grad}
 
@@ -278,7 +243,6 @@ class LayeredModel(EquilibriumModel):
         )
 
     def extra_repr(self) -> str:
-        """gamma, rho and max_steps, for print(model)."""
         cap = (
             f"rho={self.rho:g}, cap={self.cap:.3g}"
             if self.use_spectral_norm

@@ -15,16 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import tanh, tanh_entropy, tanh_pair
-from eqprop_lab.equilibrium.contract import EquilibriumModel, Nudge, State, nudged_force
+from eqprop_lab.equilibrium.activations import tanh, tanh_entropy
+from eqprop_lab.equilibrium.contract import Nudge, State, nudged_force
 from eqprop_lab.equilibrium.inputs import as_vectors
 from eqprop_lab.equilibrium.norms import exact_norm
 from eqprop_lab.equilibrium.spectral import BoundedNorm
+from eqprop_lab.models.tanh import TanhModel, into_drive
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 
 
-class LoopedMLP(EquilibriumModel):
+class LoopedMLP(TanhModel):
     """Recurrent equilibrium network, `input_dim`-`hidden_dim`-`output_dim` (784-256-10 has 269,322
     parameters).
 
@@ -46,8 +47,6 @@ class LoopedMLP(EquilibriumModel):
     doi:10.3389/fncom.2017.00024; discrete-time primitive function: Ernoult et al. 2019,
     arXiv:1905.13633.
     """
-
-    affine_force = True
 
     def __init__(
         self,
@@ -88,23 +87,16 @@ class LoopedMLP(EquilibriumModel):
         return module
 
     def effective_weights(self) -> dict[str, Tensor]:
-        """W_rec (H, H), norm < rho."""
         return {"W_rec": self.W_rec.weight}
 
     def drive(self, x: Tensor) -> State:
-        """u = W_in x + b_in + b_rec: (B, input_dim) -> ((B, H),)."""
         return (self.W_in(as_vectors(x, self.input_dim)) + self.W_rec.bias,)
 
     def initial_state(self, drive: State) -> State:
-        """h_0 = tanh(u), one step from zero."""
         return (self.activate(drive[0]),)
 
-    def _recurrent(self) -> Tensor:
-        return self.W_rec.weight if self._frozen is None else self._frozen["W_rec"]
-
     def force(self, state: State, drive: State) -> State:
-        """a = W_rec h + u, which is dPhi/dh where W_rec is symmetric."""
-        return (torch.addmm(drive[0], state[0], self._recurrent().T),)
+        return (torch.addmm(drive[0], state[0], self._weights()["W_rec"].T),)
 
     def step(
         self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None
@@ -113,29 +105,15 @@ class LoopedMLP(EquilibriumModel):
         if out is None or not self._own:
             return super().step(state, drive, nudge)
         (a,) = out
-        torch.addmm(drive[0], state[0], self._recurrent().T, out=a)
+        torch.addmm(drive[0], state[0], self._weights()["W_rec"].T, out=a)
         if nudge is not None:
             (a,) = nudged_force(out, state, nudge)
         return (tanh(a, out=a),)
 
-    def activate(self, a: Tensor) -> Tensor:
-        """tanh."""
-        return tanh(a)
-
-    def activate_pair(self, pair: Tensor) -> Tensor:
-        """The pair of tanh, without cancellation."""
-        return tanh_pair(pair)
-
-    def activation_slope(self, state: State) -> State:
-        """1 - h^2."""
-        return (1 - state[0].square(),)
-
     def readout(self, state: State) -> Tensor:
-        """z = W_out h + c: ((B, H),) -> (B, output_dim)."""
         return nn.functional.linear(state[0], self.W_out.weight, self.W_out.bias)
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        """W_out^T cotangent: (B, output_dim) -> ((B, H),)."""
         return (cotangent @ self.W_out.weight,)
 
     def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
@@ -156,14 +134,11 @@ class LoopedMLP(EquilibriumModel):
             return super().parameter_gradients(x, cotangent, state, free, error, driven)
         with torch.no_grad():
             c = cotangent[0]
-            parts = [part for part, on in zip(c.chunk(len(driven)), driven, strict=True) if on]
-            into_drive = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
-            bias, original = (
-                into_drive.sum(0),
-                self.W_rec.get_parameter("parametrizations.weight.original"),
-            )
+            into = into_drive(c, driven)
+            bias = into.sum(0)
+            original = self.W_rec.get_parameter("parametrizations.weight.original")
             found = {
-                "W_in.weight": (self.W_in.weight, into_drive.T @ as_vectors(x, self.input_dim)),
+                "W_in.weight": (self.W_in.weight, into.T @ as_vectors(x, self.input_dim)),
                 "W_in.bias": (self.W_in.bias, bias),
                 "W_rec.bias": (self.W_rec.bias, bias.clone()),
                 "W_rec.parametrizations.weight.original": (
@@ -184,8 +159,8 @@ class LoopedMLP(EquilibriumModel):
         if not self.symmetric:
             return super().energy(state, drive)
         (h,), (u,) = state, drive
-        weight = self.effective_weights()["W_rec"]
-        return tanh_entropy(h).sum(1) - 0.5 * (h * (h @ weight.T)).sum(1) - (h * u).sum(1)
+        image = h @ self.effective_weights()["W_rec"].T
+        return tanh_entropy(h).sum(1) - 0.5 * (h * image).sum(1) - (h * u).sum(1)
 
     def contraction_bound(self) -> float:
         """||W_rec||_2, exact: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in
@@ -194,6 +169,5 @@ class LoopedMLP(EquilibriumModel):
         return exact_norm(self.W_rec.weight)
 
     def extra_repr(self) -> str:
-        """rho and max_steps, for print(model)."""
         cap = f"rho={self.rho}" if self.use_spectral_norm else "no spectral bound"
         return f"{cap}, {'symmetric' if self.symmetric else 'directed'}, max_steps={self.max_steps}"

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqprop_lab.equilibrium.activations import tanh, tanh_entropy
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.activations import tanh_entropy
+from eqprop_lab.equilibrium.contract import State
 from eqprop_lab.equilibrium.inputs import check_shape
 from eqprop_lab.equilibrium.linear_maps import ConvMap
 from eqprop_lab.models.conv import conv_maps
 from eqprop_lab.models.layered import START, Layer
+from eqprop_lab.models.tanh import TanhModel
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real
 
@@ -40,23 +41,19 @@ class SymmetricConvMap(ConvMap):
     """
 
     def up(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """conv(x, K) + bias."""
         return super().up(x, symmetric_kernel(weight), bias)
 
     def down(self, y: Tensor, weight: Tensor) -> Tensor:
-        """conv(y, K): `up` again."""
         return self.up(y, weight)
 
     def weight_gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """d/dA sum <K x, y>."""
         return symmetric_kernel(super().weight_gradient(x, y))
 
     def norm_bound(self, weight: Tensor) -> float:
-        """Certified upper bound of ||K||_2."""
         return super().norm_bound(symmetric_kernel(weight))
 
 
-class SingleStateConv(EquilibriumModel):
+class SingleStateConv(TanhModel):
     """One convolutional layer, symmetrically coupled to itself: for teaching, and the least example
     of the contract.
 
@@ -74,8 +71,6 @@ class SingleStateConv(EquilibriumModel):
     Raises: TypeError or ValueError naming the argument.
     """
 
-    affine_force = True
-
     def __init__(
         self,
         input_channels: int,
@@ -88,10 +83,8 @@ class SingleStateConv(EquilibriumModel):
         image_size: int | Sequence[int],
     ) -> None:
         super().__init__(max_steps)
-        self.channels, self.output_dim = (
-            positive_int("channels", channels),
-            positive_int("output_dim", output_dim),
-        )
+        self.channels = positive_int("channels", channels)
+        self.output_dim = positive_int("output_dim", output_dim)
         self.rho = real("rho", rho, above=0.0, below=1.0)
         first, second = conv_maps(
             input_channels, [self.channels] * 2, image_size, kernel_size=3, strides=1
@@ -107,42 +100,25 @@ class SingleStateConv(EquilibriumModel):
             self.recurrent.bound(self.rho, START * self.rho)
 
     def check_batch(self, x: Tensor) -> None:
-        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN,
-        shape).
-        """
         super().check_batch(x)
         check_shape(x, self.input_shape)
 
     def effective_weights(self) -> dict[str, Tensor]:
-        """K (channels, channels, 3, 3), norm < rho."""
         return {"K": symmetric_kernel(self.recurrent.weight)}
 
     def _coupling(self, h: Tensor) -> Tensor:
-        kernel = (self.effective_weights() if self._frozen is None else self._frozen)["K"]
-        return self.recurrent.linear.up(h, kernel)
+        return self.recurrent.linear.up(h, self._weights()["K"])
 
     def drive(self, x: Tensor) -> State:
-        """u = embed(x) + b, (B, channels, height, width)."""
         return (self.embed(x) + self.recurrent.bias,)
 
     def initial_state(self, drive: State) -> State:
-        """tanh(u), one step from zero."""
         return (self.activate(drive[0]),)
 
     def force(self, state: State, drive: State) -> State:
-        """K h + u."""
         return (self._coupling(state[0]) + drive[0],)
 
-    def activate(self, a: Tensor) -> Tensor:
-        """tanh."""
-        return tanh(a)
-
-    def activation_slope(self, state: State) -> State:
-        """1 - h^2."""
-        return (1 - state[0].square(),)
-
     def readout(self, state: State) -> Tensor:
-        """z = W_out vec(pool(h)) + c."""
         return self.W_out(F.avg_pool2d(state[0], POOL, ceil_mode=True).flatten(1))
 
     def energy(self, state: State, drive: State) -> Tensor:
@@ -157,5 +133,4 @@ class SingleStateConv(EquilibriumModel):
         return self.recurrent.certified_norm()
 
     def extra_repr(self) -> str:
-        """rho and max_steps, for print(model)."""
         return f"rho={self.rho:g}, max_steps={self.max_steps}"

@@ -1,0 +1,40 @@
+"""What the models here have in common: tanh units under an affine force.
+
+s <- tanh(a),    d tanh/da = 1 - s^2,    [abar; alpha] -> [M; D] of tanh(abar +- alpha)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from eqprop_lab.equilibrium.activations import tanh, tanh_pair
+from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+
+
+class TanhModel(EquilibriumModel):
+    """The contract's part that is the same for every model of tanh units."""
+
+    affine_force = True
+
+    def _weights(self) -> dict[str, Tensor]:
+        """`effective_weights`, as this thread has frozen them or as they are now."""
+        return self.effective_weights() if self._frozen is None else self._frozen
+
+    def activate(self, a: Tensor) -> Tensor:
+        return tanh(a)
+
+    def activate_pair(self, pair: Tensor) -> Tensor:
+        return tanh_pair(pair)
+
+    def activation_slope(self, state: State) -> State:
+        return tuple(1 - block.square() for block in state)
+
+
+def into_drive(cotangent: Tensor, driven: Sequence[bool]) -> Tensor:
+    """The cotangent of the drive (B, ...): the sum over the phases that see it."""
+    phases = cotangent.chunk(len(driven))
+    parts = [part for part, on in zip(phases, driven, strict=True) if on]
+    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]

@@ -21,46 +21,13 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
+pytest_plugins = ["tests.pieces"]
 
 # Not through MPLBACKEND: kernels would inherit it, and notebooks need the inline backend.
 matplotlib.use("Agg")
 torch.set_num_threads(1)
-
-
-LONGEST = ("tests/browser", "tests/regression/test_series.py", "tests/regression/test_mutations.py")
-
-
-def piece(nodeid: str) -> str:
-    """What one worker runs as a whole: the browser tests, which share a server, or a file, which
-    shares fixtures.
-    """
-    path = nodeid.split("::")[0]
-    return LONGEST[0] if path.startswith(LONGEST[0]) else path
-
-
-class Pieces(LoadScopeScheduling):  # type: ignore[misc]
-    """The scheduler of pytest-xdist for them. Its own groups are marks in the ids of tests, which
-    pytest 9 ignores.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        return piece(nodeid)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Pieces:
-    """Piece by piece, whatever --dist says."""
-    return Pieces(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest pieces first: nobody waits for one of those at the end."""
-    first = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: first.get(piece(item.nodeid), len(first)))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ turn red.
 
 from __future__ import annotations
 
+import ast
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,6 @@ from eqprop_lab.regression.plan import Options, Plan, jobs_of, plan_notebook
 from eqprop_lab.regression.report import NotebookResult
 from eqprop_lab.regression.runner import judge
 from tests.regression.tiny import options
-
-pytestmark = pytest.mark.kernel
 
 # name: (file of the package, text, its replacement, a metric or message that has to notice)
 MUTATIONS: dict[str, tuple[str, str, str, str]] = {
@@ -42,12 +41,12 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     ),
     "weight_transposed": (
         "models/looped_mlp.py",
-        "into_drive.T @ as_vectors(x, self.input_dim)",
-        "(as_vectors(x, self.input_dim).T @ into_drive).reshape(self.W_in.weight.shape)",
+        "into.T @ as_vectors(x, self.input_dim)",
+        "(as_vectors(x, self.input_dim).T @ into).reshape(self.W_in.weight.shape)",
         "gradient_error",
     ),
     "symmetry_lost": (
-        "equilibrium/spectral.py",
+        "equilibrium/linear_maps.py",
         "return (matrix + matrix.mT.contiguous()).mul(0.5)",
         "return matrix",
         "force_asymmetry",
@@ -99,20 +98,20 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
 }
 
 
-def mutated_copy(package: Path, folder: Path, mutation: tuple[str, str, str, str]) -> Path:
-    """A copy of the package in `folder` with one text replaced; fails when the text is not there
-    exactly once.
-    """
+def mutated(package: Path, mutation: tuple[str, str, str, str]) -> str:
+    """The source of a file with one text replaced; fails when that is not there exactly once."""
     file, text, replacement, _ = mutation
+    source = (package / file).read_text(encoding="utf-8")
+    count = source.count(text) if text else 1
+    assert count == 1, f"{file} holds {text!r} {count} times: choose the text of this mutation anew"
+    return source.replace(text, replacement) if text else source
+
+
+def mutated_copy(package: Path, folder: Path, mutation: tuple[str, str, str, str]) -> Path:
+    """A copy of the package in `folder`, mutated."""
+    source = mutated(package, mutation)
     shutil.copytree(package, folder / "eqprop_lab")
-    path = folder / "eqprop_lab" / file
-    source = path.read_text(encoding="utf-8")
-    if text:
-        count = source.count(text)
-        assert count == 1, (
-            f"{file} holds {text!r} {count} times: choose the text of this mutation anew"
-        )
-        path.write_text(source.replace(text, replacement), encoding="utf-8")
+    (folder / "eqprop_lab" / mutation[0]).write_text(source, encoding="utf-8")
     return folder
 
 
@@ -141,10 +140,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, root: Path) -> dict[str, 
     return found
 
 
+@pytest.mark.kernel
 def test_the_probe_is_green_on_an_unchanged_copy(outcomes: dict[str, NotebookResult]) -> None:
     assert outcomes["none"].status == "passed", outcomes["none"].problems
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("name", [name for name in MUTATIONS if name != "none"])
 def test_a_mutated_package_turns_the_probe_red(
     outcomes: dict[str, NotebookResult], name: str
@@ -154,6 +155,13 @@ def test_a_mutated_package_turns_the_probe_red(
     assert any(MUTATIONS[name][3] in problem for problem in result.problems), result.problems
 
 
-def test_a_mutation_whose_text_is_gone_says_so(tmp_path: Path, root: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in MUTATIONS if name != "none"])
+def test_the_text_of_a_mutation_is_there_and_what_replaces_it_is_python(
+    name: str, root: Path
+) -> None:
+    ast.parse(mutated(root / "eqprop_lab", MUTATIONS[name]))
+
+
+def test_a_mutation_whose_text_is_gone_says_so(root: Path) -> None:
     with pytest.raises(AssertionError, match="holds 'no such text' 0 times"):
-        mutated_copy(root / "eqprop_lab", tmp_path, ("__init__.py", "no such text", "", ""))
+        mutated(root / "eqprop_lab", ("__init__.py", "no such text", "", ""))

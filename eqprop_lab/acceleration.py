@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,6 +39,18 @@ def enable_tf32(enabled: bool = True) -> bool:
     torch.backends.cuda.matmul.fp32_precision = precision
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
     return enabled and torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
+
+
+def quick_convolutions(device: torch.device) -> AbstractContextManager[None]:
+    """On CUDA: convolutions in TF32, with the kernel that was quickest for every shape when tried.
+
+    Which one that is differs from run to run, and so do the last digits. Elsewhere: nothing.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=True, deterministic=False, allow_tf32=True
+    )
 
 
 def check_cupy_available() -> tuple[bool, str]:

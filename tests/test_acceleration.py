@@ -31,6 +31,7 @@ from eqprop_lab.acceleration import (
     enable_tf32,
     get_optimal_backend,
     pick_device,
+    quick_convolutions,
     uncompile_model,
 )
 
@@ -211,3 +212,12 @@ def test_freed_memory_is_kept_for_the_next_tensors() -> None:
         for kept in (True, False)
     ]
     assert faults[0] < 0.1 * faults[1]
+
+
+def test_quick_convolutions_are_a_matter_of_cuda() -> None:
+    before = torch.backends.cudnn.benchmark
+    with quick_convolutions(torch.device("cpu")):
+        assert torch.backends.cudnn.benchmark == before
+    with quick_convolutions(torch.device("cuda")):
+        assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
+    assert torch.backends.cudnn.benchmark == before

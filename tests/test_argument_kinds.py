@@ -123,6 +123,7 @@ TRAINER |= {
     "clip_norm": "real",
     "amp": "switch",
     "use_compile": "switch",
+    "quick_kernels": "switch",
 }
 TRAINER |= {"device": "device", "progress": "switch"}
 CONV = {"input_channels": 1, "hidden_channels": [2, 3], "output_dim": 3, "image_size": 8}
@@ -359,6 +360,7 @@ TABLE: dict[str, Entry] = {
         {"patience": "size", "min_delta": "real", "mode": "choice", "restore_best": "switch"},
         {"monitor"},
     ),
+    "Budget": (eqprop_lab.training.Budget, {"minutes": 1.0}, {"minutes": "real"}, set()),
     "ModelCheckpoint": (
         eqprop_lab.training.ModelCheckpoint,
         {"path": "x"},

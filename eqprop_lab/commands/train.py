@@ -2,19 +2,24 @@
 
 CONFIG is a path or the name of a recipe of the package. The run goes to `runs/<id>` with its
 config, versions, curves and a checkpoint after every epoch; an interrupted one goes on with
-`--resume ID`.
+`--resume ID`. A long training in short calls is the same command again and again:
+
+    python -m eqprop_lab train cifar10_conv --device cuda --minutes 9 --resume
+
+begins the run of the config, or goes on with it where the last call stopped. Exit status: 0 the
+training is done, 3 it is not and the time is up, 1 it failed on the way, 2 it cannot be begun.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from eqprop_lab.datasets import DataUnavailable
 from eqprop_lab.experiments.config import (
+    ExperimentConfig,
     build_experiment,
     fit_experiment,
     list_recipes,
@@ -22,22 +27,15 @@ from eqprop_lab.experiments.config import (
     on_device,
     parse_config,
 )
+from eqprop_lab.experiments.resuming import take_up
 from eqprop_lab.experiments.runs import Run, RunError, RunStore
-from eqprop_lab.training import BatchError, CheckpointError
+from eqprop_lab.training import BatchError, Budget, CheckpointError
 from eqprop_lab.training.loggers import Logger, TensorBoardLogger, WandbLogger
+from eqprop_lab.training.progress import show
 
-
-def show(record: dict[str, Any]) -> None:
-    """One line an epoch; the residual is that of the evaluation, for networks that settle."""
-    settled = (
-        "" if math.isnan(record["val_residual"]) else f"residual {record['val_residual']:.1e}  "
-    )
-    print(
-        f"epoch {record['epoch']:>3}  train loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}  "
-        f"validation loss {record['val_loss']:.4f}  accuracy {record['val_accuracy']:.4f}  "
-        f"{settled}norm {record['norm']:.3f}  {record['seconds']:.1f} s",
-        flush=True,
-    )
+USERS_ERRORS = (
+    CheckpointError, DataUnavailable, ImportError, OSError, RunError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def loggers(experiment: dict[str, Any], run: Run) -> list[Logger]:
@@ -54,67 +52,83 @@ def loggers(experiment: dict[str, Any], run: Run) -> list[Logger]:
     return found
 
 
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    found = argparse.ArgumentParser(
+        prog="python -m eqprop_lab train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = found.add_argument
+    add("config", nargs="?", help=f"a YAML file, or one of: {', '.join(list_recipes())}")
+    add("--runs", default="runs", metavar="FOLDER", help="the store of runs (%(default)s)")
+    add(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="ID",
+        help="go on with this run, with its own config; with a CONFIG and no ID: with its last run",
+    )
+    add("--minutes", type=float, help="stop before so many have passed, to go on later")
+    add("--device", metavar="NAME", help="where to compute (where the config says)")
+    return found
+
+
+def choose(options: argparse.Namespace, store: RunStore) -> tuple[ExperimentConfig, Run | None]:
+    """What is to be trained, and the run that goes on; None for a new one."""
+    if options.resume:
+        run = store.get(options.resume)
+        return parse_config(on_device(run.config, options.device)), run
+    config = load_config(options.config, options.device)
+    return config, None if options.resume is None else take_up(store, config.as_dict())
+
+
 def main(argv: Sequence[str]) -> int:
-    """0 when the training is done, 2 for a wrong call, config or data, 1 when a batch fails or the
-    disk is full.
+    """0 when the training is done, 3 when the time is up before; 2 for a wrong call, config or
+    data, 1 when a batch fails or the disk is full.
     """
-    parser = argparse.ArgumentParser(prog="python -m eqprop_lab train", description=__doc__)
-    parser.add_argument(
-        "config", nargs="?", help=f"a YAML file, or one of: {', '.join(list_recipes())}"
-    )
-    parser.add_argument(
-        "--runs", default="runs", metavar="FOLDER", help="the store of runs (%(default)s)"
-    )
-    parser.add_argument("--resume", metavar="ID", help="go on with this run, with its own config")
-    parser.add_argument("--device", metavar="NAME", help="where to compute (where the config says)")
-    options = parser.parse_args(argv)
-    if (options.config is None) == (options.resume is None):
-        parser.error("give either a CONFIG or --resume ID")
-    store = RunStore(options.runs)
+    arguments = parser()
+    options = arguments.parse_args(argv)
+    if (options.config is None) != bool(options.resume):
+        arguments.error("give either a CONFIG or --resume ID")
+    run = None
     training = False
     try:
-        run = store.get(options.resume) if options.resume else None
-        config = (
-            load_config(options.config, options.device)
-            if run is None
-            else parse_config(on_device(run.config, options.device))
-        )
+        # the clock starts before data is read
+        budget = None if options.minutes is None else Budget(options.minutes)
+        store = RunStore(options.runs)
+        config, run = choose(options, store)
         trainer, data = build_experiment(config)
+        goes_on = run is not None
         run = store.create(config.as_dict()) if run is None else run
-        watchers = [show, *loggers(config.experiment, run), run]
         print(
-            f"run {run.id}: {config.model} on {data.name}, {len(data.train)} samples, {config.epochs} epochs"
+            f"run {run.id}: {config.model} on {data.name}, {len(data.train)} samples, "
+            f"{config.epochs} epochs"
         )
+        watchers = [show, *loggers(config.experiment, run), run, *([budget] if budget else [])]
         # The run itself saves every epoch; a path is only where a resumed fit takes up its state.
-        path = run.checkpoint if options.resume else None
+        path = run.checkpoint if goes_on else None
         training = True
-        fit_experiment(
-            config, trainer, data, watchers, resume=path is not None, checkpoint_path=path
-        )
+        fit_experiment(config, trainer, data, watchers, resume=goes_on, checkpoint_path=path)
     except (BatchError, KeyboardInterrupt) as error:
-        print(
-            f"error: {str(error) or 'interrupted'}; go on with --resume {run.id if run else ''}",
-            file=sys.stderr,
-        )
+        go_on = f"; go on with --resume {run.id}" if run else ""
+        print(f"error: {str(error) or 'interrupted'}{go_on}", file=sys.stderr)
         return 1
-    except (
-        CheckpointError,
-        DataUnavailable,
-        ImportError,
-        OSError,
-        RunError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except USERS_ERRORS as error:
         # A disk that is full in the middle of a training is no wrong call.
         late = (
             training and isinstance(error, OSError) and run is not None and run.checkpoint.exists()
         )
-        print(
-            f"error: {error}" + (f"; go on with --resume {run.id}" if late and run else ""),
-            file=sys.stderr,
-        )
+        go_on = f"; go on with --resume {run.id}" if late and run else ""
+        print(f"error: {error}{go_on}", file=sys.stderr)
         return 1 if late else 2
+    left = config.epochs - trainer.history.epochs
+    if budget is not None and budget.up and left > 0:
+        print(
+            f"the time is up: {left} of {config.epochs} epochs are left, about "
+            f"{left * budget.mean / 60:.1f} minutes; go on with --resume {run.id}"
+        )
+        return 3
     print(
         f"stored in {run.folder}; evaluate it with: python -m eqprop_lab evaluate {run.checkpoint}"
     )

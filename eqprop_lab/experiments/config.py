@@ -111,6 +111,19 @@ def list_recipes() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
+def config_file(path: str | Path) -> Path:
+    """The file of a recipe of the package, or the path itself. Raises FileNotFoundError."""
+    file = a_path("path", path)
+    if str(path) in list_recipes():
+        return Path(str(resources.files("eqprop_lab"))) / f"assets/recipes/{path}.yaml"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"config {shown(str(path))} is no file and none of the recipes "
+            f"{', '.join(list_recipes())}"
+        )
+    return file
+
+
 def load_config(path: str | Path, device: str | None = None) -> ExperimentConfig:
     """Read and check a YAML experiment: a path, or the name of a recipe of the package
     (`list_recipes`).
@@ -119,13 +132,7 @@ def load_config(path: str | Path, device: str | None = None) -> ExperimentConfig
     Raises: FileNotFoundError; ConfigError for bad YAML, unknown keys (naming the nearest), bad
     models or values.
     """
-    file = a_path("path", path)
-    if str(path) in list_recipes():
-        file = Path(str(resources.files("eqprop_lab"))) / f"assets/recipes/{path}.yaml"
-    elif not file.is_file():
-        raise FileNotFoundError(
-            f"config {shown(str(path))} is no file and none of the recipes {', '.join(list_recipes())}"
-        )
+    file = config_file(path)
     try:
         content = read_yaml(file)
     except YamlError as error:

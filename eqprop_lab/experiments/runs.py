@@ -138,9 +138,10 @@ class Run:
         """
         trainer.state.config = self.config
         if not trainer.state.resumed and (epochs := self.history.epochs):
+            lost = "" if self.checkpoint.exists() else f" ({self.checkpoint.name} is missing)"
             raise RunError(
-                f"run {self.id} holds a training of {epochs} epochs: create a run for the next one, or go on with this "
-                "one from its checkpoint, with resume=True"
+                f"run {self.id} holds a training of {epochs} epochs: create a run for the next one, "
+                f"or go on with this one from its checkpoint{lost}, with resume=True"
             )
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:

@@ -1,3 +1,1 @@
-"""Checks that are long: a budget of minutes for each call, and the CIFAR-10 run that is spread over
-several.
-"""
+"""Checks and timings that need a device, registered by name in `checks`."""

@@ -1,182 +1,214 @@
-"""The check "cifar10": ConvEqProp trained on CIFAR-10 with nudged phases, and its backprop twin on
-the same images.
+"""The check "cifar10": the recipes cifar10_conv and cifar10_cnn, one after the other, as two runs.
 
-    python -m eqprop_lab gpu-check --only cifar10 --data FOLDER --minutes 9        again and again until it is finished
+    python -m eqprop_lab gpu-check --only cifar10 --data FOLDER --minutes 9
 
-Every call goes on where the last one stopped and works for at most `minutes`. First the equilibrium
-network is trained, then the feed-forward one: the same layers, images, epochs and optimiser. The
-curves are in OUT/cifar10.json after every epoch; the test images are looked at once, by a network
-that is done.
+again and again until it is finished, is `train RECIPE --minutes 9 --resume` for the equilibrium
+network and then for its backprop twin, with images of another folder if need be. The runs lie in
+OUT/cifar10. The test images are looked at once, by a network that is done; what came out is in
+OUT/cifar10.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from eqprop_lab.datasets import DataSet
-from eqprop_lab.experiments.config import ExperimentConfig, fit_experiment, load_config
-from eqprop_lab.experiments.runs import versions
-from eqprop_lab.gpu.budget import Budget, Results, device_name, read_results
-from eqprop_lab.gpu.cifar_parts import (
-    TWIN_OPTIONS,
-    Options,
-    epochs_in,
-    fit_to_data,
-    measure_epoch,
-    network_trainer,
-    read_data,
+from eqprop_lab.datasets import DataSet, Split
+from eqprop_lab.experiments.config import (
+    ExperimentConfig,
+    build_experiment,
+    config_file,
+    fit_experiment,
+    make_trainer,
+    parse_config,
 )
-from eqprop_lab.training.history import Record
+from eqprop_lab.experiments.resuming import runs_named, take_up
+from eqprop_lab.experiments.runs import Run, RunStore
+from eqprop_lab.files import replace_text
+from eqprop_lab.training import Budget
+from eqprop_lab.training.loggers import finite
+from eqprop_lab.training.progress import show
+from eqprop_lab.validation import positive_int, real
+from eqprop_lab.yaml_files import read_yaml
 
-RECIPE = "cifar10_conv"
 TEXT = "ConvEqProp on CIFAR-10 beside its backprop twin, resumable, a few minutes a call"
-NETWORKS = ("eqprop", "backprop")
-CURVES = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
-SETTLING = ("residual", "norm")  # curves of the equilibrium network only
+RECIPES = {"eqprop": "cifar10_conv", "backprop": "cifar10_cnn"}
+SIZES = {"input_channels": 3, "image_size": 32, "output_dim": 10}
+TOY = {"hidden_channels": [4, 6], "kernel_size": [3, 4], "strides": [2, 2]}
+TOY_TRAINING = {"epochs": 2, "batch_size": 32}
+TOY_IMAGES = 64  # of a folder
+MEASURED_STEPS = 20
+JPEG = "decoded from JPEG files, not the published pixels"
 
 
-@contextmanager
-def quick_kernels(device: torch.device) -> Iterator[None]:
-    """On CUDA: convolutions in TF32 with the quickest kernel for every shape."""
-    if device.type != "cuda":
-        yield
-        return
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=True, deterministic=False, allow_tf32=True
-    ):
-        yield
+@dataclass(frozen=True)
+class Options:
+    """out: folder of runs and results. data: folder of images (`image_folder`), or one with
+    torchvision's cifar-10-batches-py; None is the project's data folder. minutes: of one call.
+    epochs: instead of the recipe's; fill_minutes: as many as take the equilibrium network that
+    long, measured first; later calls keep to them. toy: two small layers, two epochs, the digits
+    without `data`. Raises TypeError, ValueError naming the argument.
+    """
+
+    out: Path = Path("runs/gpu-check")
+    data: Path | None = None
+    minutes: float = 9.0
+    epochs: int | None = None
+    fill_minutes: float | None = None
+    toy: bool = False
+
+    def __post_init__(self) -> None:
+        real("minutes", self.minutes, above=0.0)
+        if self.epochs is not None:
+            positive_int("epochs", self.epochs)
+        if self.fill_minutes is not None:
+            real("fill_minutes", self.fill_minutes, above=0.0)
+            if self.epochs is not None:
+                raise ValueError(
+                    f"epochs ({self.epochs}) and fill_minutes ({self.fill_minutes}): "
+                    "give one of them"
+                )
 
 
 def cifar10(device: torch.device, options: Options | None = None) -> dict[str, Any]:
-    """Work on the run for one call and return where it stands. "ok": certified to settle at every
-    epoch so far.
+    """Work on both runs for one call and say where they stand.
 
-    Raises: what reading the images raises; ValueError for stored results of another run;
-    CheckpointError.
+    "ok": certified to settle at every epoch so far. Raises what reading the images raises;
+    RunError for runs of another kind in the same folder; CheckpointError.
     """
     options = Options() if options is None else options
     budget = Budget(options.minutes)
-    recipe = load_config(RECIPE)
-    images, pixels = read_data(recipe, options)
-    config = fit_to_data(recipe, images, options)
-    data = replace(
-        images,
-        **{part: getattr(images, part).to(device) for part in ("train", "validation", "test")},
+    store = RunStore(options.out / "cifar10")
+    configs = {network: adapted(name, options, device) for network, name in RECIPES.items()}
+    epochs, measured = planned_epochs(configs["eqprop"], store, options)
+    results: dict[str, Any] = {"toy": options.toy, **measured, "finished": False}
+    for network, config in configs.items():
+        if not budget.fits():
+            break
+        run, test = work(replace(config, epochs=epochs), store, budget)
+        results[network] = entry(run, test)
+        if test is None:
+            break
+        results["finished"] = network == "backprop"
+    replace_text(
+        options.out / "cifar10.json", json.dumps(finite(results), indent=1, allow_nan=False) + "\n"
     )
-    path = options.out / "cifar10.json"
-    with quick_kernels(device):
-        config, measured = _laid_out(config, data, device, options, read_results(path))
-        results = Results(path, facts(config, data, pixels, options))
-        if results.content["finished"]:
-            return summary(results)
-        results.begin(device_name(device), versions())
-        results.content.setdefault("measured", measured)
-        results.content["tf32"] = device.type == "cuda"
-        budget.longest = results.longest_epoch()
-        for network in NETWORKS:
-            if not _work(network, config, data, device, results, budget):
-                break
-    return summary(results)
+    return summary(results) | measured | {"epochs": epochs, "results": "cifar10.json"}
 
 
-def _laid_out(
-    config: ExperimentConfig,
-    data: DataSet,
-    device: torch.device,
-    options: Options,
-    stored: dict[str, Any] | None,
-) -> tuple[ExperimentConfig, dict[str, float] | None]:
-    """The recipe with its number of epochs, and what was measured to find it."""
+def adapted(recipe: str, options: Options, device: torch.device) -> ExperimentConfig:
+    """The recipe for these images and this device; a toy one if that is asked for."""
+    content: dict[str, Any] = read_yaml(config_file(recipe))
+    content["training"] |= {"device": str(device)}
+    if options.toy:
+        content["model"]["params"] |= TOY
+        content["training"] |= TOY_TRAINING
+        content["data"] = {"dataset": "digits"}
+    else:
+        content["model"]["params"] |= SIZES
+    if options.data is not None and (options.data / "cifar-10-batches-py").is_dir():
+        content["data"] |= {"dataset": "cifar10", "root": str(options.data)}
+    elif options.data is not None:
+        content["data"] |= {"dataset": "image_folder", "root": str(options.data), "seed": 0}
+        content["data"] |= {"limit": TOY_IMAGES} if options.toy else {}
+    return parse_config(content)
+
+
+def planned_epochs(
+    config: ExperimentConfig, store: RunStore, options: Options
+) -> tuple[int, dict[str, float]]:
+    """How many epochs both networks train, and what was measured to find it."""
     if options.epochs is not None:
-        return replace(config, epochs=options.epochs), None
-    if stored is not None:
-        return replace(config, epochs=stored["recipe"]["training"]["epochs"]), None
+        return options.epochs, {}
+    before = runs_named(store, config.experiment["name"])
+    if before:
+        return int(before[-1].config["training"]["epochs"]), {}
     if options.fill_minutes is None:
-        return config, None
-    measured = measure_epoch(config, data, device)
+        return config.epochs, {}
+    trainer, data = build_experiment(config)
+    measured = measure_epoch(config, data)
     batches = -(-len(data.train) // config.batch_size)
-    return replace(config, epochs=epochs_in(options.fill_minutes, measured, batches)), measured
+    return epochs_in(options.fill_minutes, measured, batches), measured
 
 
-def facts(config: ExperimentConfig, data: DataSet, pixels: str, options: Options) -> dict[str, Any]:
-    """What all calls of one run share."""
+def measure_epoch(config: ExperimentConfig, data: DataSet) -> dict[str, float]:
+    """Seconds of a training step (20 after 20 for warming up), and of an epoch beside its steps."""
+    rows = min(MEASURED_STEPS * config.batch_size, len(data.train))
+    few = replace(data, train=Split(data.train.x[:rows], data.train.y[:rows]))
+    budget = Budget(minutes=1e6)
+    history = fit_experiment(replace(config, epochs=2), make_trainer(config), few, [budget])
+    training = history["seconds"][1]
     return {
-        "estimator": config.trainer.get("gradient", "centered"),
-        "seed": config.seed,
-        "toy": options.toy,
-        "dataset": data.name,
-        "pixels": pixels,
-        "classes": data.classes,
-        "samples": {part: len(getattr(data, part)) for part in ("train", "validation", "test")},
-        "recipe": config.as_dict(),
-        "twin": {key: value for key, value in config.trainer.items() if key in TWIN_OPTIONS},
+        "step_seconds": training / -(-rows // config.batch_size),
+        "other_seconds": budget.seconds[1] - training,
     }
 
 
-def _work(
-    network: str,
-    config: ExperimentConfig,
-    data: DataSet,
-    device: torch.device,
-    results: Results,
-    budget: Budget,
-) -> bool:
-    """Go on with one network; whether it is done, test included."""
-    entry = results.content.setdefault(network, {})
-    if "test_accuracy" in entry:
-        return True
-    checkpoint = results.path.with_name(f"cifar10-{network}.pt")
-    if len(entry.get("epoch", ())) > 1 and not checkpoint.exists():
-        raise ValueError(
-            f"{checkpoint} is missing: put it back, or remove {results.path} to begin anew"
-        )
-    if not budget.fits():
-        return False
-    trainer = network_trainer(network, config, device)
-    entry["parameters"] = sum(parameter.numel() for parameter in trainer.model.parameters())
-    curves = CURVES if network == "backprop" else CURVES + SETTLING
-
-    def store() -> None:
-        entry.update({key: trainer.history[key] for key in curves if key in trainer.history})
-        results.save()
-
-    def show(record: Record) -> None:
-        store()
-        settled = f"norm {record['norm']:.3f}  " if "norm" in curves else ""
-        print(
-            f"{network:<9}epoch {record['epoch']:>3} of {config.epochs}  train loss {record['train_loss']:.4f}  "
-            f"validation accuracy {record['val_accuracy']:.4f}  {settled}{record['seconds']:.1f} s",
-            flush=True,
-        )
-
-    fit_experiment(config, trainer, data, [show, budget], checkpoint_path=checkpoint, resume=True)
-    done = trainer.history.epochs == config.epochs and budget.fits()
-    if done:
-        test = trainer.evaluate(data.test.batches(config.batch_size))
-        kept = ("accuracy", "loss") if network == "backprop" else ("accuracy", "loss", "residual")
-        entry.update({f"test_{key}": test[key] for key in kept})
-        results.content["finished"] = network == NETWORKS[-1]
-    results.worked(budget.seconds)
-    store()
-    return done
+def epochs_in(minutes: float, measured: Mapping[str, float], batches: int) -> int:
+    """How many epochs of `batches` steps take that long; at least one."""
+    epoch = batches * measured["step_seconds"] + measured["other_seconds"]
+    return max(1, int(60 * minutes / epoch))
 
 
-def summary(results: Results) -> dict[str, Any]:
+def work(
+    config: ExperimentConfig, store: RunStore, budget: Budget
+) -> tuple[Run, dict[str, float] | None]:
+    """Go on with one network: its run, and what the test images say of it when it is done."""
+    content = config.as_dict()
+    run = take_up(store, content) or store.create(content)
+    tested = run.folder / "test.json"
+    if tested.exists():
+        return run, json.loads(tested.read_text(encoding="utf-8"))
+    trainer, data = build_experiment(config)
+    print(f"run {run.id}: {config.model} on {data.name}, {config.epochs} epochs")
+    callbacks = [show, run, budget]
+    fit_experiment(config, trainer, data, callbacks, resume=True, checkpoint_path=run.checkpoint)
+    if trainer.history.epochs < config.epochs or not budget.fits():
+        return run, None
+    test = trainer.evaluate(data.test.to(trainer.device).batches(config.batch_size))
+    found = {f"test_{key}": value for key, value in test.items()}
+    found["parameters"] = sum(parameter.numel() for parameter in trainer.model.parameters())
+    replace_text(tested, json.dumps(finite(found), indent=1) + "\n")
+    return run, found
+
+
+def entry(run: Run, test: dict[str, float] | None) -> dict[str, Any]:
+    """What is stored of one run: what it was, its curves, and the test if there was one."""
+    config = run.config
+    folder = config["data"].pop("root", None)  # a path of this machine says nothing elsewhere
+    return {
+        "run": run.id,
+        "config": config,
+        "pixels": pixels(config["data"]["dataset"], folder),
+        "versions": run.versions,
+        **run.history,
+        **(test or {}),
+    }
+
+
+def pixels(dataset: str, folder: str | None) -> str:
+    """Where they come from."""
+    if folder is None or dataset != "image_folder":
+        return "as published"
+    lossy = any(file.suffix.lower() in (".jpg", ".jpeg") for file in Path(folder).rglob("*.*"))
+    return JPEG if lossy else "from image files"
+
+
+def summary(results: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of the check."""
-    content = results.content
-    norms = content["eqprop"].get("norm", [])
+    norms = results["eqprop"].get("norm", [])
     shown: dict[str, Any] = {
         "ok": all(norm is not None and norm < 1 for norm in norms),
-        "finished": content["finished"],
+        "finished": results["finished"],
     }
-    for network in NETWORKS:
-        entry = content.get(network, {})
-        shown[f"{network}_epochs"] = len(entry.get("epoch", ()))
-        if "test_accuracy" in entry:
-            shown[f"{network}_test_accuracy"] = entry["test_accuracy"]
-    return shown | {"epochs": content["recipe"]["training"]["epochs"], "results": results.path.name}
+    for network in RECIPES:
+        found = results.get(network, {})
+        shown[f"{network}_epochs"] = len(found.get("epoch", ()))
+        if "test_accuracy" in found:
+            shown[f"{network}_test_accuracy"] = found["test_accuracy"]
+    return shown

@@ -216,6 +216,11 @@ class Budget:
         """Whether there is time for another epoch, or for as much work as one."""
         return not self.seconds or time.monotonic() + MARGIN * max(self.seconds) <= self.end
 
+    @property
+    def mean(self) -> float:
+        """Seconds an epoch takes."""
+        return sum(self.seconds) / max(len(self.seconds), 1)
+
     def on_fit_start(self, trainer: Trainer) -> None:
         """Start the clock of the first epoch."""
         self._began = time.monotonic()

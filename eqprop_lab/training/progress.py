@@ -1,7 +1,8 @@
-"""The progress bar of an epoch: on a terminal, or where it is asked for."""
+"""What is shown of an epoch: a bar while it runs, on a terminal or where it is asked for; a line."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -9,6 +10,7 @@ from typing import TypeVar
 from tqdm.auto import tqdm
 
 from eqprop_lab.training.batches import length
+from eqprop_lab.training.history import Record
 
 Item = TypeVar("Item")
 
@@ -33,3 +35,17 @@ def progress_bar(items: Iterable[Item], label: str, progress: bool | None) -> It
         for item in items:
             yield item
             bar.update()
+
+
+def show(record: Record) -> None:
+    """Print one line; the residual is that of the evaluation, for networks that settle."""
+    settled = ""
+    if not math.isnan(record["val_residual"]):
+        settled = f"residual {record['val_residual']:.1e}  norm {record['norm']:.3f}  "
+    print(
+        f"epoch {record['epoch']:>3}  "
+        f"train loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.4f}  "
+        f"validation loss {record['val_loss']:.4f}  accuracy {record['val_accuracy']:.4f}  "
+        f"{settled}{record['seconds']:.1f} s",
+        flush=True,
+    )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from eqprop_lab import estimate_gradients
 from eqprop_lab.commands import gpu_check
-from eqprop_lab.commands.gpu_check import CHECKS, device_facts, parity, run_checks, step_time, store
-from eqprop_lab.gpu.budget import device_name
-from eqprop_lab.gpu.cifar_parts import Options
+from eqprop_lab.commands.gpu_check import store
+from eqprop_lab.gpu import checks
+from eqprop_lab.gpu.checks import CHECKS, run_checks
+from eqprop_lab.gpu.cifar import Options
 
 CPU = torch.device("cpu")
 
@@ -35,9 +33,11 @@ def test_without_a_gpu_it_lists_what_it_would_run(
 def test_with_a_gpu_the_report_is_stored_and_a_failure_is_the_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checks = {"device": CHECKS["device"]}
-    monkeypatch.setattr(gpu_check, "CHECKS", checks)
+    found = {"device": CHECKS["device"]}
+    for module in (checks, gpu_check):
+        monkeypatch.setattr(module, "CHECKS", found)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
     monkeypatch.setattr(
         gpu_check, "run_checks", lambda device, *given, real=run_checks: real(CPU, *given)
     )
@@ -51,8 +51,8 @@ def test_with_a_gpu_the_report_is_stored_and_a_failure_is_the_exit_status(
         and report["checks"]["device"]["ok"] is True
     )
 
-    @gpu_check.gpu_check("broken", "raises")
-    def broken(device: torch.device) -> dict[str, object]:
+    @checks.gpu_check("broken", "raises")
+    def broken(device: torch.device, options: Options) -> dict[str, object]:
         raise RuntimeError("out of memory")
 
     assert gpu_check.main(["--out", str(tmp_path)]) == 1
@@ -60,7 +60,7 @@ def test_with_a_gpu_the_report_is_stored_and_a_failure_is_the_exit_status(
         "FAILED broken       ok False, error RuntimeError: out of memory" in capsys.readouterr().out
     )
     with pytest.raises(ValueError, match="registered already"):
-        gpu_check.gpu_check("broken", "again")(broken)
+        checks.gpu_check("broken", "again")(broken)
 
 
 def test_a_report_is_written_whole(tmp_path: Path) -> None:
@@ -72,50 +72,6 @@ def test_a_report_is_written_whole(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         store({**report, "bad": object()}, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == [path] and json.loads(path.read_text()) == report
-
-
-def test_parity_holds_between_equals_and_notices_a_difference(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    figures = parity(CPU)
-    assert figures["ok"] and figures["float64_error"] <= figures["float64_limit"]
-    calls: list[int] = []
-
-    def off(*arguments: object, **named: object) -> dict[str, torch.Tensor]:
-        calls.append(1)
-        gradients = estimate_gradients(*arguments, **named)  # type: ignore[arg-type]
-        # Every second call is the one on the device.
-        return {k: g * (1 + 1e-5) if len(calls) % 2 == 0 else g for k, g in gradients.items()}
-
-    monkeypatch.setattr(gpu_check, "estimate_gradients", off)
-    figures = parity(CPU)
-    assert not figures["ok"] and figures["float64_error"] == pytest.approx(1e-5, rel=1e-3)
-
-
-def test_step_time_and_device_facts_are_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        gpu_check,
-        "_milliseconds",
-        lambda hidden, batch, device, real=gpu_check._milliseconds: real(8, 4, device),
-    )
-    ticks = itertools.count()  # a clock that moves by 2 ms each time it is read
-    monkeypatch.setattr(
-        gpu_check, "time", SimpleNamespace(perf_counter=lambda: 0.002 * next(ticks))
-    )
-    figures = step_time(CPU)
-    assert figures["ok"] and figures["784-256-10 batch 64 cpu_ms"] == pytest.approx(2.0)
-    assert next(ticks) == 2 * 2 * 23, (
-        "both sizes, 20 steps and 3 before them, read before and after"
-    )
-    assert device_facts(CPU)["name"]
-
-
-def test_facts_of_a_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = SimpleNamespace(name="a card", major=9, minor=0, total_memory=2**31)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
-    facts = device_facts(torch.device("cuda"))
-    assert facts == {"ok": True, "name": "a card", "memory_gib": 2.0, "capability": "9.0"}
-    assert device_name(torch.device("cuda")) == "a card"
 
 
 def test_single_checks_run_on_a_processor_when_asked_to(
@@ -163,9 +119,3 @@ def test_make_hands_its_options_on(root: Path) -> None:
         text=True,
     )
     assert "-m eqprop_lab gpu-check --out there --only cifar10 --toy\n" in done.stdout
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_every_check_passes_on_the_gpu(tmp_path: Path) -> None:
-    report = run_checks(torch.device("cuda"), options=Options(out=tmp_path, toy=True))
-    assert report["ok"] and report["checks"]["cifar10"]["finished"]

@@ -129,3 +129,50 @@ def test_evaluate_refuses_what_does_not_fit(
     assert "a batch of 2 features" in capsys.readouterr().err
     assert evaluate.main([str(bare), "--config", str(config), "--root", str(tmp_path)]) == 2
     assert "root" in capsys.readouterr().err
+
+
+def test_the_same_command_again_and_again_trains_in_parts(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([str(config), "--runs", str(tmp_path / "whole")]) == 0
+    parts = [str(config), "--runs", str(tmp_path / "parts"), "--resume", "--minutes"]
+    capsys.readouterr()
+    assert train.main([*parts, "1e-9"]) == 3
+    (run,) = RunStore(tmp_path / "parts").runs()
+    printed = capsys.readouterr().out
+    assert (
+        f"the time is up: 1 of 2 epochs are left, about 0.0 minutes; go on with --resume {run.id}"
+        in printed
+    )
+    assert train.main([*parts, "1e-9", "--device", "cpu"]) == 0  # it is done, time or no time
+    assert f"stored in {run.folder}" in capsys.readouterr().out
+    assert train.main([*parts, "9"]) == 0  # nothing is left to do
+    assert "epoch" not in capsys.readouterr().out.partition("2 epochs")[2]
+    (whole,), (run,) = (RunStore(tmp_path / name).runs() for name in ("whole", "parts"))
+    assert run.parameters == whole.parameters
+    assert run.history["train_loss"] == whole.history["train_loss"]
+
+
+def test_what_cannot_go_on_is_said(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    assert train.main([str(config), *runs, "--minutes", "0"]) == 2
+    assert "minutes must be a finite number > 0, got 0" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    for given in ([], ["--resume"], [str(config), "--resume", "some-run"]):
+        with pytest.raises(SystemExit, match="2"):
+            train.main([*given, *runs])
+        assert "give either a CONFIG or --resume ID" in capsys.readouterr().err
+    assert train.main([str(config), *runs, "--minutes", "1e-9"]) == 3
+    (run,) = RunStore(tmp_path / "runs").runs()
+    config.write_text(yaml.safe_dump(changed("training", epochs=3)))
+    assert train.main([str(config), *runs, "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        f"run {run.id} of 'small' has another config: training.epochs is 2 there, 3 here" in error
+    )
+    run.checkpoint.unlink()
+    assert train.main(["--resume", run.id, *runs]) == 2
+    assert "holds a training of 1 epochs" in (error := capsys.readouterr().err)
+    assert "(checkpoint.pt is missing)" in error

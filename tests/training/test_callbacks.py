@@ -4,7 +4,9 @@ the training set.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 
 from eqprop_lab import EqPropTrainer, LoopedMLP, StopTraining, build_dataset
 from eqprop_lab.datasets import Split
-from eqprop_lab.training import BatchError, EarlyStopping, ModelCheckpoint
+from eqprop_lab.training import BatchError, Budget, EarlyStopping, ModelCheckpoint, callbacks
 from eqprop_lab.training.checkpoint import read
 
 DATA = build_dataset("digits")
@@ -157,3 +159,52 @@ def test_a_curve_that_starts_late_stays_aligned() -> None:
     ] > 0
     assert [record["epoch"] for record in history.records()] == [1, 2, 3]
     assert t.fit(SMALL.batches(50), 1)["val_loss"][3] != t.history["val_loss"][3]
+
+
+def test_the_budget_predicts_whether_the_next_epoch_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    anyone: Any = None
+
+    def run(budget: Budget, seconds: list[float]) -> int:
+        """Epochs of a fit whose epochs take so long."""
+        budget.on_fit_start(anyone)
+        for number, length in enumerate(seconds, start=1):
+            now[0] += length
+            try:
+                budget.on_epoch_end(anyone, {})
+            except StopTraining:
+                return number
+        return len(seconds)
+
+    # after the third 15 s are left, and 16.5 might be needed
+    budget = Budget(minutes=1)
+    assert run(budget, [15] * 9) == 3 and budget.up and budget.mean == 15
+    # 20 s are left: too few for another long one
+    assert run(Budget(minutes=1), [10, 20, 10, 10]) == 3
+    assert run(Budget(minutes=1), [100, 1]) == 1  # one is always granted
+    # what is done between two fits counts, and the second has the epochs of the first to go by
+    twice = Budget(minutes=1)
+    assert run(twice, [20]) == 1 and twice.fits() and not twice.up
+    now[0] += 19
+    assert not twice.fits() and run(twice, [1, 1]) == 1
+    for minutes, error in ((0, ValueError), (math.nan, ValueError), ("9", TypeError)):
+        with pytest.raises(error, match="minutes"):
+            Budget(minutes)  # type: ignore[arg-type]
+
+
+def test_a_budget_ends_a_fit_that_goes_on_later(tmp_path: Path) -> None:
+    def fit(t: EqPropTrainer, *budget: Budget) -> None:
+        loader = SMALL.batches(50, shuffle=True, seed=1)
+        path = tmp_path / ("parts.pt" if budget else "whole.pt")
+        t.fit(loader, 3, callbacks=budget, checkpoint_path=path, resume=True)
+
+    whole = trainer()
+    fit(whole)
+    for done in (1, 2, 3):
+        part = trainer()
+        fit(part, Budget(1e-9))
+        assert part.history.epochs == done == read(tmp_path / "parts.pt")["history"]["epoch"][-1]
+    assert part.history["train_loss"] == whole.history["train_loss"]
+    for mine, its in zip(part.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(mine, its)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eqprop_lab import EqPropTrainer, LoopedMLP
-from eqprop_lab.training.optim import SHORTEST
+from eqprop_lab.training.optim import SHORTEST, laid_out
 
 BATCH = torch.rand(4, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 1])
 
@@ -72,3 +72,14 @@ def test_a_schedule_goes_up_to_the_rate_of_the_optimiser_that_was_given(schedule
 def test_an_empty_loader_is_named_before_its_schedule() -> None:
     with pytest.raises(ValueError, match="this fit has 0|empty"):
         make("one_cycle").fit([], 3)
+
+
+def test_gradients_get_the_layout_that_fused_optimisers_need() -> None:
+    gradient = torch.arange(24.0).view(2, 3, 2, 2)
+    parameter = torch.nn.Parameter(
+        torch.zeros(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    )
+    optimizer = torch.optim.SGD([parameter], lr=1.0, fused=True)
+    parameter.grad = laid_out(gradient.clone(), parameter)
+    optimizer.step()
+    assert torch.equal(parameter.detach(), -gradient)

@@ -17,6 +17,7 @@ from eqprop_lab import (
     build_dataset,
     estimate_gradients,
 )
+from eqprop_lab.models.backprop import BackpropCNN
 from eqprop_lab.training import BatchError
 
 DATA = build_dataset("digits")
@@ -274,3 +275,25 @@ def test_an_evaluation_stops_at_its_residual_and_says_it() -> None:
     assert len(counted) == 2 * 200
     with pytest.raises(ValueError, match="eval_tol must be a finite number > 0"):
         EqPropTrainer(model, eval_tol=0.0)
+
+
+@pytest.mark.parametrize("kind", ["eqprop", "backprop"])
+def test_quick_kernels_train_as_in_the_plain_layout(kind: str) -> None:
+    def make(quick: bool) -> EqPropTrainer:
+        if kind == "eqprop":
+            return EqPropTrainer(
+                ConvEqProp(3, [4, 6], 4, image_size=8, seed=0), quick_kernels=quick
+            )
+        twin = BackpropCNN(3, [4, 6], 4, image_size=8, seed=0)
+        return EqPropTrainer(twin, gradient="autograd", quick_kernels=quick)
+
+    quick, plain = make(True), make(False)
+    wide = [p for p in quick.model.parameters() if p.ndim == 4]
+    assert wide and all(p.is_contiguous(memory_format=torch.channels_last) for p in wide)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        x, y = torch.rand(16, 3, 8, 8, generator=generator), torch.arange(16) % 4
+        quick.train_batch(x, y)
+        plain.train_batch(x, y)
+    for mine, its in zip(quick.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.allclose(mine, its, rtol=1e-4, atol=1e-5)

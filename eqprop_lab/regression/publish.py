@@ -27,14 +27,11 @@ def publish(result: NotebookResult, plan: Plan, job: Job, options: Options) -> N
     executed = nbformat.read(job.output, as_version=4)
     try:
         copy = committed_copy(plan.source, executed, options.root)
-        changes: dict[Path, bytes | None] = {plan.path: (nbformat.writes(copy) + "\n").encode()}
-        names: list[str] = []
-        if job.figures is not None:
-            figures, names = figure_changes(job.figures, options.root / "figures", result.notebook)
-            changes |= figures
+        drawn = options.output / "figures" / job.key
+        figures, names = figure_changes(drawn, options.root / "figures", result.notebook)
         if source_hash(nbformat.read(plan.path, as_version=4)) != source_hash(plan.source):
             raise CleanError("the notebook was edited during the run; run it again")
-        swap(changes, options.root)
+        swap({plan.path: (nbformat.writes(copy) + "\n").encode()} | figures, options.root)
     except (ValueError, OSError) as error:
         result.status = "failed"
         result.problems.append(f"not updated: {error}")

@@ -8,8 +8,10 @@ from eqprop_lab.acceleration import (
 from eqprop_lab.datasets import (
     DataUnavailable as DataUnavailable,
     build_dataset as build_dataset,
+    register_dataset as register_dataset,
 )
 from eqprop_lab.datasets.augmentation import Augmentation as Augmentation
+from eqprop_lab.datasets.registry import get_dataset_info as get_dataset_info
 from eqprop_lab.devices import get_optimal_backend as get_optimal_backend
 from eqprop_lab.equilibrium.block import EquilibriumBlock as EquilibriumBlock
 from eqprop_lab.equilibrium.gradients import estimate_gradients as estimate_gradients
@@ -26,7 +28,6 @@ from eqprop_lab.experiments.config import (
 )
 from eqprop_lab.experiments.presets import (
     create_model_preset as create_model_preset,
-    get_dataset_info as get_dataset_info,
     get_model_config as get_model_config,
 )
 from eqprop_lab.experiments.trained import (

@@ -8,11 +8,12 @@ than a screen.
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import numbers
 import os
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -141,8 +142,19 @@ def known_keys(name: str, given: Iterable[str], options: Iterable[str]) -> None:
     """Raise ValueError for the first key of `given` that is not among `options`."""
     options = list(options)
     for key in given:
+        if not options:
+            raise ValueError(f"{name} takes no keys, got {shown(key)}")
         if key not in options:
             one_of(f"key of {name}", key, options)
+
+
+def arguments(function: Callable[..., object]) -> dict[str, inspect.Parameter] | None:
+    """The named arguments a function or class takes; None when it takes any (``**kwargs``)."""
+    taken = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        return None
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {key: p for key, p in taken.items() if p.kind in named}
 
 
 def a_path(name: str, value: object) -> Path:

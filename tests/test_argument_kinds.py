@@ -295,6 +295,12 @@ TABLE: dict[str, Entry] = {
         {"root": "path", "size": "sizes", "channels": "size", "seed": "seed"},
         {"name_or_config"},
     ),
+    "register_dataset": (
+        eqprop_lab.register_dataset,
+        {"name": "of_argument_kinds"},
+        {"shape": "sizes", "classes": "size"},
+        {"name", "augmentation", "measure"},
+    ),
     "get_dataset_info": (
         eqprop_lab.get_dataset_info,
         {"name": "digits"},

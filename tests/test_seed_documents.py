@@ -19,7 +19,7 @@ from tests.datasets.test_datasets import write_mnist
 @pytest.fixture
 def mnist_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working folder in which torchvision finds MNIST files, 30 training and 10 test images."""
-    from eqprop_lab.datasets.vision_compat import import_torchvision
+    from eqprop_lab.datasets.torchvision_sets import import_torchvision
 
     import_torchvision()
     write_mnist(tmp_path)

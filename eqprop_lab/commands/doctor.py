@@ -26,7 +26,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from eqprop_lab.datasets import VISION, data_dir
-from eqprop_lab.datasets.vision_compat import import_torchvision, shim_in_use
+from eqprop_lab.datasets.torchvision_sets import import_torchvision, shim_in_use
 from eqprop_lab.files import nearest
 
 PYTHON_NEEDED = (3, 11)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from eqprop_lab.datasets import DataSet, DataUnavailable, Split, build_dataset
+from eqprop_lab.datasets.registry import dataset_name
 from eqprop_lab.experiments.config import (
     ExperimentConfig,
     load_config,
@@ -21,7 +22,6 @@ from eqprop_lab.experiments.config import (
     on_device,
     parse_config,
 )
-from eqprop_lab.experiments.presets import dataset_name
 from eqprop_lab.training import BatchError, CheckpointError, EqPropTrainer
 from eqprop_lab.training.checkpoint import read
 from eqprop_lab.validation import a_path

@@ -98,19 +98,9 @@ class Augmentation:
         return x
 
 
-DRAWN, PHOTOGRAPHS = Augmentation(shift=1), Augmentation(crop=4, flip=True)
-# A mirrored digit or letter is another sign, or none: no flip for those, photographed house numbers
-# included.
-DEFAULTS = {
-    "digits": DRAWN,
-    "mnist": DRAWN,
-    "fashion_mnist": DRAWN,
-    "kmnist": DRAWN,
-    "svhn": Augmentation(crop=4),
-    "cifar10": PHOTOGRAPHS,
-    "cifar100": PHOTOGRAPHS,
-    "image_folder": PHOTOGRAPHS,
-}
+# A mirrored digit or letter is another sign, or none: no flip for what is drawn.
+DRAWN = Augmentation(shift=1)
+PHOTOGRAPHS = Augmentation(crop=4, flip=True)
 
 
 def _windows(padded: Tensor, n: int, generator: torch.Generator) -> Tensor:

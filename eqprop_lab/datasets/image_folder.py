@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from eqprop_lab.datasets.augmentation import PHOTOGRAPHS
 from eqprop_lab.datasets.image_files import (
     Size,
     parse_channels,
@@ -34,6 +35,7 @@ from eqprop_lab.datasets.image_tree import (
     same_inside,
     visible_folders,
 )
+from eqprop_lab.datasets.registry import register_dataset
 from eqprop_lab.datasets.splits import DataSet, DataUnavailable, Split
 from eqprop_lab.validation import a_path, a_seed, positive_int, real
 
@@ -69,6 +71,28 @@ class _Part:
         return self.choose(ranked[count:].sort().values), self.choose(ranked[:count].sort().values)
 
 
+def measure_image_folder(
+    root: str | Path | None = None,
+    size: int | Sequence[int] | None = None,
+    channels: int = 3,
+    **_: object,
+) -> tuple[tuple[int, int, int], int]:
+    """(shape, number of classes) of what `read_image_folder` would read, from one image.
+
+    Errors as there.
+    """
+    channels = parse_channels(channels)
+    folder = _existing(root)
+    report = Report(folder)
+    place = _layout(folder, report)["train"]
+    names = list(_classes(place, report))
+    height_width = parse_size(size) or _size_of(
+        _find_parts(folder, {"train": place}, names, report)["train"].files[0], folder
+    )
+    return (channels, *height_width), len(names)
+
+
+@register_dataset("image_folder", augmentation=PHOTOGRAPHS, measure=measure_image_folder)
 def read_image_folder(
     root: str | Path | None = None,
     size: int | Sequence[int] | None = None,
@@ -158,26 +182,6 @@ def read_image_folder(
         warnings.warn(f"image folder {folder}: {report.text()}", UserWarning, stacklevel=2)
     return DataSet(
         "image_folder", splits["train"], splits["validation"], splits["test"], tuple(names)
-    )
-
-
-def class_names(root: str | Path) -> list[str]:
-    """The classes of a folder of images, sorted. Raises DataUnavailable, ValueError."""
-    folder = _existing(root)
-    report = Report(folder)
-    return list(_classes(_layout(folder, report)["train"], report))
-
-
-def image_size(root: str | Path, size: int | Sequence[int] | None = None) -> Size:
-    """(height, width) that the images of a folder will have: `size`, or the size of the first.
-    Errors as above.
-    """
-    folder = _existing(root)
-    report = Report(folder)
-    place = _layout(folder, report)["train"]
-    names = list(_classes(place, report))
-    return parse_size(size) or _size_of(
-        _find_parts(folder, {"train": place}, names, report)["train"].files[0], folder
     )
 
 

@@ -1,53 +1,91 @@
-"""The torchvision sets: read from the data folder, downloaded there once, and every damage named by
-its file.
+"""The torchvision sets: read from the data folder, downloaded there once, damage named by file.
+
+torchvision is imported here alone, also where its compiled library cannot be loaded: the PyPI wheel
+is linked against a CUDA torch; beside a CPU-only torch the import fails because the operators
+``torchvision::nms`` and ``torchvision::qnms`` are unknown. Data sets, transforms and models never
+call them, so declaring them (without an implementation) is enough.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from eqprop_lab.datasets.augmentation import DRAWN, PHOTOGRAPHS, Augmentation
+from eqprop_lab.datasets.registry import register_dataset
 from eqprop_lab.datasets.splits import DataSet, DataUnavailable, Split, as_pixels
-from eqprop_lab.datasets.vision_compat import import_torchvision
 from eqprop_lab.files import checkout
 from eqprop_lab.validation import positive_int
 
-_DIGITS = tuple("0123456789")
+# Kept alive for the life of the process: torch drops the declarations together with the Library
+# object.
+_declared: list[torch.library.Library] = []
+
+
+def import_torchvision() -> ModuleType:
+    """The torchvision module, declared operators added only if its own import failed for want of
+    them.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error) or _declared:
+            raise
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _declared.append(library)
+    return importlib.import_module("torchvision")
+
+
+def shim_in_use() -> bool:
+    """Whether the operators were declared here (True) or come from torchvision's own library."""
+    return bool(_declared)
 
 
 @dataclass(frozen=True)
 class VisionSet:
-    """A torchvision set: its class, the file that shows it is there, its class names where
-    torchvision has no plain ones, and how its test part is asked for.
+    """A torchvision set: its class, the file that shows it is there, shape and number of classes,
+    its usual augmentation, its class names where torchvision has no plain ones, and how its test
+    part is asked for.
     """
 
     cls: str
     file: str
+    shape: tuple[int, int, int]
+    usual: Augmentation
+    count: int = 10
     classes: tuple[str, ...] | None = None
     by_split: bool = False
 
 
+_GREY, _COLOUR = (1, 28, 28), (3, 32, 32)
+_DIGITS = tuple("0123456789")
 _IDX = "raw/train-images-idx3-ubyte"
 VISION = {
-    "mnist": VisionSet("MNIST", f"MNIST/{_IDX}", _DIGITS),
-    "fashion_mnist": VisionSet("FashionMNIST", f"FashionMNIST/{_IDX}"),
-    "kmnist": VisionSet("KMNIST", f"KMNIST/{_IDX}"),
-    "svhn": VisionSet("SVHN", "train_32x32.mat", _DIGITS, by_split=True),
-    "cifar10": VisionSet("CIFAR10", "cifar-10-batches-py/data_batch_1"),
-    "cifar100": VisionSet("CIFAR100", "cifar-100-python/train"),
+    "mnist": VisionSet("MNIST", f"MNIST/{_IDX}", _GREY, DRAWN, classes=_DIGITS),
+    "fashion_mnist": VisionSet("FashionMNIST", f"FashionMNIST/{_IDX}", _GREY, DRAWN),
+    "kmnist": VisionSet("KMNIST", f"KMNIST/{_IDX}", _GREY, DRAWN),
+    # A mirrored house number is another sign, or none: no flip.
+    "svhn": VisionSet(
+        "SVHN", "train_32x32.mat", _COLOUR, Augmentation(crop=4), classes=_DIGITS, by_split=True
+    ),
+    "cifar10": VisionSet("CIFAR10", "cifar-10-batches-py/data_batch_1", _COLOUR, PHOTOGRAPHS),
+    "cifar100": VisionSet("CIFAR100", "cifar-100-python/train", _COLOUR, PHOTOGRAPHS, 100),
 }
 
 
 def data_dir() -> Path:
-    """Where downloaded sets live: $EQPROP_DATA_DIR, else `data/` of the checkout, else a cache
-    folder of the user.
-    """
+    """Where downloaded sets live: $EQPROP_DATA_DIR, `data/` of the checkout, or the user's cache."""
     chosen = os.environ.get("EQPROP_DATA_DIR")
     if chosen:
         return Path(chosen).expanduser()
@@ -170,3 +208,9 @@ def _tensors(name: str, source: Any, classes: int) -> tuple[Tensor, Tensor]:
     elif images.shape[-1] == 3:
         images = images.permute(0, 3, 1, 2)
     return as_pixels(images), labels
+
+
+for _name, _set in VISION.items():
+    register_dataset(_name, shape=_set.shape, classes=_set.count, augmentation=_set.usual)(
+        partial(read_vision_set, _name)
+    )

@@ -24,12 +24,11 @@ from typing import Any
 
 from eqprop_lab.datasets import DataSet, build_dataset
 from eqprop_lab.datasets.augmentation import Augmentation
+from eqprop_lab.datasets.registry import SOURCES, data_facts, dataset_name
 from eqprop_lab.devices import pick_device
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.experiments.presets import dataset_name
 from eqprop_lab.experiments.sections import (
     check_sizes,
-    data_facts,
     read_augmentation,
     read_experiment,
     read_model,
@@ -47,9 +46,6 @@ _TRAINER = [
     if name not in ("model", "lr", "progress")
 ]
 TRAINING_KEYS = ("epochs", "batch_size", "learning_rate", "early_stopping", *_TRAINER)
-DATA_KEYS = (
-    "dataset", "augmentation", "validation", "limit", "root", "size", "channels", "ground", "samples", "noise", "seed",
-)  # fmt: skip
 EXPERIMENT_KEYS = ("name", "seed", "use_wandb", "use_tensorboard", "project")
 
 
@@ -155,7 +151,7 @@ def on_device(content: Mapping[str, Any], device: str | None) -> dict[str, Any]:
     }
 
 
-def _section(content: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> dict[str, Any]:
+def _section(content: Mapping[str, Any], name: str, keys: Sequence[str] = ()) -> dict[str, Any]:
     section = {} if content.get(name) is None else content[name]
     if not isinstance(section, Mapping):
         raise TypeError(
@@ -163,7 +159,8 @@ def _section(content: Mapping[str, Any], name: str, keys: tuple[str, ...]) -> di
         )
     if "lr" in section and "learning_rate" in keys:
         raise ValueError("key of section 'training': 'lr' is called 'learning_rate' in a config")
-    known_keys(f"section {name!r}", section, keys)
+    if keys:  # the options of a data set are its own
+        known_keys(f"section {name!r}", section, keys)
     return dict(section)
 
 
@@ -181,12 +178,14 @@ def parse_config(content: Any) -> ExperimentConfig:
     known_keys("the config", content, SECTIONS)
     model = _section(content, "model", ("name", "preset", "params"))
     training = _section(content, "training", TRAINING_KEYS)
-    data = _section(content, "data", DATA_KEYS)
+    data = _section(content, "data")
     experiment = read_experiment(_section(content, "experiment", EXPERIMENT_KEYS))
     if "dataset" not in data:
-        raise ValueError("data.dataset must name a data set")
-    options = {"name": dataset_name(data.pop("dataset")), **data}
-    augmentation = read_augmentation(options.pop("augmentation", False), options["name"])
+        raise ValueError(f"data.dataset must name a data set, got the keys {sorted(data)}")
+    source = SOURCES[dataset_name(data.pop("dataset"))]
+    augmentation = read_augmentation(data.pop("augmentation", False), source.name)
+    source.check_options(data)
+    options = {"name": source.name, **data}
     name, params = read_model(model, options, experiment["seed"])
     if isinstance(training.get("optimizer"), str):
         training["optimizer"] = training["optimizer"].lower()

@@ -1,12 +1,11 @@
-"""Presets and data set facts by name; the data itself stands in `presets.yaml`.
+"""Presets by name: ready sizes of models, from `assets/presets.yaml`.
 
-create_model_preset("mnist_small", hidden_dim=512)      get_dataset_info("cifar-10")["input_dim"]
+create_model_preset("mnist_small", hidden_dim=512)
 """
 
 from __future__ import annotations
 
 import functools
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,22 @@ from eqprop_lab.yaml_files import read_yaml
 
 
 @functools.cache
-def _tables() -> dict[str, dict[str, Any]]:
-    return read_yaml(Path(str(resources.files("eqprop_lab"))) / "assets/presets.yaml")
+def _presets() -> dict[str, dict[str, Any]]:
+    return read_yaml(Path(str(resources.files("eqprop_lab"))) / "assets/presets.yaml")["models"]
 
 
 def list_presets(constructible: bool = False) -> list[str]:
     """Names of all model presets; `constructible`: only those whose model is part of this version."""
-    presets = _tables()["models"]
     return [
         name
-        for name, entry in presets.items()
+        for name, entry in _presets().items()
         if not constructible or entry["model"] in model_registry
     ]
 
 
 def preset_model(name: str) -> str:
     """Name of the model a preset builds, e.g. "LoopedMLP". Raises ValueError for an unknown preset."""
-    return _tables()["models"][one_of("name", name, list_presets())]["model"]
+    return _presets()[one_of("name", name, list_presets())]["model"]
 
 
 def get_model_config(name: str, **overrides: Any) -> dict[str, Any]:
@@ -47,7 +45,7 @@ def get_model_config(name: str, **overrides: Any) -> dict[str, Any]:
     Raises: ValueError for an unknown preset or override, with the nearest known name.
     """
     model = preset_model(name)
-    params = _tables()["models"][name]["params"]
+    params = _presets()[name]["params"]
     known = model_registry.parameters(model) if model in model_registry else params
     if known is not None:
         known_keys(f"the overrides of {name!r} ({model})", overrides, known)
@@ -68,31 +66,3 @@ def create_model_preset(name: str, **overrides: Any) -> nn.Module:
             f"constructible presets: {', '.join(list_presets(constructible=True))}"
         )
     return model_registry.create(model, **config)
-
-
-def dataset_name(name: str) -> str:
-    """The name `build_dataset` uses for a spelling: "CIFAR10", "cifar-10" and "cifar_10" are all
-    "cifar10".
-
-    Raises ValueError naming the nearest known set.
-    """
-    known = _tables()["datasets"]
-    plain = {_plain(key): key for key in known}
-    if isinstance(name, str) and len(name) < 100 and _plain(name) in plain:
-        return plain[_plain(name)]
-    return one_of("name", name, known)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).lower()
-
-
-def get_dataset_info(name: str) -> dict[str, Any]:
-    """{"name", "input_dim", "output_dim", "channels", "size"} of a data set, without loading it.
-
-    input_dim: features of one sample; output_dim: number of classes; size: pixels a side, None for
-    points in the plane. Any usual spelling of the name is accepted. Raises ValueError for unknown
-    sets.
-    """
-    key = dataset_name(name)
-    return {"name": key, **_tables()["datasets"][key]}

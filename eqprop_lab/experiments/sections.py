@@ -9,15 +9,12 @@ data: {augmentation: {shift: 1, cutout: 8}}       arguments of `Augmentation`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from eqprop_lab.datasets import DataSet
-from eqprop_lab.datasets.augmentation import DEFAULTS, Augmentation
-from eqprop_lab.datasets.image_files import parse_channels
-from eqprop_lab.datasets.image_folder import class_names, image_size
-from eqprop_lab.experiments.presets import get_dataset_info, get_model_config, preset_model
+from eqprop_lab.datasets.augmentation import Augmentation
+from eqprop_lab.datasets.registry import SOURCES, find_sizes, get_dataset_info
+from eqprop_lab.experiments.presets import get_model_config, preset_model
 from eqprop_lab.models.registry import model_registry
 from eqprop_lab.validation import a_seed, one_of, switch
 
@@ -55,7 +52,8 @@ def read_augmentation(value: object, name: str) -> Augmentation | None:
     """
     if value is None or value is False:
         return None
-    if name not in DEFAULTS:
+    source = SOURCES[name]
+    if source.shape is not None and len(source.shape) != 3:
         raise ValueError(
             f"data.augmentation must be false for {name}, which has no images; got {value!r}"
         )
@@ -64,10 +62,13 @@ def read_augmentation(value: object, name: str) -> Augmentation | None:
             f"data.augmentation must be false, true or a mapping like {{shift: 1}}, got {value!r}"
         )
     try:
-        chosen = DEFAULTS[name] if value is True else Augmentation.from_config(value)
-        facts = get_dataset_info(name)
-        if facts["size"] is not None:
-            chosen.check((facts["channels"], facts["size"], facts["size"]))
+        chosen = source.augmentation if value is True else Augmentation.from_config(value)
+        if chosen is None:
+            raise ValueError(
+                f"{name} is registered without a usual one: give a mapping like {{shift: 1}}"
+            )
+        if source.shape is not None:
+            chosen.check(source.shape)
     except (TypeError, ValueError) as error:
         raise type(error)(f"data.augmentation: {error}") from error
     return chosen or None
@@ -79,8 +80,9 @@ def read_model(
     """(registered name, complete arguments) of the section `model` for a data set, {"name": ...,
     options}.
 
-    A folder of images is looked at only if an argument is to follow from it. Raises TypeError,
-    ValueError; DataUnavailable for a missing folder.
+    A folder of images, or a set that was registered without its sizes, is looked at only if an
+    argument is to follow from it. Raises TypeError, ValueError; DataUnavailable for a missing
+    folder.
     """
     given = section.get("params") or {}
     if not isinstance(given, Mapping):
@@ -100,48 +102,14 @@ def read_model(
     if "seed" in known:
         params.setdefault("seed", seed)
     wanted = [key for key in SIZES if key in known and params.get(key) is None]
-    if data["name"] != "image_folder":
-        facts = get_dataset_info(data["name"])
-    else:
-        facts = _folder_facts(data) if wanted else {}
+    facts = find_sizes(data) if wanted else get_dataset_info(data["name"])
     for key in wanted:
         if facts[SIZES[key]] is None:
-            raise ValueError(f"a {name} takes images, {facts['name']} has points in the plane")
+            raise ValueError(f"a {name} takes images, {facts['name']} has none")
         params[key] = facts[SIZES[key]]
     check_sizes(params, facts)
     model_registry.check(name, params)
     return name, params
-
-
-def _folder_facts(data: Mapping[str, Any]) -> dict[str, Any]:
-    root, channels = data.get("root"), parse_channels(data.get("channels", 3))
-    if root is None:
-        raise ValueError("data.root must name the folder of the images")
-    return _facts(
-        "image_folder", len(class_names(root)), (channels, *image_size(root, data.get("size")))
-    )
-
-
-def _facts(name: str, classes: int, shape: tuple[int, ...]) -> dict[str, Any]:
-    channels: int | None = None
-    size: int | list[int] | None = None
-    if len(shape) == 3:
-        channels, height, width = shape
-        size = height if height == width else [height, width]
-    return {
-        "name": name,
-        "input_dim": math.prod(shape),
-        "output_dim": classes,
-        "channels": channels,
-        "size": size,
-    }
-
-
-def data_facts(data: DataSet) -> dict[str, Any]:
-    """What `get_dataset_info` tells of a set, from the set itself; size: [height, width] where the
-    two differ.
-    """
-    return _facts(data.name, len(data.classes), data.input_shape)
 
 
 def check_sizes(params: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

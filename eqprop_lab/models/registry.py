@@ -18,7 +18,7 @@ from eqprop_lab.models.backprop import BackpropCNN, BackpropMLP
 from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.models.single_state import SingleStateConv
-from eqprop_lab.validation import known_keys, one_of
+from eqprop_lab.validation import arguments, known_keys, one_of
 
 Factory = Callable[..., nn.Module]
 F = TypeVar("F", bound=Factory)
@@ -63,16 +63,7 @@ class ModelRegistry:
 
     def parameters(self, name: str) -> dict[str, inspect.Parameter] | None:
         """The named arguments a model takes; None when it takes any (``**kwargs``)."""
-        signature = inspect.signature(
-            self._factories[one_of("name", name, self.list_models())]
-        ).parameters
-        if any(p.kind is p.VAR_KEYWORD for p in signature.values()):
-            return None
-        return {
-            key: p
-            for key, p in signature.items()
-            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        }
+        return arguments(self._factories[one_of("name", name, self.list_models())])
 
     def check(self, name: str, given: dict[str, Any]) -> None:
         """Raise ValueError for an argument the model does not know (naming the nearest) or one that

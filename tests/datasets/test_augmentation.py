@@ -11,9 +11,7 @@ from torch.nn.functional import pad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from eqprop_lab import Augmentation
-from eqprop_lab.datasets import NAMES
-from eqprop_lab.datasets.augmentation import DEFAULTS
-from eqprop_lab.experiments.presets import get_dataset_info
+from eqprop_lab.datasets.registry import SOURCES
 
 
 def source(seed: int = 0) -> torch.Generator:
@@ -151,13 +149,12 @@ def test_a_generator_of_the_gpu_is_refused() -> None:
 
 
 def test_every_set_of_images_has_a_default_that_fits_it_and_no_sign_is_mirrored() -> None:
-    images = [name for name in NAMES if name not in ("two_moons", "xor")]
-    assert sorted(DEFAULTS) == sorted(images)
-    for name in images:
-        facts = get_dataset_info(name)
-        if facts["size"] is not None:
-            DEFAULTS[name].check((facts["channels"], facts["size"], facts["size"]))
-        assert DEFAULTS[name].flip == (name in ("cifar10", "cifar100", "image_folder"))
+    for name, source in SOURCES.items():
+        assert (source.augmentation is None) == (name in ("two_moons", "xor"))
+        if source.augmentation is not None:
+            if source.shape is not None:
+                source.augmentation.check(source.shape)
+            assert source.augmentation.flip == (name in ("cifar10", "cifar100", "image_folder"))
 
 
 class Counted(TorchDispatchMode):

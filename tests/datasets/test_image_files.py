@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from eqprop_lab import build_dataset
 from eqprop_lab.datasets.image_files import read_image
-from eqprop_lab.datasets.image_folder import image_size
+from eqprop_lab.datasets.image_folder import measure_image_folder
 from tests.datasets.test_image_folder import write_images
 
 SIDE = 8
@@ -150,7 +150,8 @@ def image_size_of(tmp_path: Path, path: Path) -> tuple[int, int]:
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
         (root / name / path.name).write_bytes(path.read_bytes())
-    return image_size(root)
+    (_, height, width), _ = measure_image_folder(root)
+    return height, width
 
 
 def animation(path: Path) -> None:

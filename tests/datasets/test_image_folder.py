@@ -15,8 +15,8 @@ from PIL import Image
 
 from eqprop_lab import DataUnavailable, build_dataset
 from eqprop_lab.datasets import DataSet
-from eqprop_lab.datasets.image_folder import class_names, image_size
-from eqprop_lab.datasets.vision_compat import import_torchvision
+from eqprop_lab.datasets.image_folder import measure_image_folder
+from eqprop_lab.datasets.torchvision_sets import import_torchvision
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -188,8 +188,8 @@ def test_facts_are_read_without_the_images(tmp_path: Path) -> None:
     write_images(tmp_path, 2, size=(5, 7))
     for file in sorted(tmp_path.glob("*/*.png"))[1:]:
         file.write_bytes(b"nothing that could be read")
-    assert class_names(tmp_path) == list(CLASSES)
-    assert image_size(tmp_path) == (5, 7) and image_size(tmp_path, 9) == (9, 9)
+    assert measure_image_folder(tmp_path) == ((3, 5, 7), len(CLASSES))
+    assert measure_image_folder(tmp_path, 9, channels=1, seed=3) == ((1, 9, 9), len(CLASSES))
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from PIL import Image
 
 from eqprop_lab import build_dataset
 from eqprop_lab.datasets import DataSet
-from eqprop_lab.datasets.image_folder import class_names
+from eqprop_lab.datasets.image_folder import measure_image_folder
 from eqprop_lab.datasets.image_tree import EXTENSIONS
-from eqprop_lab.datasets.vision_compat import import_torchvision
+from eqprop_lab.datasets.torchvision_sets import import_torchvision
 from tests.datasets.test_image_folder import CLASSES, greys, write_images
 
 Change = Callable[[Path], object]
@@ -227,7 +227,7 @@ def test_names_that_could_be_parts_or_classes_are_refused(
     with pytest.raises(ValueError, match=message):
         read(tmp_path)
     with pytest.raises(ValueError, match=message):
-        class_names(tmp_path)
+        measure_image_folder(tmp_path)
 
 
 def test_a_class_called_train_with_folders_in_it_does_not_swallow_the_others(

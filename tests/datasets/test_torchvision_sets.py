@@ -15,7 +15,7 @@ import torch
 
 from eqprop_lab import DataUnavailable, build_dataset
 from eqprop_lab.datasets import VISION, data_dir, torchvision_sets
-from eqprop_lab.datasets.vision_compat import import_torchvision
+from eqprop_lab.datasets.torchvision_sets import import_torchvision
 from tests.datasets.test_datasets import write_idx, write_mnist
 
 

@@ -156,7 +156,7 @@ def test_options_of_another_data_set_are_refused_before_training() -> None:
     content = changed("training", nudged_steps=4)
     content["data"] = {"dataset": "digits", "noise": 0.1}
     with pytest.raises(ValueError, match="digits config"):
-        build_experiment(parse_config(content))
+        parse_config(content)
 
 
 def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from eqprop_lab import (
     get_model_config,
 )
 from eqprop_lab.datasets import NAMES
-from eqprop_lab.experiments.presets import dataset_name, list_presets, preset_model
+from eqprop_lab.datasets.registry import dataset_name
+from eqprop_lab.experiments.presets import list_presets, preset_model
 from eqprop_lab.models.registry import model_registry
 from tests.datasets.test_datasets import write_mnist
 

@@ -9,9 +9,9 @@ import torch
 
 from eqprop_lab import load_config, train_from_config
 from eqprop_lab.datasets import Split
+from eqprop_lab.datasets.registry import get_dataset_info
 from eqprop_lab.equilibrium import sigma_vector
 from eqprop_lab.experiments.config import list_recipes, make_trainer, parse_config
-from eqprop_lab.experiments.presets import get_dataset_info
 from tests.benchmarks.looped_mlp import RECIPES as LOOPED
 from tests.datasets.test_datasets import write_mnist
 

@@ -42,8 +42,8 @@ REFUSED = [
     (conv({"image_size": 28}), "model.params.image_size is 28, but digits has 8"),
     (conv({"image_size": [8, 9]}), r"model.params.image_size is \[8, 9\], but digits has 8"),
     (conv({"output_dim": 4}), "model.params.output_dim is 4, but digits has 10"),
-    (conv(dataset="xor"), "a ConvEqProp takes images, xor has points in the plane"),
-    (conv(dataset="image_folder"), "data.root must name the folder"),
+    (conv(dataset="xor"), "a ConvEqProp takes images, xor has none"),
+    (conv(dataset="image_folder"), "root must name the folder of the images, got None"),
 ]
 
 

@@ -7,21 +7,21 @@ from types import ModuleType
 
 import pytest
 
-from eqprop_lab.datasets import vision_compat
+from eqprop_lab.datasets import torchvision_sets
 
 
 def test_torchvision_imports_here() -> None:
-    assert vision_compat.import_torchvision().__name__ == "torchvision"
+    assert torchvision_sets.import_torchvision().__name__ == "torchvision"
     from torchvision import datasets, transforms
 
     assert hasattr(datasets, "MNIST") and hasattr(transforms, "ToTensor")
 
 
 def test_a_working_torchvision_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vision_compat, "_declared", [])
+    monkeypatch.setattr(torchvision_sets, "_declared", [])
     monkeypatch.setattr(importlib, "import_module", lambda name: ModuleType(name))
-    assert vision_compat.import_torchvision().__name__ == "torchvision"
-    assert not vision_compat.shim_in_use()
+    assert torchvision_sets.import_torchvision().__name__ == "torchvision"
+    assert not torchvision_sets.shim_in_use()
 
 
 def test_missing_operators_are_declared_once_and_the_import_retried(
@@ -42,12 +42,14 @@ def test_missing_operators_are_declared_once_and_the_import_retried(
         def define(self, schema: str) -> None:
             defined.append(schema.split("(")[0])
 
-    monkeypatch.setattr(vision_compat, "_declared", [])
+    monkeypatch.setattr(torchvision_sets, "_declared", [])
     monkeypatch.setattr(importlib, "import_module", first_fails)
-    monkeypatch.setattr(vision_compat.torch.library, "Library", Library)
-    vision_compat.import_torchvision()
+    monkeypatch.setattr(torchvision_sets.torch.library, "Library", Library)
+    torchvision_sets.import_torchvision()
     assert (
-        calls == ["torchvision"] * 2 and defined == ["nms", "qnms"] and vision_compat.shim_in_use()
+        calls == ["torchvision"] * 2
+        and defined == ["nms", "qnms"]
+        and torchvision_sets.shim_in_use()
     )
 
 
@@ -59,7 +61,7 @@ def test_other_failures_are_not_hidden(message: str, monkeypatch: pytest.MonkeyP
         raise RuntimeError(message)
 
     # The operators are declared already: a second failure for want of them is a real one.
-    monkeypatch.setattr(vision_compat, "_declared", [object()])
+    monkeypatch.setattr(torchvision_sets, "_declared", [object()])
     monkeypatch.setattr(importlib, "import_module", fails)
     with pytest.raises(RuntimeError, match=message):
-        vision_compat.import_torchvision()
+        torchvision_sets.import_torchvision()

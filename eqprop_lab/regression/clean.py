@@ -32,7 +32,9 @@ PRIVATE_MIMES = (METRICS_MIME, PROVENANCE_MIME, WIDGET_VIEW_MIME)
 PNG_LIMIT = 80 * 1024
 NOTEBOOK_LIMIT = 500 * 1024
 ABSOLUTE_PATH = re.compile(
-    r"(?<![\w.:/~<])(?:/(?:home|root|tmp|Users|work|usr|opt|var|mnt|private)/[\w.+-]|[A-Za-z]:\\\\?\w)[^\s'\"<>)]*"
+    r"(?<![\w.:/~<])"
+    r"(?:/(?:home|root|tmp|Users|work|usr|opt|var|mnt|private)/[\w.+-]|[A-Za-z]:\\\\?\w)"
+    r"[^\s'\"<>)]*"
 )
 # At most eight folders: an open repetition takes minutes on the base64 text of an embedded picture.
 KERNEL_FILE = re.compile(

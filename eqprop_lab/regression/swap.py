@@ -61,7 +61,8 @@ def recover(root: Path) -> list[str]:
         return []
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
-        done, entries = bool(content["done"]), list(content["files"])
+        done = bool(content["done"])
+        entries = list(content["files"])
         paths = [Path(entry["path"]) for entry in entries]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(

@@ -25,7 +25,10 @@ TAGS = {
 }  # fmt: skip
 # What a notebook takes for granted: school mathematics; linear algebra and gradients; papers.
 LEVELS = ("introductory", "undergraduate", "graduate")
-SETUP_LINES, CELL_LINES, FUNCTION_LINES, ALT_LENGTH = 6, 25, 20, 20
+SETUP_LINES = 6
+CELL_LINES = 25
+FUNCTION_LINES = 20
+ALT_LENGTH = 20
 FILE_NAME = re.compile(r"\d\d_[a-z0-9]+(?:_[a-z0-9]+)*\.ipynb")
 FACTS = re.compile(r"Time:.+·\s*Needs:.+·\s*Level:\s*(.*)")
 INSTALL = re.compile(r"^\s*[!%]\s*(?:pip|conda|mamba)\b|pip install", re.MULTILINE)

@@ -28,8 +28,7 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 
 
 def enable_tf32(enabled: bool = True) -> bool:
-    """Allow TF32 in float32 matrix products and convolutions; True where a CUDA device can make use
-    of it.
+    """Allow TF32 in float32 products and convolutions; True where a CUDA device makes use of it.
 
     Ten bits of mantissa: about 1e-3 relative, coarser than the nudge of a small beta. For exact
     comparisons: False.
@@ -123,8 +122,9 @@ class CompiledCall:
 
 
 def compile_model(model: nn.Module, mode: str = "default", **options: Any) -> nn.Module:
-    """Compile what a model does most, in place, and return the same model: the free-phase `step` of
-    an equilibrium model, `forward` of any other.
+    """Compile in place what a model does most, and return it.
+
+    That is the free-phase `step` of an equilibrium model, `forward` of any other.
 
     Parameters, state_dict and isinstance stay as they are. On a CPU it does not pay: a step is one
     matrix product and one tanh, both already fast and written into buffers. Measured there: 0.6 to
@@ -166,8 +166,7 @@ else:
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory for the next tensors instead of handing it back; True
-    where it can.
+    """Let the C library keep freed memory for the next tensors; True where it can.
 
     A sweep makes and frees tensors of a few MB. By default glibc returns each to the system and
     asks for it again, page by page: a fifth of a convolutional training step. Afterwards the

@@ -1,6 +1,4 @@
-"""Small things one asks about a model: how many parameters, how large is its gradient, how much
-memory it takes.
-"""
+"""Small things one asks about a model: parameters, size of its gradient, memory."""
 
 from __future__ import annotations
 
@@ -15,8 +13,9 @@ __all__ = ["compute_gradient_norm", "count_parameters", "estimate_memory_usage"]
 
 
 def count_parameters(model: nn.Module, trainable_only: bool = True) -> int:
-    """Number of scalars in the parameters (a shared parameter counts once); 269,322 for
-    LoopedMLP(784, 256, 10).
+    """Number of scalars in the parameters, shared ones once.
+
+    269,322 for LoopedMLP(784, 256, 10).
     """
     every = not switch("trainable_only", trainable_only)
     return sum(p.numel() for p in model.parameters() if p.requires_grad or every)
@@ -30,6 +29,7 @@ def compute_gradient_norm(model: nn.Module) -> float:
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     if not grads:
         raise ValueError(
-            "model has no gradients: train a batch, or call backward(), before asking for their norm"
+            "model has no gradients: train a batch, or call backward(), "
+            "before asking for their norm"
         )
     return math.sqrt(sum(float(g.detach().cpu().double().square().sum()) for g in grads))

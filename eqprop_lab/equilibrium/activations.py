@@ -8,8 +8,7 @@ from torch import Tensor
 
 
 def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
-    """tanh(a), elementwise. Same shape and dtype; written into `out` (which may be `values`) if
-    given.
+    """tanh(a), elementwise, same shape and dtype; written into `out` (also `values`) if given.
 
     Without gradients on a CPU, NumPy works on the tensor's own memory: its vectorised float32 tanh
     takes a tenth of the time of torch's (largest difference 6e-8), and tanh is most of what a
@@ -27,8 +26,7 @@ def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def tanh_entropy(state: Tensor) -> Tensor:
-    """s artanh s + 1/2 log(1 - s^2), elementwise: the term of an energy whose slope is artanh. Same
-    shape.
+    """s artanh s + 1/2 log(1 - s^2), elementwise: the energy term whose slope is artanh.
 
     Written as 1/2 [(1+s) log(1+s) + (1-s) log(1-s)], which has no pole at |s| = 1.
     """

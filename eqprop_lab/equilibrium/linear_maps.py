@@ -1,5 +1,4 @@
-"""The linear maps between the layers of a network: up, down (the transpose), weight gradient,
-certified norm.
+"""The linear maps between the layers of a network: up, down, weight gradient, certified norm.
 
     <up(x), y> = <x, down(y)>,    weight_gradient(x, y) = d<up(x), y>/dW
 
@@ -179,8 +178,7 @@ class ConvMap(LinearMap):
 
     @torch.no_grad()
     def norm_bound(self, weight: Tensor) -> float:
-        """||W||_2 at this image size, exact for small layers, else the Fourier bound that holds for
-        every size.
+        """||W||_2 at this image size, exact for small layers, else by the Fourier bound.
 
         On small images the Fourier bound may lie 20 % above the norm (most of it is border), so
         there the matrix is formed from unit vectors.

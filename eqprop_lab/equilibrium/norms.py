@@ -3,8 +3,8 @@
 ||W||        largest singular value of a matrix, by LAPACK and rounded outward: the certificate
 ||K||        largest singular value of x -> conv(x, K) at one image size: from below, converged
 bound(K)   = max_w sigma_max(A(w)) / slack: from above, for every image size with zero padding
-flattened  = ||K.reshape(out, -1)||: what a spectral norm of the kernel as a matrix sees; too small by up to
-             sqrt(kernel height * kernel width)
+flattened  = ||K.reshape(out, -1)||: what a spectral norm of the kernel as a matrix sees;
+             too small by up to sqrt(kernel height * kernel width)
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def exact_norm(weight: Tensor) -> float:
 
 
 def norm_of_rows(rows: Tensor) -> float:
-    """||M||_2 of a wide matrix (k, n) in float64, k <= n, rounded outward: half the time of
-    `exact_norm`.
-    """
+    """||M||_2 of a wide matrix (k, n) in float64, rounded outward: quicker than `exact_norm`."""
     largest = float(torch.linalg.eigvalsh(rows @ rows.T)[-1].clamp_min(0))
     return outward(math.sqrt(largest), sum(rows.shape))
 
@@ -120,7 +118,8 @@ def operator_norm(
             return math.sqrt(largest)
         trial = torch.cat([vectors, residuals / residual, previous])
     raise RuntimeError(
-        f"the norm did not converge in {max_iterations} iterations: residual {residual / largest:.1e}"
+        f"the norm did not converge in {max_iterations} iterations: "
+        f"residual {residual / largest:.1e}"
     )
 
 
@@ -133,8 +132,7 @@ def conv_norm(
     groups: int = 1,
     tol: float = 1e-6,
 ) -> float:
-    """||K||_2 of x -> conv2d(x, kernel) on zero-padded images of one size: the true operator norm,
-    converged.
+    """||K||_2 of x -> conv2d(x, kernel) on zero-padded images of one size, converged.
 
     Args: kernel (out, in / groups, height, width); image_size, of the input; the rest as in torch's
     conv2d.
@@ -153,8 +151,7 @@ def exact_conv_norm(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> float | None:
-    """The norm that `conv_norm` approaches from below, from the whole matrix and rounded up: a
-    verdict may rest on it.
+    """`conv_norm` from the whole matrix and rounded up: a verdict may rest on it.
 
     None where the smaller side of the matrix has more than `DENSE_UP_TO` units. Arguments and
     errors as there.
@@ -207,8 +204,7 @@ def conv_bound(
     groups: int = 1,
     frequencies: int = 32,
 ) -> float:
-    """Certified upper bound of the norm of a zero-padded convolution, for every image size and
-    padding.
+    """Certified upper bound of the norm of a convolution, for every image size and zero padding.
 
         A(w) = [K^(w + N j)]_j / s   (out, in s^2),   bound = max_w sigma_max(A(w)) / slack
 
@@ -262,15 +258,14 @@ def conv_bound(
 
 
 def flattened_norm(kernel: Tensor) -> float:
-    """||K.reshape(out, -1)||_2: the norm of the kernel as a matrix, not of the convolution it
-    performs.
-    """
+    """||K.reshape(out, -1)||_2: the norm of the kernel as a matrix, not of the convolution."""
     return exact_norm(kernel.flatten(1))
 
 
 def torch_spectral_norm(weight: Tensor, power_iterations: int = 1, seed: int = 0) -> Tensor:
-    """`weight` (out, in) or (out, in, height, width) as torch's own
-    `parametrizations.spectral_norm` leaves it.
+    """`weight` as torch's own `parametrizations.spectral_norm` leaves it.
+
+    weight: (out, in) or (out, in, height, width).
 
     It divides by an estimate u.Wv <= ||W|| of the flattened weight, so the norm of the result is >=
     1, never < 1. `seed` draws u and v without touching the global generator.

@@ -1,7 +1,7 @@
 """sigma's vector: which one a bounded weight uses, and when it is found anew.
 
     read in a training step (`tracked`)   a block that `follow` moves once an update, a few products
-    read anywhere else                    converged, angle to the true vector <= 1e-9 (float64), 1e-7 (others)
+    read anywhere else                    converged: angle to the true one <= 1e-9 (float64), 1e-7
 
 A block not known to belong to its weight (loaded, copied, cast, written by anybody but the
 optimiser, moved far) is estimated anew, and so is a block of short vectors. Reading changes neither
@@ -64,14 +64,14 @@ def tracked(on: bool = True) -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def _probe(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.randn(
-        length, generator=torch.Generator(device="cpu").manual_seed(1), device="cpu"
-    ).to(device, dtype)
+    generator = torch.Generator(device="cpu").manual_seed(1)
+    return torch.randn(length, generator=generator, device="cpu").to(device, dtype)
 
 
 def unrounded(function: Callable[P, R]) -> Callable[P, R]:
-    """A function whose last argument is a tensor, untouched by torch.autocast: a norm has its
-    weight's precision.
+    """A function untouched by torch.autocast: a norm has its weight's precision.
+
+    Its last argument is a tensor.
     """
 
     @wraps(function)
@@ -179,9 +179,7 @@ class SigmaVector(nn.Module):
 
     @unrounded
     def top(self, weight: Tensor) -> Tensor:
-        """sigma's vector (n,) for this weight: the tracked one in a training step, converged
-        elsewhere.
-        """
+        """sigma's vector (units,): tracked in a training step, converged elsewhere."""
         mark = fingerprint(weight)
         held = self._tracked if _MODE.tracked else self._exact
         if held is None or not torch.equal(held[0], mark):
@@ -193,9 +191,7 @@ class SigmaVector(nn.Module):
 
     @torch.no_grad()
     def converged(self, weight: Tensor) -> TopVectors:
-        """The block of this weight in float64, to the stated tolerance; NaN for a weight that is
-        not finite.
-        """
+        """The block of this weight in float64, to the stated tolerance; NaN if it is not finite."""
         exact = weight.detach().to(
             "cpu" if weight.device.type == "mps" else weight.device, torch.float64
         )
@@ -216,9 +212,7 @@ class SigmaVector(nn.Module):
     @torch.no_grad()
     @unrounded
     def _adopt(self, weight: Tensor, mark: Tensor) -> Tensor:
-        """The block of a weight that nothing is known of, found anew, unless the one at hand is
-        this weight's own.
-        """
+        """The block of an unknown weight, found anew unless the one at hand belongs to it."""
         found = self.converged(weight)
         if self._tracked is not None or not self._belongs(weight, float(found.values[0].abs())):
             self._keep(found.rows.to(weight), found.values[0].abs().to(weight))
@@ -231,9 +225,7 @@ class SigmaVector(nn.Module):
         setattr(self, self.SIZE, size)
 
     def _belongs(self, weight: Tensor, largest: float) -> bool:
-        """Whether the block, as it is stored, is what `follow` has made of this very weight, up to
-        rounding.
-        """
+        """Whether the stored block is what `follow` made of this very weight, up to rounding."""
         rows = self._rows()
         if len(rows) < self.vectors or not bool(torch.isfinite(rows).all()) or largest == 0:
             return False
@@ -242,31 +234,22 @@ class SigmaVector(nn.Module):
         expected = torch.diag(projected.diagonal())
         expected[0, 0] = float(getattr(self, self.SIZE)) * projected[0, 0].sign()
         lag = LAG**self.order
-        orthonormal = (
-            float(
-                (rows @ rows.T - torch.eye(len(rows), dtype=rows.dtype, device=rows.device))
-                .abs()
-                .max()
-            )
-            <= 1e-3
-        )
+        ones = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+        orthonormal = float((rows @ rows.T - ones).abs().max()) <= 1e-3
         same = float((projected - expected).abs().max()) <= rounding
         return orthonormal and same and largest <= lag * float(projected[0, 0].abs())
 
     @torch.no_grad()
     @unrounded
     def error(self, weight: Tensor) -> float:
-        """||u v^T - u* v*^T||_F of the block against the converged vectors: the relative error of d
-        sigma/dW.
+        """||u v^T - u* v*^T||_F against the converged vectors: the relative error of d sigma/dW.
 
         u turns by no more than v, so this is what the angle of v allows: exact where the weight is
         symmetric.
         """
         with tracked(False):
-            a, b = (
-                v / v.norm()
-                for v in (self._rows()[0].cpu().double(), self.top(weight).cpu().double())
-            )
+            pair = (v.cpu().double() for v in (self._rows()[0], self.top(weight)))
+            a, b = (v / v.norm() for v in pair)
         # 1 - |<v, v*>|, without its rounding
         lost = float((a - b * torch.dot(a, b).sign()).square().sum()) / 2
         return math.sqrt(2 * lost * (2 - lost))

@@ -1,11 +1,11 @@
-"""Weights whose operator norm stays strictly below a cap, smoothly, and the exact certificate.
+"""Weights whose operator norm stays strictly below a cap, smoothly.
 
-    W_eff = S / sqrt(1 + (m sigma / c)^2),    S = (A + A^T)/2 or A,    sigma = ||S||,    c the cap, m >= 1 a margin
+    W_eff = S / sqrt(1 + (m sigma / c)^2),    S = (A + A^T)/2 or A,    sigma = ||S||
 
-``||W_eff|| = ||S|| / sqrt(1 + (m sigma/c)^2) < c`` as long as ``m sigma >= ||S||``: smooth in A,
-where a hard ``min(1, c/sigma)`` has a kink at which float32 and float64 gradients differ. d
-sigma/dS = u v^T holds sigma's vectors, so they are a part of the gradient: `sigma_vector` says
-where they come from.
+c is the cap, m >= 1 a margin. ``||W_eff|| = ||S|| / sqrt(1 + (m sigma/c)^2) < c`` as long as
+``m sigma >= ||S||``: smooth in A, where a hard ``min(1, c/sigma)`` has a kink at which float32 and
+float64 gradients differ. d sigma/dS = u v^T holds sigma's vectors, so they are a part of the
+gradient: `sigma_vector` says where they come from.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Bounded(SigmaVector):
         return float(size if self.symmetric else size.sqrt())
 
     def scaled(self, factor: float, weight: Tensor) -> Self:
-        """The same for a `weight` that was multiplied by `factor`, in place: the same directions."""
+        """The same for a `weight` multiplied by `factor` in place: the directions stay."""
         getattr(self, self.SIZE).mul_(factor**self.order)
         if self._tracked is not None:
             self._tracked = self._exact = fingerprint(weight), self._tracked[1]
@@ -122,9 +122,7 @@ class BoundedNorm(Bounded):
 
 
 def raw_norm(effective: float, cap: float | None) -> float:
-    """The norm of S that gives W_eff the norm `effective` < cap / margin, the inverse of the
-    formula above.
-    """
+    """The norm of S that gives W_eff the norm `effective` < cap / margin: the formula inverted."""
     if cap is None:
         return effective
     return effective / (1 - (MARGIN * effective / cap) ** 2) ** 0.5
@@ -134,9 +132,7 @@ Bounds = list[tuple[str, Bounded, parametrize.ParametrizationList]]
 
 
 def bounded_weights(model: nn.Module) -> Bounds:
-    """(name of the weight, its parametrisation, where the original is found) of every bounded
-    weight of a model.
-    """
+    """(name, parametrisation, holder of the original) of every bounded weight of a model."""
     found = []
     for name, module in model.named_modules():
         if (

@@ -1,5 +1,4 @@
-"""The top eigenvectors of a symmetric map, converged: block Lanczos with Rayleigh-Ritz and
-restarts.
+"""The top eigenvectors of a symmetric map, converged: block Lanczos, Rayleigh-Ritz, restarts.
 
     K = span{V, A V, A^2 V, ...},   T = K^T A K = R diag(theta) R^T,   v = K R e_1
     angle of v to the true vector <= ||A v - theta v|| / gap,   gap = min_j |theta - theta_j|
@@ -32,8 +31,7 @@ _DEPENDENT, _TINY = 1e-12, 1e-300
 
 @dataclass(frozen=True)
 class TopVectors:
-    """values (k,), |values| falling; rows (k, n), orthonormal; angle: bound on the error of the
-    first one.
+    """values (k,), |values| falling; rows (k, n), orthonormal; angle: error bound of the first.
 
     exhausted: whether the residual is down at rounding, so that no arithmetic of this precision
         knows more.
@@ -46,9 +44,7 @@ class TopVectors:
 
 
 def seed_of(weight: Tensor) -> int:
-    """A seed made of the numbers of a weight: no weight can have been made to be orthogonal to what
-    it draws.
-    """
+    """A seed made of the numbers of a weight: none can be made orthogonal to what it draws."""
     return (
         int(weight.detach().cpu().double().flatten().view(torch.int64).sum())
         & 0x7FFF_FFFF_FFFF_FFFF
@@ -56,7 +52,7 @@ def seed_of(weight: Tensor) -> int:
 
 
 def orthonormal(rows: Tensor, against: Tensor | None = None) -> Tensor:
-    """Rows that span the same, orthonormal and orthogonal to `against`; dependent ones are dropped."""
+    """Rows that span the same, orthonormal and orthogonal to `against`; dependent ones drop out."""
     for _ in range(2):  # what was nearly dependent still leans on the others after the first round
         if against is not None:
             rows = rows - (rows @ against.T) @ against
@@ -97,8 +93,9 @@ def _angle(residual: float, values: Tensor, top: int) -> float:
 
 
 def converge(apply: Rows, start: Tensor, tol: float = TOLERANCE) -> TopVectors:
-    """The top vectors from any start (k, n), as many as it has rows. Raises RuntimeError without
-    convergence.
+    """The top vectors from any start (k, n), as many as it has rows.
+
+    Raises RuntimeError without convergence.
 
     Short vectors: all eigenvectors of the matrix. Long ones: two restarts at least, and as many as
     the tolerance takes; a start with enough vectors drawn at random finds the top value whatever
@@ -123,8 +120,7 @@ def converge(apply: Rows, start: Tensor, tol: float = TOLERANCE) -> TopVectors:
 
 
 def follow(apply: Rows, rows: Tensor, fresh: Tensor) -> TopVectors:
-    """The block `rows` (k, n) moved to the top vectors of a map that has changed a little, in a few
-    products.
+    """The block `rows` (k, n) moved to the top vectors of a map that has changed a little.
 
     Rayleigh-Ritz in the space of [V, R, A R], V the block and vectors drawn at random, R = A V - V
     (V^T A V); another round as long as the estimate grows.

@@ -1,6 +1,4 @@
-"""What measures a model and changes nothing: gradients against references, norms, memory,
-relaxations.
-"""
+"""What measures a model and changes nothing: gradients, norms, memory, relaxations."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""sigma found by itself, for references: it shares nothing with the vectors that a bounded weight
-follows or converges.
+"""sigma found by itself, for references: no vector that a bounded weight follows takes part.
 
-    sigma(W) = <u, W v>,  d sigma/dW = u v^T,    u, v the top singular vectors of the whole matrix of the map, float64
+    sigma(W) = <u, W v>,    d sigma/dW = u v^T,    u, v the top singular vectors, float64
 
-The matrix is made of unit vectors and decomposed by LAPACK; beyond 1024 units on its smaller side
+The whole matrix of the map is made of unit vectors and decomposed by LAPACK; beyond 1024 units
 ARPACK takes over.
 """
 
@@ -25,7 +24,8 @@ Model = TypeVar("Model", bound=nn.Module)
 
 def right_vector(bound: Bounded, weight: Tensor) -> Tensor:
     """sigma's right vector (n,) of a weight as the parametrisation gets it, float64."""
-    operator, size = bound._operator(weight.detach().double()), bound._rows().shape[1]
+    operator = bound._operator(weight.detach().double())
+    size = bound._rows().shape[1]
     with torch.no_grad():
         if size <= DENSE_UP_TO:
             values, vectors = torch.linalg.eigh(
@@ -51,12 +51,8 @@ class ExactSigma(nn.Module):
     def __init__(self, bound: Bounded) -> None:
         super().__init__()
         self.bound = bound
+        self.cap = bound.cap
         self._known: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def cap(self) -> float | None:
-        """The cap of the parametrisation."""
-        return self.bound.cap
 
     def forward(self, weight: Tensor) -> Tensor:
         """W -> W_eff, differentiable."""
@@ -67,9 +63,7 @@ class ExactSigma(nn.Module):
 
 
 def with_exact_sigma(model: Model) -> Model:
-    """Let every bounded weight of a model compute sigma itself, in place; the names of its
-    parameters stay.
-    """
+    """Let every bounded weight of a model compute sigma itself, in place; names stay."""
     for _, bound, held in bounded_weights(model):
         if bound.cap is not None:
             held[0] = ExactSigma(bound)
@@ -77,8 +71,7 @@ def with_exact_sigma(model: Model) -> Model:
 
 
 def sigma_errors(model: nn.Module, following: bool) -> dict[str, float]:
-    """{weight: ||u v^T - u* v*^T||_F}, the relative error of d sigma/dW, against the vectors found
-    here.
+    """{weight: ||u v^T - u* v*^T||_F}: relative error of d sigma/dW, by the vectors found here.
 
     following: of the vectors of a training step, else of those that estimates use.
     """

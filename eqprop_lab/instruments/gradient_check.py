@@ -82,7 +82,8 @@ class GradientCheck(dict[str, Agreement]):
             for n, r in self.items()
         ]
         rows += [
-            f"d sigma/dW of {name}: error {error:.1e}, followed in training {self.sigma_followed[name]:.1e}"
+            f"d sigma/dW of {name}: error {error:.1e}, "
+            f"followed in training {self.sigma_followed[name]:.1e}"
             for name, error in self.sigma.items()
         ]
         return "\n".join([*rows, *self.notes])

@@ -1,11 +1,9 @@
-"""A count of the bytes of all tensors alive, operation by operation: what memory figures and probes
-are read from.
-"""
+"""The bytes of all tensors alive, operation by operation: what memory figures are read from."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +13,7 @@ from torch.utils._pytree import tree_iter
 
 
 class MemoryTimeline(TorchDispatchMode):
-    """Bytes of all tensors alive after every operation inside the block: those created there, and
-    those in `held`.
+    """Bytes of all tensors alive after every operation inside the block.
 
     `held`: tensors (nested as they come) that exist already and count as long as they live.
     Workspaces inside an operation are invisible; NumPy arrays count where they share a tensor's
@@ -28,7 +25,7 @@ class MemoryTimeline(TorchDispatchMode):
         self.live: list[int] = []
         self._bytes = 0
         self._watched: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-        self._watch(held)
+        self._watch(storages(held))
 
     @property
     def peak(self) -> int:
@@ -42,24 +39,17 @@ class MemoryTimeline(TorchDispatchMode):
         args: Sequence[Any] = (),
         kwargs: Any = None,
     ) -> Any:
-        before = {
-            id(t.untyped_storage()) for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)
-        }
+        before = {id(storage) for storage in storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         # What an operation was given existed before the block, unless it is watched already.
-        self._watch(
-            [
-                t
-                for t in tree_iter(result)
-                if isinstance(t, Tensor) and id(t.untyped_storage()) not in before
-            ]
-        )
+        self._watch(storage for storage in storages(result) if id(storage) not in before)
         self.live.append(self._bytes)
         return result
 
-    def _watch(self, tensors: Any) -> None:
-        for storage in storages(tensors):
-            key, size = id(storage), storage.nbytes()
+    def _watch(self, found: Iterable[torch.UntypedStorage]) -> None:
+        for storage in found:
+            key = id(storage)
+            size = storage.nbytes()
             if key in self._watched:
                 continue
 

@@ -1,5 +1,4 @@
-"""How much tensor memory a training step takes: a timeline of live bytes, and its extrapolation to
-any batch.
+"""How much tensor memory a training step takes: a timeline, extrapolated to any batch.
 
     live_t(B) = a_t + b_t B,      peak(B) = max_t live_t(B)
 
@@ -86,7 +85,8 @@ def estimate_memory_usage(
     batch = positive_int("batch_size", batch_size)
     if options.get("tol") is not None:
         raise ValueError(
-            "tol must be None: with a tolerance the steps, and with them the memory, depend on the data"
+            "tol must be None: with a tolerance the steps, and with them the memory, "
+            "depend on the data"
         )
     if gradient is None:
         gradient = "centered" if isinstance(model, EquilibriumModel) else "autograd"
@@ -103,7 +103,8 @@ def estimate_memory_usage(
                 break
     if len(small) != len(large):
         raise ValueError(
-            "model must run the same operations for every batch size for its memory to be extrapolated"
+            "model must run the same operations for every batch size "
+            "for its memory to be extrapolated"
         )
     slope = PROBES[1] - PROBES[0]
     total = max(

@@ -2,7 +2,7 @@
 
 E(h_0), E(h_1), ...       the energy along a trajectory, and how often it rises
 ||h_k - h*||              the convergence curve, and the rate it shrinks by per step
-r = max |eig(dF/dh)|      at the fixed point: the rate that theory predicts, r <= the certified bound
+r = max |eig(dF/dh)|      at the fixed point: the rate in theory, r <= the certified bound
 noise -> what is left     self-healing
 max bytes at one time     the tensors a computation holds, which is what BPTT pays for its steps
 """

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -75,18 +76,10 @@ class SpectralTable:
     def __str__(self) -> str:
         words = {True: "yes", False: "NO", None: "no promise"}
         head = ("layer", "kind", "cap", "norm", "bound", "method", "holds")
-        lines = [head] + [
-            (
-                r.layer,
-                r.kind,
-                _number(r.cap),
-                _number(r.norm),
-                _number(r.bound),
-                r.method,
-                words[r.holds],
-            )
-            for r in self.rows
-        ]
+        lines: list[tuple[str, ...]] = [head]
+        for r in self.rows:
+            numbers = (_number(value) for value in (r.cap, r.norm, r.bound))
+            lines.append((r.layer, r.kind, *numbers, r.method, words[r.holds]))
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         right = (False, False, True, True, True, False, False)
         return "\n".join(
@@ -124,11 +117,9 @@ def verify_spectral_norm(
     sample = None if input_shape is None else shape("input_shape", input_shape)
     with _evaluating(model):
         sizes = {} if sample is None else _image_sizes(model, sample)
-        rows = tuple(
-            row for name, module in model.named_modules() for row in _rows(name, module, sizes)
-        )
-    table = SpectralTable(rows)
-    broken = [row for row in rows if row.holds is False]
+        rows = [_rows(name, module, sizes) for name, module in model.named_modules()]
+        table = SpectralTable(tuple(chain.from_iterable(rows)))
+    broken = [row for row in table if row.holds is False]
     if broken:
         raise SpectralNormError("; ".join(_complaint(row) for row in broken) + f"\n{table}", table)
     return table
@@ -143,12 +134,10 @@ def _complaint(row: LayerNorm) -> str:
     if row.method == "unchecked":
         return f"{promise}, which cannot be checked for a weight of this kind"
     if row.method == "certified":
-        shown = (
-            "pass input_shape to measure its norm at that size"
-            if row.norm is None
-            else "no norm below it decides"
-        )
-        if row.norm is not None and row.norm > (row.cap or 0.0):
+        shown = "no norm below it decides"
+        if row.norm is None:
+            shown = "pass input_shape to measure its norm at that size"
+        elif row.norm > (row.cap or 0.0):
             shown = f"its norm is at least {row.norm:.6f}"
         return f"{promise}, and only {row.bound:.6f} is certified; {shown}"
     return f"{promise} and has norm {row.norm:.6f}"
@@ -156,9 +145,7 @@ def _complaint(row: LayerNorm) -> str:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the body: in training, torch's spectral_norm moves each time its weight is
-    read.
-    """
+    """Eval mode for the body: training, torch's spectral_norm moves when its weight is read."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -201,29 +188,21 @@ def _rows(
     name: str, module: nn.Module, sizes: dict[nn.Module, set[tuple[int, int]]]
 ) -> Iterator[LayerNorm]:
     chains = dict(module.parametrizations.items()) if parametrize.is_parametrized(module) else {}  # type: ignore[union-attr, operator]
+    linear = _own_map(module)
     names = list(chains)
-    if (
-        isinstance(module, (nn.Linear, nn.Conv2d)) or _own_map(module) is not None
-    ) and "weight" not in chains:
+    if "weight" not in chains and (linear or isinstance(module, (nn.Linear, nn.Conv2d))):
         names.insert(0, "weight")
+    own = type(linear) if linear else parametrize.type_before_parametrizations(module)
     for tensor in names:
-        kind = (
-            parametrize.type_before_parametrizations(module).__name__
-            if tensor == "weight"
-            else "Parameter"
-        )
-        if tensor == "weight" and _own_map(module) is not None:
-            kind = type(_own_map(module)).__name__
+        kind = own.__name__ if tensor == "weight" else "Parameter"
         layer = name if tensor == "weight" and name else ".".join(filter(None, (name, tensor)))
         cap = _cap(chains[tensor]) if tensor in chains else None
-        norm, bound, method = _norm(module, tensor, sizes.get(module, set()))
-        yield LayerNorm(layer, kind, cap, norm, bound, method)
+        measured = _norm(module, tensor, linear, sizes.get(module, set()))
+        yield LayerNorm(layer, kind, cap, *measured)
 
 
 def _own_map(module: nn.Module) -> Any:
-    """The linear map that a layer of a layered model carries beside its weight; None for other
-    modules.
-    """
+    """The linear map that a layer carries beside its weight; None for other modules."""
     linear = getattr(module, "linear", None)
     if "weight" not in module._parameters and not parametrize.is_parametrized(module, "weight"):
         return None
@@ -231,14 +210,14 @@ def _own_map(module: nn.Module) -> Any:
 
 
 def _norm(
-    module: nn.Module, tensor: str, sizes: set[tuple[int, int]]
+    module: nn.Module, tensor: str, linear: Any, sizes: set[tuple[int, int]]
 ) -> tuple[float | None, float, str]:
     """(norm, bound, method) of one weight."""
     weight: Tensor = getattr(module, tensor)
     if not bool(torch.isfinite(weight).all()):
         return math.nan, math.nan, "exact"
-    if tensor == "weight" and _own_map(module) is not None:
-        return _map_norm(_own_map(module), weight)
+    if tensor == "weight" and linear:
+        return _map_norm(linear, weight)
     if weight.ndim == 2:
         norm = exact_norm(weight)
         return norm, norm, "exact"
@@ -250,23 +229,22 @@ def _norm(
     if not sizes:
         return None, bound, "certified"
     geometry = module.stride, module.padding, module.dilation, module.groups
-    exact = [exact_conv_norm(weight, size, *geometry) for size in sizes]
-    if None not in exact:
-        return max(norm for norm in exact if norm is not None), bound, "exact"
+    found = [exact_conv_norm(weight, size, *geometry) for size in sizes]
+    exact = [norm for norm in found if norm is not None]
+    if len(exact) == len(sizes):
+        return max(exact), bound, "exact"
     return max(conv_norm(weight, size, *geometry) for size in sizes), bound, "certified"
 
 
 def _map_norm(linear: Any, weight: Tensor) -> tuple[float | None, float, str]:
     """(norm, bound, method) at the one image size of a map."""
-    bound, kernel = linear.norm_bound(weight), weight.detach().cpu().double()
-    if (
-        weight.ndim == 2
-        or min(math.prod(linear.in_shape), math.prod(linear.out_shape)) <= DENSE_UP_TO
-    ):
+    bound = linear.norm_bound(weight)
+    units = math.prod(linear.in_shape)
+    if weight.ndim == 2 or min(units, math.prod(linear.out_shape)) <= DENSE_UP_TO:
         return bound, bound, "exact"
+    kernel = weight.detach().cpu().double()
 
     def square(rows: Tensor) -> Tensor:
         return linear.down(linear.up(rows.unflatten(1, linear.in_shape), kernel), kernel).flatten(1)
 
-    below = operator_norm(square, math.prod(linear.in_shape), 1e-4, seed=seed_of(kernel))
-    return below, bound, "certified"
+    return operator_norm(square, units, 1e-4, seed=seed_of(kernel)), bound, "certified"

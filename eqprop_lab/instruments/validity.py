@@ -1,9 +1,8 @@
-"""How strong may a nudge be? Whether the error of an estimator still falls as it should when beta
-is made smaller.
+"""How strong may a nudge be? Whether an estimator's error falls as it should with a smaller beta.
 
-    error   |g(beta) - g(beta/2)| / |g(beta/2)|                                what beta costs, from two estimates
-    order   log2( |g(beta) - g(beta/2)| / |g(beta/2) - g(beta/4)| )            N inside the radius: error ~ beta^N
-    apart   |g_N(beta) - g_(N/2)(beta)| / |g_N(beta)|                          N nudges against half as many
+    error   |g(beta) - g(beta/2)| / |g(beta/2)|                        what beta costs
+    order   log2( |g(beta) - g(beta/2)| / |g(beta/2) - g(beta/4)| )    N inside: error ~ beta^N
+    apart   |g_N(beta) - g_(N/2)(beta)| / |g_N(beta)|                  N nudges, and half as many
 
 N is 1 for one_sided, 2 for centered and asymmetric, the number of nudges for holomorphic. A state
 nudged by a complex beta is an analytic function of it only up to the nearest singularity: tanh has
@@ -61,8 +60,8 @@ class Validity:
         )
         verdict = "inside" if self.inside else "OUTSIDE"
         return (
-            f"nudge: beta {self.beta:g} is {verdict} the radius of validity; expected error {self.error:.1e}, order in "
-            f"beta {order} (N = {self.nudges}){half}"
+            f"nudge: beta {self.beta:g} is {verdict} the radius of validity; "
+            f"expected error {self.error:.1e}, order in beta {order} (N = {self.nudges}){half}"
         )
 
 

@@ -23,8 +23,7 @@ from eqprop_lab.validation import positive_int
 
 
 class BackpropMLP(nn.Module):
-    """Feed-forward tanh network trained by backpropagation (``EqPropTrainer(model,
-    gradient="autograd")``).
+    """Feed-forward tanh network for ``EqPropTrainer(model, gradient="autograd")``.
 
     Args: input_dim, hidden_dim (both hidden layers), output_dim, integers >= 1; seed as in
     LoopedMLP.
@@ -57,8 +56,7 @@ class BackpropMLP(nn.Module):
 
 
 def geometry(model: ConvEqProp) -> dict[str, Any]:
-    """The arguments that give a network the sizes of `model`; those of BackpropCNN, and a part of
-    ConvEqProp's.
+    """The arguments that give a BackpropCNN the sizes of `model`; a part of ConvEqProp's.
 
     Raises TypeError for a model of any other kind.
     """
@@ -76,8 +74,7 @@ def geometry(model: ConvEqProp) -> dict[str, Any]:
 
 
 class BackpropCNN(nn.Module):
-    """Feed-forward tanh network with the convolutions and the flat readout of ConvEqProp, trained
-    by backpropagation.
+    """Feed-forward tanh network with the convolutions and the flat readout of ConvEqProp.
 
     Args: as in ConvEqProp; equal arguments give equal layers and equally many parameters.
     Weights start from N(0, 1/fan_in), biases from 0, as in ConvEqProp's first layer. Chosen on the
@@ -117,8 +114,7 @@ class BackpropCNN(nn.Module):
 
     @classmethod
     def like(cls, model: ConvEqProp, seed: int | None = None) -> BackpropCNN:
-        """The feed-forward twin of a ConvEqProp: its layers and its number of parameters, weights
-        of its own.
+        """The feed-forward twin of a ConvEqProp: its layers, weights of its own.
 
         Raises TypeError for any other model.
         """

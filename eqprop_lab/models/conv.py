@@ -1,6 +1,4 @@
-"""ConvEqProp, the convolutional layered equilibrium network, and DeepEqProp, the same net with
-dense layers.
-"""
+"""ConvEqProp, the convolutional layered network, and DeepEqProp, the same with dense layers."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ SMALL = 16  # images with fewer pixels a side keep their size in the first layer
 
 
 def _layer_widths(name: str, value: object, growth: int) -> list[int]:
-    """The widths of two or more layers; one integer stands for two, the second `growth` times the
-    first.
-    """
+    """The widths of two or more layers; one integer stands for w and `growth` times w."""
     widths = sizes(name, value)
     if isinstance(widths, int):
         return [widths, growth * widths]
@@ -38,9 +34,7 @@ def conv_maps(
     kernel_size: int | Sequence[int] | None = None,
     strides: int | Sequence[int] | None = None,
 ) -> list[ConvMap]:
-    """The convolutions of ConvEqProp from the input to the top layer. Arguments and errors as
-    there.
-    """
+    """The convolutions of ConvEqProp, input to top layer. Arguments and errors as there."""
     inputs = positive_int("input_channels", input_channels)
     channels = [inputs, *_layer_widths("hidden_channels", hidden_channels, growth=2)]
     depth = len(channels) - 1
@@ -75,8 +69,7 @@ def conv_maps(
 
 
 class ConvEqProp(LayeredModel):
-    """Convolutional equilibrium network: stride instead of pooling, tanh states, flat linear
-    readout.
+    """Convolutional equilibrium network: stride for pooling, tanh states, flat linear readout.
 
     Args:
         input_channels, output_dim: integers >= 1.
@@ -133,8 +126,7 @@ class ConvEqProp(LayeredModel):
 
 
 class DeepEqProp(LayeredModel):
-    """Dense layered equilibrium network, `input_dim`-`hidden_dims`-`output_dim`: the classic deep
-    EqProp net.
+    """Dense layered equilibrium network `input_dim`-`hidden_dims`-`output_dim`.
 
     Args: hidden_dims, widths of two or more layers as a list, an integer h stands for [h, h]; the
     rest as in ConvEqProp.

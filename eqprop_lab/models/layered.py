@@ -1,7 +1,7 @@
-"""Layered equilibrium networks: every layer is pushed up by the one below and down, with gain
-gamma, by the one above.
+"""Layered equilibrium networks: layers pushed up from below and down, with gain gamma, from above.
 
-    a_l = W_l s_(l-1) + b_l + gamma W_(l+1)^T s_(l+1),    s_l <- tanh(a_l),    s_0 = x,    z = W_out vec(s_L) + c
+    a_l = W_l s_(l-1) + b_l + gamma W_(l+1)^T s_(l+1),    s_l <- tanh(a_l)
+    s_0 = x,    z = W_out vec(s_L) + c
     E   = sum_l kappa_l [G(s_l) - <s_l, W_l s_(l-1) + b_l>],   kappa_l = gamma^-(L-l),
     G(s) = sum s artanh s + 1/2 log(1 - s^2)
 
@@ -41,9 +41,7 @@ KEEPING = 3.0  # norm at which tanh layers keep the size of their states with de
 
 
 class Layer(nn.Module):
-    """Weight and bias of one linear map; the weight of an interior layer is parametrised by
-    `bound`.
-    """
+    """Weight and bias of one linear map; `bound` parametrises the weight of an interior layer."""
 
     def __init__(self, linear: LinearMap) -> None:
         super().__init__()
@@ -62,9 +60,7 @@ class Layer(nn.Module):
         parametrize.register_parametrization(self, "weight", bounded.scaled(factor, self.weight))
 
     def certified_norm(self) -> float:
-        """Certified bound of the norm of the effective weight, computed anew when the weight has
-        changed.
-        """
+        """Certified bound of the effective weight, computed anew when the weight has changed."""
         with torch.no_grad(), tracked(False):
             mark = fingerprint(self.get_parameter("parametrizations.weight.original"))
             held = self._certified
@@ -74,8 +70,7 @@ class Layer(nn.Module):
 
 
 class LayeredModel(TanhModel):
-    """What ConvEqProp and DeepEqProp share; `maps` are the linear maps from the input to the top
-    layer.
+    """What ConvEqProp and DeepEqProp share; `maps`: linear maps from the input to the top layer.
 
     Shapes: x (B, *maps[0].in_shape); state, one block per layer: (B, *maps[l].out_shape); logits
     (B, output_dim).
@@ -122,8 +117,9 @@ class LayeredModel(TanhModel):
         return self._layers()[-1].linear
 
     def effective_weights(self) -> dict[str, Tensor]:
-        """W_l of the interior layers as "up1", "up2", ... and gamma W_l as "down1", ... (1: above
-        the first layer).
+        """W_l of the interior layers as "up1", "up2", ... and gamma W_l as "down1", ...
+
+        1: above the first layer.
         """
         up = {
             f"up{number}": layer.weight for number, layer in enumerate(self._layers()) if number > 0
@@ -138,9 +134,7 @@ class LayeredModel(TanhModel):
         return check_shape(x, self._layers()[0].linear.in_shape)
 
     def drive(self, x: Tensor) -> State:
-        """(W_1 x + b_1, b_2, ..., b_L): the only work the input causes; biases (B, C, 1, 1) or (B,
-        H).
-        """
+        """(W_1 x + b_1, b_2, ..., b_L), all that the input causes; biases (B, C, 1, 1), (B, H)."""
         first, *rest = self._layers()
         biases = (layer.bias.expand(len(x), *layer.bias.shape) for layer in rest)
         return (first.linear.up(self._inputs(x), first.weight, first.bias), *biases)
@@ -234,8 +228,9 @@ class LayeredModel(TanhModel):
         return [layer.certified_norm() for layer in self._layers()[1:]]
 
     def contraction_bound(self) -> float:
-        """q = sqrt(gamma) lambda_max(T) in `contraction_metric`; a sweep contracts by q^2 from the
-        second one on.
+        """q = sqrt(gamma) lambda_max(T) in `contraction_metric`.
+
+        A sweep contracts by q^2 from the second one on.
         """
         path = torch.diag(torch.tensor(self.layer_norms(), dtype=torch.float64, device="cpu"), 1)
         return outward(

@@ -26,8 +26,9 @@ from eqprop_lab.validation import positive_int, real, switch
 
 
 class LoopedMLP(TanhModel):
-    """Recurrent equilibrium network, `input_dim`-`hidden_dim`-`output_dim` (784-256-10 has 269,322
-    parameters).
+    """Recurrent equilibrium network `input_dim`-`hidden_dim`-`output_dim`.
+
+    784-256-10 has 269,322 parameters.
 
     Args:
         input_dim, hidden_dim, output_dim: layer sizes, integers >= 1.
@@ -163,9 +164,7 @@ class LoopedMLP(TanhModel):
         return tanh_entropy(h).sum(1) - 0.5 * (h * image).sum(1) - (h * u).sum(1)
 
     def contraction_bound(self) -> float:
-        """||W_rec||_2, exact: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in
-        the l2 norm.
-        """
+        """||W_rec||_2, exact: the Lipschitz constant of a step in l2, as tanh is 1-Lipschitz."""
         return exact_norm(self.W_rec.weight)
 
     def extra_repr(self) -> str:

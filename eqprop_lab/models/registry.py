@@ -31,8 +31,7 @@ class ModelRegistry:
         self._factories: dict[str, Factory] = {}
 
     def register(self, name: str, factory: F | None = None) -> Any:
-        """Add a model: ``register("name", Class)``, or ``@register("name")`` above the class, which
-        is returned.
+        """Add a model: ``register("name", Class)``, or ``@register("name")`` above the class.
 
         Raises: TypeError for a name that is no text or a factory that cannot be called; ValueError
         for a name that another model has already.
@@ -66,9 +65,7 @@ class ModelRegistry:
         return arguments(self._factories[one_of("name", name, self.list_models())])
 
     def check(self, name: str, given: dict[str, Any]) -> None:
-        """Raise ValueError for an argument the model does not know (naming the nearest) or one that
-        is missing.
-        """
+        """Raise ValueError for an unknown argument (naming the nearest) or a missing one."""
         known = self.parameters(name)
         if known is None:
             return
@@ -80,9 +77,7 @@ class ModelRegistry:
             )
 
     def create(self, name: str, **arguments: Any) -> nn.Module:
-        """Build a model. Raises ValueError for unknown names and arguments (the nearest known one
-        is named).
-        """
+        """Build a model. ValueError for unknown names and arguments names the nearest known one."""
         self.check(name, arguments)
         model = self._factories[name](**arguments)
         if not isinstance(model, nn.Module):

@@ -1,5 +1,4 @@
-"""SingleStateConv: the simplest convolutional energy, one image of states that feeds back on
-itself.
+"""SingleStateConv: the simplest convolutional energy, an image of states that feeds back on itself.
 
     h <- tanh(K h + u),   u = embed(x) + b,   z = W_out vec(pool(h)) + c,   K = (A + A')/2
     E(h) = sum [h artanh h + 1/2 log(1 - h^2)] - 1/2 <h, K h> - <h, u>
@@ -36,9 +35,7 @@ def symmetric_kernel(kernel: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SymmetricConvMap(ConvMap):
-    """Convolution with the symmetric part of any kernel (C, C, k, k) at stride 1: its own
-    transpose.
-    """
+    """Convolution with the symmetric part of a kernel (C, C, k, k), stride 1: its own transpose."""
 
     def up(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return super().up(x, symmetric_kernel(weight), bias)
@@ -54,8 +51,7 @@ class SymmetricConvMap(ConvMap):
 
 
 class SingleStateConv(TanhModel):
-    """One convolutional layer, symmetrically coupled to itself: for teaching, and the least example
-    of the contract.
+    """One convolutional layer, symmetrically coupled to itself: the least example of the contract.
 
     Why ConvEqProp is not this: there is one block, hence no feedback gain to choose, and the bound
     ||K|| < rho holds down the very weights that have to do the work. A step costs about what a
@@ -127,9 +123,7 @@ class SingleStateConv(TanhModel):
         return (tanh_entropy(h) - h * (0.5 * self._coupling(h) + u)).flatten(1).sum(1)
 
     def contraction_bound(self) -> float:
-        """Certified ||K||_2: tanh is 1-Lipschitz, so this is the Lipschitz constant of a step in
-        the l2 norm.
-        """
+        """Certified ||K||_2: the Lipschitz constant of a step in l2, as tanh is 1-Lipschitz."""
         return self.recurrent.certified_norm()
 
     def extra_repr(self) -> str:

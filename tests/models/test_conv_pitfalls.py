@@ -4,8 +4,8 @@ guards each.
 1   An answer that depends on how long one waits.
     tests/equilibrium/test_layered_gradients.py::test_logits_do_not_depend_on_the_number_of_sweeps_after_training
     tests/equilibrium/test_layered_gradients.py::test_digits_are_learned_within_a_budget_of_products_and_the_certificate_holds_at_every_epoch
-2   A norm that is none: the flattened kernel, a grid of frequencies without its slack, an estimate that stops too soon;
-    a transposed convolution of the wrong size.
+2   A norm that is none: the flattened kernel, a grid of frequencies without its slack, an estimate
+    that stops too soon; a transposed convolution of the wrong size.
     tests/models/test_conv_pitfalls.py::test_certified_norms_lie_above_the_converged_one_and_the_flattened_kernel_below
     tests/models/test_conv_pitfalls.py::test_a_peak_between_two_frequencies_is_covered_by_the_slack_only
     tests/models/test_conv_pitfalls.py::test_a_network_starts_at_its_share_of_any_cap
@@ -238,7 +238,7 @@ def test_there_is_no_kink_at_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Tensor] = []
 
     def jump() -> float:
-        """Relative change of W_2's gradient when its norm crosses the cap by one part in a million."""
+        """Relative change of W_2's gradient when its norm crosses the cap by a millionth."""
         found.clear()
         for factor in (1 - 5e-7, 1 + 5e-7):
             with torch.no_grad():

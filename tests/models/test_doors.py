@@ -124,7 +124,7 @@ def replaced(model: EquilibriumModel) -> EquilibriumModel:
 
 
 def permuted(model: EquilibriumModel) -> EquilibriumModel:
-    """The same numbers in another order, written past the version counter: the same Frobenius norm."""
+    """The same numbers in another order, written past the version counter: the same ||W||_F."""
     for weight in originals(bounded_weights(model)):
         flat = weight.flatten()
         weight.copy_(flat.sort().values.view_as(weight))

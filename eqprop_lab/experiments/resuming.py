@@ -30,7 +30,8 @@ def take_up(store: RunStore, config: Mapping[str, Any]) -> Run | None:
     same = [run for run, other in zip(named, others, strict=True) if not other]
     if same:
         return same[-1]
-    first, id = others[-1][0], named[-1].id
+    first = others[-1][0]
+    id = named[-1].id
     raise RunError(
         f"run {id} of {name!r} has another config: {first.name} is {first.a!r} there, {first.b!r} "
         f"here; go on with it by --resume {id}, give the experiment another name, or begin a new "

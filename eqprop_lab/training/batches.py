@@ -17,13 +17,12 @@ from torch import Tensor
 from eqprop_lab.datasets import Batches
 from eqprop_lab.validation import real, shown
 
+NUMBERS = Sequence | np.ndarray | np.generic | float | int
 PAIR = "a batch must be a pair (x, y), or a mapping with the keys 'x' and 'y'"
 
 
 def length(items: object) -> int | None:
-    """How many batches a loader, or samples a set, says it has; None where it does not know (a
-    stream).
-    """
+    """How many batches a loader, or samples a set, says it has; None for a stream."""
     try:
         return len(items)  # type: ignore[arg-type]
     except TypeError:
@@ -31,29 +30,26 @@ def length(items: object) -> int | None:
 
 
 def check_loader(name: str, loader: object, epochs: int) -> None:
-    """Raise TypeError, ValueError unless `loader` can be gone through once in each of `epochs`
-    epochs.
-    """
+    """Raise TypeError, ValueError unless `loader` can be gone through in each of the epochs."""
     if not isinstance(loader, Iterable) and not hasattr(loader, "__getitem__"):
         raise TypeError(
             f"{name} must yield batches (x, y), got {shown(loader)} ({type(loader).__name__})"
         )
     if isinstance(loader, Iterator) and epochs > 1:
         raise ValueError(
-            f"{name} must be something that can be gone through {epochs} times, once an epoch, got a "
-            f"{type(loader).__name__}, which is used up after one; give a list of batches or a loader"
+            f"{name} must be something that can be gone through {epochs} times, once an epoch, "
+            f"got a {type(loader).__name__}, which is used up after one; give a list of batches or "
+            "a loader"
         )
 
 
 def pair(item: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(x, y) of one batch on `device`. Raises TypeError, ValueError saying what the batch is
-    instead.
-    """
+    """(x, y) of one batch on `device`. Raises TypeError, ValueError: what the batch is instead."""
     if isinstance(item, Mapping):
         if set(item) != {"x", "y"}:
             raise TypeError(
-                f"{PAIR}, got a mapping with the keys {shown(sorted(map(str, item)))}; wrap the loader, as in "
-                "[(b['image'], b['label']) for b in loader]"
+                f"{PAIR}, got a mapping with the keys {shown(sorted(map(str, item)))}; wrap the "
+                "loader, as in [(b['image'], b['label']) for b in loader]"
             )
         item = item["x"], item["y"]
     if isinstance(item, Tensor | np.ndarray | str) or not isinstance(item, Sequence):
@@ -62,9 +58,10 @@ def pair(item: Any, device: torch.device) -> tuple[Tensor, Tensor]:
             f"{PAIR}, got a {type(item).__name__}{form}; a single batch is given as [(x, y)]"
         )
     if len(item) != 2:
+        parts = ", ".join(type(part).__name__ for part in item[:8])
         raise ValueError(
-            f"{PAIR}, got {len(item)} parts ({', '.join(type(part).__name__ for part in item[:8])}); wrap the loader, "
-            "as in [(x, y) for x, y, *_ in loader]"
+            f"{PAIR}, got {len(item)} parts ({parts}); wrap the loader, as in "
+            "[(x, y) for x, y, *_ in loader]"
         )
     return _tensor("x", item[0], device), _tensor("y", item[1], device)
 
@@ -72,25 +69,22 @@ def pair(item: Any, device: torch.device) -> tuple[Tensor, Tensor]:
 def _tensor(name: str, value: Any, device: torch.device) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(device)
-    if not isinstance(value, Sequence | np.ndarray | np.generic | float | int) or isinstance(
-        value, str
-    ):
-        raise TypeError(
-            f"{name} must be a tensor, an array or a list of numbers, got {shown(value)}"
-        )
+    wanted = f"{name} must be a tensor, an array or a list of numbers, got {shown(value)}"
+    if isinstance(value, str) or not isinstance(value, NUMBERS):
+        raise TypeError(wanted)
     try:
         # copied: torch warns of arrays that it may not write to
         if isinstance(value, np.ndarray | np.generic):
             return torch.from_numpy(np.array(value)).to(device)
         return torch.tensor(value, device="cpu").to(device)
     except (TypeError, ValueError, RuntimeError) as error:
-        wanted = f"{name} must be a tensor, an array or a list of numbers"
-        raise TypeError(f"{wanted}, got {shown(value)}: {error}") from error
+        raise TypeError(f"{wanted}: {error}") from error
 
 
 def check_logits(logits: object, x: Tensor) -> Tensor:
-    """The logits (B, K) a module has made of x (B, ...). Raises TypeError, ValueError for anything
-    else.
+    """The logits (B, K) a module has made of x (B, ...).
+
+    Raises TypeError, ValueError for anything else.
     """
     if not isinstance(logits, Tensor):
         raise TypeError(
@@ -98,7 +92,8 @@ def check_logits(logits: object, x: Tensor) -> Tensor:
         )
     if logits.ndim != 2 or len(logits) != len(x):
         raise ValueError(
-            f"model must return logits (B, classes) for x of shape {tuple(x.shape)}, got shape {tuple(logits.shape)}"
+            f"model must return logits (B, classes) for x of shape {tuple(x.shape)}, "
+            f"got shape {tuple(logits.shape)}"
         )
     return logits
 

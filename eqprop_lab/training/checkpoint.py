@@ -34,9 +34,10 @@ from eqprop_lab.training.state import Rest, TrainingState
 from eqprop_lab.validation import a_path
 
 FORMAT = "eqprop_lab checkpoint 1"
-KEYS = (
-    "format", "model", "optimizer", "scheduler", "settings", "config", "plan", "history", "rng", "loaders", "callbacks",
-)  # fmt: skip
+KEYS = {
+    "format", "model", "optimizer", "scheduler", "settings", "config", "plan", "history", "rng",
+    "loaders", "callbacks",
+}  # fmt: skip
 PLAIN = (str, bool, int, float, type(None), bytes)
 
 
@@ -53,7 +54,8 @@ def _plain(value: object, name: str) -> Any:
         return items if isinstance(value, list) else tuple(items)
     if type(value) not in PLAIN:
         raise TypeError(
-            f"{name} is a {type(value).__name__}; only tensors, numbers, texts and containers of them fit"
+            f"{name} is a {type(value).__name__}; only tensors, numbers, texts and containers of "
+            "them fit"
         )
     return value
 
@@ -156,7 +158,7 @@ def read(path: str | Path) -> dict[str, Any]:
     if (
         not isinstance(content, dict)
         or content.get("format") != FORMAT
-        or not content.keys() >= set(KEYS)
+        or not content.keys() >= KEYS
     ):
         raise refuse(f"it is no {FORMAT!r}: a trainer's save_checkpoint writes them")
     return content

@@ -45,7 +45,8 @@ def evaluate(
     answers: Answers, loader: Iterable[object], cost: str, device: torch.device
 ) -> dict[str, float]:
     """See `EqPropTrainer.evaluate`. answers: x -> (logits, residual, nan where nothing settles)."""
-    loss_sum, right, seen, residual = 0.0, 0, 0, math.nan
+    loss_sum, right, seen = 0.0, 0, 0
+    residual = math.nan
     check_loader("loader", loader, 1)
     for number, item in enumerate(loader, start=1):
         try:

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 def check_step(
     loss: Tensor, parameters: Mapping[str, nn.Parameter], clipping: bool = False
 ) -> Tensor:
-    """The l2 norm of all gradients, if cost (B,) and gradients are finite; else ValueError naming
-    what is not.
+    """The l2 norm of all gradients, if cost (B,) and gradients are finite.
 
-    A norm that overflows while every gradient is finite is an error only where it is needed, for
-    clipping.
+    Raises ValueError naming what is not. A norm that overflows while every gradient is finite is an
+    error only where it is needed, for clipping.
     """
     gradients = [p.grad for p in parameters.values() if p.grad is not None]
     norm = _norm(gradients)
@@ -35,12 +34,14 @@ def check_step(
     for name, parameter in parameters.items():
         if parameter.grad is not None and (text := _spoiled(parameter.grad)):
             raise ValueError(
-                f"the gradient of {name} is not finite ({text}{_because(parameters)}); nothing was updated"
+                f"the gradient of {name} is not finite ({text}{_because(parameters)}); "
+                "nothing was updated"
             )
     if clipping:
         kind = str(gradients[0].dtype).removeprefix("torch.")
         raise ValueError(
-            f"the norm of the gradient is too large for {kind}, so that it cannot be clipped; nothing was updated"
+            f"the norm of the gradient is too large for {kind}, so that it cannot be clipped; "
+            "nothing was updated"
         )
     return norm
 
@@ -58,9 +59,7 @@ def _values(tensor: Tensor) -> Tensor:
 
 
 def check_parameters(parameters: Mapping[str, Tensor]) -> None:
-    """Raise ValueError naming the first parameter that is not finite: a step too large for its
-    type, or a bad start.
-    """
+    """Raise ValueError naming the first parameter that is not finite: the step was too large."""
     for name, parameter in parameters.items():
         if text := _spoiled(parameter):
             raise ValueError(f"parameter {name} is not finite ({text})")

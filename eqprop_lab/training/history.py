@@ -17,7 +17,7 @@ class BatchError(RuntimeError):
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written, read, or used here; the message names file and reason."""
+    """A checkpoint that cannot be written, read or used; the message names file and reason."""
 
 
 class History(dict[str, list[Any]]):

@@ -29,8 +29,7 @@ def make_optimizer(
     lr: float,
     weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """A named optimiser (SGD with momentum 0.9), or what the given function makes of the
-    parameters.
+    """A named optimiser (SGD with momentum 0.9), or what the function makes of the parameters.
 
     Raises ValueError naming the argument.
     """
@@ -45,9 +44,7 @@ def make_optimizer(
 
 
 def laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
-    """The gradient in the memory layout of its parameter: fused optimisers pair numbers by their
-    place in memory.
-    """
+    """The gradient in the memory layout of its parameter: fused optimisers pair by place."""
     if gradient is None or gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)
@@ -56,8 +53,7 @@ def laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
 def make_schedule(
     schedule: str | None, optimizer: torch.optim.Optimizer, loader: object, epochs: int
 ) -> Scheduler | None:
-    """None, "one_cycle" (up to the optimiser's own rates and down again) or "cosine" (down from
-    them), once a batch.
+    """A step a batch: "one_cycle" (up to the optimiser's rates and down) or "cosine" (down); None.
 
     Raises TypeError for a loader without a length, ValueError for fewer steps than the shape needs.
     """
@@ -71,8 +67,9 @@ def make_schedule(
     steps = epochs * batches
     if steps < SHORTEST[schedule]:
         raise ValueError(
-            f"schedule={schedule!r} needs at least {SHORTEST[schedule]} steps to take its shape, this fit has {steps} "
-            f"({epochs} epochs of {batches} batches); leave it out, or train longer"
+            f"schedule={schedule!r} needs at least {SHORTEST[schedule]} steps to take its shape, "
+            f"this fit has {steps} ({epochs} epochs of {batches} batches); leave it out, or train "
+            "longer"
         )
     # An earlier fit has left its last, smallest rate: what the optimiser was given is kept beside
     # it.

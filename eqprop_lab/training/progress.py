@@ -1,4 +1,4 @@
-"""What is shown of an epoch: a bar while it runs, on a terminal or where it is asked for; a line."""
+"""What is shown of an epoch: a bar while it runs, on a terminal or where asked for; a line."""
 
 from __future__ import annotations
 
@@ -16,17 +16,13 @@ Item = TypeVar("Item")
 
 
 def on_a_terminal() -> bool:
-    """Whether stderr is a terminal. A notebook's calls itself one too, but it has replaced the
-    process's own.
-    """
+    """Whether stderr is a terminal: a notebook's calls itself one, but is not the process's own."""
     stream = sys.__stderr__
     return stream is not None and sys.stderr is stream and stream.isatty()
 
 
 def progress_bar(items: Iterable[Item], label: str, progress: bool | None) -> Iterator[Item]:
-    """The items again, with a bar that leaves no trace. progress: True, False, None (only on a
-    terminal).
-    """
+    """The items again, with a bar that leaves no trace. progress: None is only on a terminal."""
     total = length(items)
     shown = on_a_terminal() if progress is None else progress
     # Not around the items: tqdm's automatic kind calls iter() twice, and a DataLoader draws from

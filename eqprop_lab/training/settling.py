@@ -39,24 +39,17 @@ class Settling:
         self.residual = worse(self.residual, found.free.residual)
         self.nudged_residual = worse(self.nudged_residual, found.nudged_residual)
 
-    def doubts(self) -> list[tuple[str, type[UserWarning]]]:
-        """What is to be told: of phases off, or rounded, by more than 20 % in the mean."""
-        told: list[tuple[str, type[UserWarning]]] = []
-        if self.missed:
-            text = f"relaxation not converged to tol in {self.missed} of {self.batches} batches"
-            told.append((text, ConvergenceWarning))
-        free, nudged, rounding = (self.errors / max(self.batches, 1)).tolist()
-        if free > TOLD:
-            told.append((unsettled("free", self.residual, free), ConvergenceWarning))
-        if nudged > TOLD:
-            told.append((unsettled("nudged", self.nudged_residual, nudged), ConvergenceWarning))
-        if rounding > TOLD:
-            told.append((rounded(rounding), RoundingWarning))
-        return told
-
     def warn(self, epoch: int) -> None:
-        """One warning for the epoch, if there is anything to tell."""
-        told = self.doubts()
+        """One warning for the epoch: of phases off, or rounded, by more than 20 % in the mean."""
+        free, nudged, rounding = (self.errors / max(self.batches, 1)).tolist()
+        missed = f"relaxation not converged to tol in {self.missed} of {self.batches} batches"
+        doubts = (
+            (self.missed > 0, missed, ConvergenceWarning),
+            (free > TOLD, unsettled("free", self.residual, free), ConvergenceWarning),
+            (nudged > TOLD, unsettled("nudged", self.nudged_residual, nudged), ConvergenceWarning),
+            (rounding > TOLD, rounded(rounding), RoundingWarning),
+        )
+        told = [(text, kind) for doubt, text, kind in doubts if doubt]
         if told:
             text = "; ".join(text for text, _ in told)
             warnings.warn(f"epoch {epoch}: {text}", told[0][1], stacklevel=4)

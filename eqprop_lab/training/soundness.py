@@ -19,30 +19,14 @@ from torch import Tensor, nn
 
 # Optimisers whose state is one number a parameter; the fused kernels are among them.
 ELEMENTWISE = (
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "Adamax",
-    "AdamW",
-    "ASGD",
-    "NAdam",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
+    "Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop",
     "SGD",
-)
+)  # fmt: skip
 NEEDED = {"Adam": {"step", "exp_avg", "exp_avg_sq"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"}}
 MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg")
 AT_LEAST_0 = (
-    "lr",
-    "weight_decay",
-    "eps",
-    "momentum",
-    "dampening",
-    "initial_lr",
-    "max_lr",
-    "min_lr",
-)
+    "lr", "weight_decay", "eps", "momentum", "dampening", "initial_lr", "max_lr", "min_lr",
+)  # fmt: skip
 # what schedules add to a group
 SCHEDULED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
 PLAN = {"first", "epochs", "batches", "inside"}
@@ -56,12 +40,11 @@ def kind(value: object) -> str:
 
 
 def check_parameters_fit(model: nn.Module, state: Any, what: str = "it") -> None:
-    """A state_dict for this model: the same names, shapes and types, and nothing that is not
-    finite.
-    """
+    """A state_dict for this model: the same names, shapes and types, and all of it finite."""
     if not isinstance(state, Mapping):
         raise ValueError(f"{what} has a {type(state).__name__} in the place of parameters")
-    own, parameters = model.state_dict(), dict(model.named_parameters())
+    own = model.state_dict()
+    parameters = dict(model.named_parameters())
     for names, verb in (
         (own.keys() - state.keys(), "lacks"),
         (state.keys() - own.keys(), "has, beyond the model,"),
@@ -78,9 +61,7 @@ def check_parameters_fit(model: nn.Module, state: Any, what: str = "it") -> None
 
 
 def _fewer_vectors(name: str, own: Tensor, saved: object) -> bool:
-    """Whether this is the block of a bounded weight with fewer vectors, of an earlier version: a
-    load takes it.
-    """
+    """Whether a bounded weight has a block of fewer vectors, of an earlier version: it is taken."""
     if not name.endswith(".basis") or not isinstance(saved, Tensor) or saved.ndim != own.ndim:
         return False
     differ = [a > b > 0 for a, b in zip(own.shape, saved.shape, strict=True) if a != b]
@@ -92,9 +73,7 @@ def _finite(tensor: Tensor, infinite: bool = False) -> bool:
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> dict[str, Any]:
-    """The saved state_dict of such an optimiser, every tensor laid out in memory as its parameter
-    is.
-    """
+    """The saved state_dict of such an optimiser, every tensor laid out as its parameter is."""
     mine = optimizer.state_dict()["param_groups"]
     theirs = saved["param_groups"]
     if [group["params"] for group in mine] != [group["params"] for group in theirs]:
@@ -102,13 +81,10 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> dict[str, A
     for number, (own, group) in enumerate(zip(mine, theirs, strict=True)):
         _check_group(own, group, f"of parameter group {number} of its optimiser")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    name, states = type(optimizer).__name__, {}
+    name = type(optimizer).__name__
+    states = {}
     for index, entry in saved["state"].items():
-        if (
-            isinstance(index, bool)
-            or not isinstance(index, int)
-            or not 0 <= index < len(parameters)
-        ):
+        if type(index) is not int or not 0 <= index < len(parameters):
             raise ValueError(
                 f"its optimiser has a state for parameter {index!r} of {len(parameters)}"
             )
@@ -158,7 +134,8 @@ def _alike(own: object, value: object) -> bool:
 
 def _slot(optimizer: str, key: str, value: Any, parameter: Tensor, index: int) -> Any:
     """One entry of the state of a parameter, laid out as the parameter is."""
-    where, elementwise = f"its optimiser's {key} of parameter {index} is", optimizer in ELEMENTWISE
+    where = f"its optimiser's {key} of parameter {index} is"
+    elementwise = optimizer in ELEMENTWISE
     if not isinstance(value, Tensor):
         wanted = (
             elementwise and key in (*MOMENTS, "step") and not (value is None and optimizer == "SGD")
@@ -213,7 +190,7 @@ def check_history(history: Any) -> int:
 
 
 def check_plan(plan: Any, done: int) -> None:
-    """A plan (see `plan.begin`) that may have led to as many epochs as are done; None is one, too."""
+    """A plan (see `state`) that may have led to as many epochs as are done; None is one, too."""
     if plan is None:
         return
     good = isinstance(plan, Mapping) and plan.keys() == PLAN

@@ -1,7 +1,7 @@
 """What a fit is fed with: how a later one knows it again, and how it goes on in it.
 
     facts      sizes, samplers, workers: what a loader says about itself
-    data       a digest of the whole set, where it lies open (tensors, and the data sets that torch makes of them)
+    data       a digest of the whole set, where it lies open (tensors, torch's data sets of them)
     first      a digest of each of the first batches, and the state of every generator before them
 
 A loader is fed the same if facts and data agree, and if from that state it gives these batches
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,13 +30,30 @@ from eqprop_lab.training.batches import length
 FIRST = 4
 # how far below a loader generators are looked for: loader.batch_sampler.sampler.generator is 3
 DEPTH = 5
-GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+# How the state of a generator is had and put back, in types that a checkpoint holds.
+GENERATORS: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], object]]] = {
+    torch.Generator: (torch.Generator.get_state, torch.Generator.set_state),
+    random.Random: (random.Random.getstate, random.Random.setstate),
+    np.random.Generator: (
+        lambda generator: _text(generator.bit_generator.state),
+        lambda generator, text: setattr(generator.bit_generator, "state", json.loads(text)),
+    ),
+    np.random.RandomState: (
+        lambda generator: _text(generator.get_state(False)),
+        lambda generator, text: generator.set_state(json.loads(text)),
+    ),
+}
+# What the data sets of torch are made of.
+PARTS: dict[type, Callable[[Any], object]] = {
+    Split: lambda split: (split.x, split.y),
+    TensorDataset: lambda data: data.tensors,
+    Subset: lambda data: (data.dataset, list(data.indices)),
+    ConcatDataset: lambda data: data.datasets,
+}
 
 
 def generators(loader: object) -> dict[str, Any]:
-    """Every random generator that a loader holds, by the path to it: its own, its samplers', its
-    data set's.
-    """
+    """Every random generator of a loader, its samplers and its data set, by the path to it."""
     found: dict[str, Any] = {}
     seen: set[int] = set()
     level: list[tuple[str, object]] = [("", loader)]
@@ -47,7 +64,7 @@ def generators(loader: object) -> dict[str, Any]:
                 if id(value) in seen:
                     continue
                 seen.add(id(value))
-                if isinstance(value, GENERATORS):
+                if isinstance(value, tuple(GENERATORS)):
                     found[f"{path}{name}"] = value
                 else:
                     below.append((f"{path}{name}.", value))
@@ -68,20 +85,15 @@ def _parts(holder: object) -> list[tuple[str, object]]:
 
 def states(loader: object) -> dict[str, Any]:
     """The state of every generator of a loader, in plain containers."""
-    return {path: _state(generator) for path, generator in generators(loader).items()}
+    return {path: _handles(own)[0](own) for path, own in generators(loader).items()}
 
 
-def _state(generator: Any) -> Any:
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    numpy = (
-        generator.bit_generator.state
-        if isinstance(generator, np.random.Generator)
-        else generator.get_state(False)
-    )
-    return json.dumps(numpy, default=lambda array: array.tolist())
+def _handles(generator: Any) -> tuple[Callable[[Any], Any], Callable[[Any, Any], object]]:
+    return next(found for kind, found in GENERATORS.items() if isinstance(generator, kind))
+
+
+def _text(state: object) -> str:
+    return json.dumps(state, default=lambda array: array.tolist())
 
 
 def set_states(loader: object, kept: Mapping[str, Any]) -> None:
@@ -91,20 +103,9 @@ def set_states(loader: object, kept: Mapping[str, Any]) -> None:
         raise ValueError(f"a loader had the generators {_names(kept)}, now it has {_names(own)}")
     try:
         for path, generator in own.items():
-            _set_state(generator, kept[path])
+            _handles(generator)[1](generator, kept[path])
     except (TypeError, RuntimeError, KeyError, AttributeError) as error:
         raise ValueError(f"the state of a generator is of another kind: {error}") from error
-
-
-def _set_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, torch.Generator):
-        generator.set_state(state)
-    elif isinstance(generator, random.Random):
-        generator.setstate(state)
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = json.loads(state)
-    else:
-        generator.set_state(json.loads(state))
 
 
 def _names(paths: Mapping[str, Any]) -> str:
@@ -141,9 +142,7 @@ def digest(loader: object) -> str | None:
 
 
 def _feed(found: Any, item: Any) -> bool:
-    """Digest a nested value; False where a part of it cannot be read without running the code of
-    others.
-    """
+    """Digest a nested value; False where reading a part of it would run the code of others."""
     if isinstance(item, np.ndarray) and item.dtype.kind not in "biufc":
         return False
     if isinstance(item, Tensor | np.ndarray):
@@ -156,14 +155,8 @@ def _feed(found: Any, item: Any) -> bool:
     if item is None or isinstance(item, bool | int | float | str | bytes):
         found.update(f"{item!r};".encode())
         return True
-    if type(item) is Split:
-        item = (item.x, item.y)
-    elif type(item) is TensorDataset:
-        item = item.tensors
-    elif type(item) is Subset:
-        item = (item.dataset, list(item.indices))
-    elif type(item) is ConcatDataset:
-        item = item.datasets
+    if type(item) in PARTS:
+        item = PARTS[type(item)](item)
     elif isinstance(item, Mapping):
         item = sorted(item.items())
     if not isinstance(item, list | tuple):
@@ -188,9 +181,7 @@ def watched(loader: object, batches: Any, note: dict[str, Any], cuda: bool) -> I
 
 
 def check_same(name: str, loader: Any, note: Mapping[str, Any]) -> None:
-    """Raise ValueError saying what is not the same. The generators, global ones included, are left
-    as they were.
-    """
+    """Raise ValueError saying what is not the same. All generators are left as they were."""
     check_facts(name, loader, note)
     if loader is None:
         return
@@ -202,18 +193,15 @@ def check_same(name: str, loader: Any, note: Mapping[str, Any]) -> None:
         raise ValueError(f"the {name} loader holds other data")
     if "first" not in note:
         return  # stopped before its first batch
-    before, everywhere = states(loader), rng_state(torch.cuda.is_available())
+    before = states(loader)
+    everywhere = rng_state(torch.cuda.is_available())
     try:
-        for attempt in (
-            "other batches",
-            "other batches each time: it has a state that cannot be put back",
-        ):
+        for attempt in ("", " each time: it has a state that cannot be put back"):
             set_states(loader, note["states"])
             set_rng_state(note["rng"])
-            if [_batch(batch) for _, batch in zip(note["first"], loader, strict=False)] != note[
-                "first"
-            ]:
-                raise ValueError(f"the {name} loader gives {attempt}")
+            first = [_batch(batch) for _, batch in zip(note["first"], loader, strict=False)]
+            if first != note["first"]:
+                raise ValueError(f"the {name} loader gives other batches{attempt}")
     finally:
         set_states(loader, before)
         set_rng_state(everywhere)

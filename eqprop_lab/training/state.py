@@ -128,7 +128,7 @@ class TrainingState:
                 f"cannot resume: the schedule {self.schedule!r} was laid out for {plan['epochs']} "
                 f"epochs, got {epochs}"
             )
-        assert rest is not None
+        assert rest is not None  # none is left by a fit that ended inside an epoch
         try:
             self._check_sources(loaders, rest)
             callbacks.load(rest.callbacks, self.model)
@@ -147,7 +147,8 @@ class TrainingState:
 
     def _check_sources(self, loaders: dict[str, Any], rest: Rest) -> None:
         for name, loader in loaders.items():
-            note, former = self.sources[name], self.loaders.get(name)
+            note = self.sources[name]
+            former = self.loaders.get(name)
             if not rest.from_file and former is loader:
                 # It goes on as it stands; reading it twice would only disturb a state that nobody
                 # can put back.
@@ -178,7 +179,8 @@ class TrainingState:
 
     def watch(self, name: str, loader: Any, batches: Any = None) -> Any:
         """The batches of a loader, of which the first in a fit are noted."""
-        note, batches = self.sources.get(name), loader if batches is None else batches
+        note = self.sources.get(name)
+        batches = loader if batches is None else batches
         if note is None or "first" in note:
             return batches
         return sources.watched(loader, batches, note, self.cuda)

@@ -1,6 +1,6 @@
 """EqPropTrainer: batch -> gradient estimate -> `.grad` -> any torch optimiser -> history.
 
-    theta <- optimiser(theta, dL/dtheta),    dL/dtheta from an estimator, or from autograd (ordinary modules)
+    theta <- optimiser(theta, dL/dtheta),    dL/dtheta from an estimator or from autograd
 
 The loop is the same for both: an EqProp network and its backprop twin are trained alike.
 """
@@ -44,8 +44,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class EqPropTrainer:
-    """Trains a model with gradients from an EqProp estimator, or from autograd for ordinary
-    modules.
+    """Trains a model with gradients from an estimator, or from autograd for ordinary modules.
 
     Args:
         model: an EquilibriumModel, or any nn.Module (x -> logits) with ``gradient="autograd"``.
@@ -94,7 +93,8 @@ class EqPropTrainer:
         self.gradient = one_of("gradient", gradient, [*ESTIMATORS, "autograd"])
         # Of a model that torch.compile has wrapped, the forward call is the compiled one; all else
         # is the model's own.
-        compiled, model = model, original(model)
+        self.called = model
+        model = original(model)
         check_trainable(model)
         if gradient != "autograd" and not isinstance(model, EquilibriumModel):
             raise TypeError(
@@ -104,7 +104,6 @@ class EqPropTrainer:
         self.model = model if device is None else model.to(pick_device(device))
         if switch("use_compile", use_compile):
             compile_model(self.model)
-        self.called = compiled
         self.quick_kernels = switch("quick_kernels", quick_kernels)
         if quick_kernels:
             # the order in which tensor cores read kernels; states are then written in it too
@@ -188,7 +187,8 @@ class EqPropTrainer:
                     loss = make_cost(self.cost, y, logits.shape[1], logits).value(logits)
                 if not loss.requires_grad:
                     raise ValueError(
-                        "model must have a parameter to train: all that it uses have requires_grad=False"
+                        "model must have a parameter to train: all that it uses have "
+                        "requires_grad=False"
                     )
                 loss.mean().backward()
             return loss, logits, math.nan

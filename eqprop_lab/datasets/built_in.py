@@ -6,8 +6,9 @@ The stratified split of `digits` is frozen in ``assets/splits/digits.json``.
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cache, partial
 from importlib import resources
+from importlib.metadata import distribution
 
 import numpy as np
 import torch
@@ -18,14 +19,22 @@ from eqprop_lab.datasets.splits import DataSet, Split
 from eqprop_lab.validation import a_seed, positive_int, real
 
 
+@cache
+def digit_rows() -> np.ndarray:
+    """A row an image: 64 pixels from 0 to 16, then the class; the file of sklearn's load_digits.
+
+    Read without importing scikit-learn, which takes a second.
+    """
+    file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    return np.loadtxt(str(file), delimiter=",")
+
+
 @register_dataset("digits", shape=(1, 8, 8), classes=10, augmentation=DRAWN)
 def digits() -> DataSet:
     """1,797 images of 8x8 pixels, shipped with scikit-learn."""
-    from sklearn.datasets import load_digits
-
-    bundle = load_digits()
-    x = torch.from_numpy(bundle.images).float().div(16).unsqueeze(1)
-    y = torch.from_numpy(bundle.target).long()
+    rows = torch.from_numpy(digit_rows())
+    x = rows[:, :-1].float().div(16).reshape(-1, 1, 8, 8)
+    y = rows[:, -1].long()
     file = resources.files("eqprop_lab").joinpath("assets/splits/digits.json")
     frozen = json.loads(file.read_text())
     parts = {part: Split(x[frozen[part]], y[frozen[part]]) for part in frozen}

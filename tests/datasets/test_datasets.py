@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from eqprop_lab import build_dataset
+from eqprop_lab.datasets.built_in import digit_rows
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -27,6 +28,13 @@ def write_mnist(root: Path, train: int = 30, test: int = 10) -> np.ndarray:
         write_idx(root / f"MNIST/raw/{part}-images-idx3-ubyte", images[rows])
         write_idx(root / f"MNIST/raw/{part}-labels-idx1-ubyte", np.arange(len(images[rows])) % 10)
     return images
+
+
+def test_the_digits_are_those_that_scikit_learn_loads() -> None:
+    from sklearn.datasets import load_digits
+
+    theirs = load_digits()
+    assert np.array_equal(digit_rows(), np.c_[theirs.data, theirs.target])
 
 
 def test_digits_split_is_frozen_disjoint_complete_and_stratified() -> None:

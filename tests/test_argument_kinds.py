@@ -214,7 +214,7 @@ TABLE: dict[str, Entry] = {
         lambda **kw: eqprop_lab.check_gradient(mlp(), X, Y, **kw),
         {},
         PHASES,
-        {"model", "x", "y"},
+        {"model", "x", "y", "phases"},
     ),
     "check_model": (
         lambda **kw: eqprop_lab.check_model(mlp(), X, Y, **kw),
@@ -225,8 +225,8 @@ TABLE: dict[str, Entry] = {
     "radius_of_validity": (
         lambda **kw: eqprop_lab.radius_of_validity(mlp(), X, Y, **kw),
         {},
-        {name: kind for name, kind in PHASES.items() if name != "tol"},
-        {"model", "x", "y"},
+        PHASES,
+        {"model", "x", "y", "phases"},
     ),
     "relax": (
         lambda **kw: eqprop_lab.relax(mlp(), X, **kw),

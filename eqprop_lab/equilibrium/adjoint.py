@@ -12,40 +12,63 @@ al. 2019, arXiv:1909.01377 (implicit differentiation).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.contrast import (
     INPUT,
     Estimate,
-    Settings,
     contrast,
-    free_phase,
+    missed_by,
     trained_parameters,
 )
 from eqprop_lab.equilibrium.costs import CostGradient
-from eqprop_lab.equilibrium.jacobian import activation_product, force_jvp, force_vjp
-from eqprop_lab.equilibrium.over_relaxation import FIRST, OverRelaxed
-from eqprop_lab.equilibrium.relaxation import (
-    NOISE,
-    SLOWEST,
-    DivergenceError,
-    Equilibrium,
-    block_norms,
-    expected_error,
-    movement,
-    relative_change,
-    settle,
-    unreached,
-)
-from eqprop_lab.equilibrium.solvers import make_solver
+from eqprop_lab.equilibrium.jacobian import Product, activation_product, force_jvp, force_vjp
+from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
+from eqprop_lab.equilibrium.settings import Settings, free_phase
+from eqprop_lab.equilibrium.solvers import PICARD, SLOWEST, make_solver
+from eqprop_lab.equilibrium.state import Nudge, State
 
 Group = tuple[int, ...]
-Groups = Sequence[Group]
+Groups = tuple[Group, ...]
+
+
+@dataclass
+class _Linearised:
+    """v -> N (g + J v), group by group: what `settle` relaxes in the place of a model. Its drive is
+    N g.
+    """
+
+    jacobian: Callable[[Group, State], State]
+    product: Product
+    slopes: State | None
+    groups: Groups
+    products: torch.dtype | None
+
+    def frozen_weights(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def step(
+        self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None
+    ) -> State:
+        for group in self.groups:
+            state = self.update(group, state, drive)
+        return state
+
+    def update(self, group: Group, state: State, drive: State, nudge: Nudge | None = None) -> State:
+        turned = self.jacobian(group, state)
+        if self.slopes is None:
+            return tuple(g + p for g, p in zip(drive, self.product(turned), strict=True))
+        rows = zip(state, drive, self.slopes, turned, strict=True)
+        return tuple(
+            torch.addcmul(g, slope, t) if block in group else v
+            for block, (v, g, slope, t) in enumerate(rows)
+        )
 
 
 def _solve(
@@ -56,57 +79,22 @@ def _solve(
     groups: Groups,
     g: State,
     settings: Settings,
-) -> tuple[State, float, float, str | None]:
-    """v = N (g + J v) by iteration from N g, group by group. Raises DivergenceError.
-
-    (v, its last relative change, its expected relative error, what to say of a missed tolerance or
-    None).
-    """
-    slopes, product = (
-        model.activation_slope(free.state),
-        activation_product(model, free.state, drive),
+) -> Equilibrium:
+    """v = N (g + J v) by iteration from N g, group by group. Raises DivergenceError."""
+    slopes = model.activation_slope(free.state)
+    product = activation_product(model, free.state, drive)
+    source = product(g)
+    # Going further than a step is for what moves in groups: all blocks at once would overshoot.
+    together = settings.solver == "over_relaxed" and len(groups) == 1
+    return settle(
+        _Linearised(jacobian, product, slopes, groups, model.products),
+        source,
+        source,
+        max_steps=settings.nudged_steps,
+        tol=settings.tol,
+        solver=PICARD if together else make_solver(settings.solver, radius=free.radius),
+        name="linear relaxation",
     )
-    v = source = product(g)
-    residual, solver = math.inf, make_solver(settings.solver, radius=free.radius)
-    pace: list[tuple[int, float]] = []
-    for step in range(1, settings.nudged_steps + 1):
-        last = step == settings.nudged_steps
-        omega = FIRST if isinstance(solver, OverRelaxed) and not last else 1.0
-        image = v
-        for group in groups:
-            turned = jacobian(group, image)
-            if slopes is None:
-                image = tuple(s + p for s, p in zip(source, product(turned), strict=True))
-                continue
-            moved = list(image)
-            for block in group:
-                new = torch.addcmul(source[block], slopes[block], turned[block])
-                moved[block] = new if omega == 1 else torch.lerp(image[block], new, omega)
-            image = tuple(moved)
-        if settings.tol is not None or last or step == max(1, settings.nudged_steps - 2):
-            relative, absolute = movement(image, v)
-            residual = float(relative.max())
-            pace.append((step, float(absolute.norm())))
-            if not math.isfinite(residual):
-                raise DivergenceError(
-                    f"the linear relaxation diverged after {step} steps: the step is no contraction"
-                )
-        last = last or (settings.tol is not None and residual <= settings.tol)
-        if last:
-            break
-        v = image if solver is None else solver.advance(v, image)
-    size = block_norms(image)
-    change = relative_change(
-        block_norms(tuple(a - b for a, b in zip(image, v, strict=True))), size, step
-    )
-    noise = NOISE * torch.finfo(model.products or v[0].dtype).eps * math.hypot(*size)
-    missed = None
-    if settings.tol is not None and residual > settings.tol:
-        missed = (
-            f"linear relaxation not converged: residual {residual:.1e} > tol {settings.tol:.1e}"
-        )
-    error = 1.0 if unreached(size, step) else expected_error(change, pace, noise)
-    return image, change, error, missed
 
 
 def _cost_slope(
@@ -146,13 +134,9 @@ def response(
         logits, g = _cost_slope(model, free.state, cost_grad)
         forward, groups = _forward(model, free.state, drive)
         pull = tuple(-block / k for block, k in zip(g, model.kappa, strict=True))
-        v, change, error, missed = _solve(model, free, drive, forward, groups, pull, settings)
-    gradients = contrast(model, x, v, free.state, free.state, logits, cost_grad, 1.0)
-    return Estimate(gradients, free, logits, change, error, missed=_told(free.missed, missed))
-
-
-def _told(*texts: str | None) -> tuple[str, ...]:
-    return tuple(text for text in texts if text is not None)
+        end = _solve(model, free, drive, forward, groups, pull, settings)
+    gradients = contrast(model, x, end.state, free.state, free.state, logits, cost_grad, 1.0)
+    return Estimate(gradients, free, logits, end.change, end.error, missed=missed_by(free, end))
 
 
 def implicit(
@@ -166,12 +150,10 @@ def implicit(
         logits, g = _cost_slope(model, free.state, cost_grad)
         backward = force_vjp(model, free.state, drive)
         every = (tuple(range(len(g))),)
-        a, change, error, missed = _solve(
-            model, free, drive, lambda group, v: backward(v), every, g, settings
-        )
-        minus = tuple(-block / k for block, k in zip(a, model.kappa, strict=True))
+        end = _solve(model, free, drive, lambda group, v: backward(v), every, g, settings)
+        minus = tuple(-block / k for block, k in zip(end.state, model.kappa, strict=True))
     gradients = contrast(model, x, minus, free.state, free.state, logits, cost_grad, 1.0)
-    return Estimate(gradients, free, logits, change, error, missed=_told(free.missed, missed))
+    return Estimate(gradients, free, logits, end.change, end.error, missed=missed_by(free, end))
 
 
 def _unrolled(
@@ -208,7 +190,7 @@ def _unrolled(
         n: torch.zeros_like(p) if g is None else g
         for (n, p), g in zip(named.items(), grads, strict=False)
     }
-    return Estimate(found, free, logits.detach(), change, error, missed=_told(end.missed))
+    return Estimate(found, free, logits.detach(), change, error, missed=missed_by(end))
 
 
 def bptt(

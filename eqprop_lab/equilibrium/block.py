@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.equilibrium.contrast import INPUT, Settings
+from eqprop_lab.equilibrium.contrast import INPUT
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings
-from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.equilibrium.relaxation import ConvergenceWarning
 from eqprop_lab.equilibrium.requirements import check_precision, equilibrium_model
+from eqprop_lab.equilibrium.settings import free_phase
 from eqprop_lab.equilibrium.sigma_vector import in_tracked, tracked
 from eqprop_lab.validation import one_of
 
@@ -37,12 +38,10 @@ class _Relaxed(torch.autograd.Function):
         # The parameters too: autograd says so then, when somebody has moved them before the
         # backward pass.
         ctx.save_for_backward(x, *parameters)
-        model, settings = block.model, block.settings
-        drive = model.drive(x)
-        start = model.initial_state(drive)
-        return model.readout(
-            settle(model, start, drive, max_steps=settings.free_steps, tol=settings.tol).state
-        )
+        free = free_phase(block.model, x, block.settings)[1]
+        if free.missed is not None:
+            warnings.warn(free.missed, ConvergenceWarning, stacklevel=2)
+        return block.model.readout(free.state)
 
     @staticmethod
     # an estimate has no graph: a penalty on it would train nothing, without a word
@@ -97,7 +96,7 @@ class EquilibriumBlock(nn.Module):
         super().__init__()
         self.model = equilibrium_model(model)
         self.estimator = one_of("estimator", estimator, ESTIMATORS)
-        self.settings: Settings = make_settings(self.model, beta, estimator=estimator, **phases)
+        self.settings = make_settings(self.model, beta, estimator=estimator, **phases)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K); the gradient is estimated when it is asked for."""

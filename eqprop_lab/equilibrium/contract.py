@@ -10,31 +10,16 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from eqprop_lab.equilibrium.inputs import check_input
-from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.equilibrium.relaxation import free_state
+from eqprop_lab.equilibrium.state import Nudge, State, added, nudged
 from eqprop_lab.validation import positive_int
-
-State = tuple[Tensor, ...]
-# state -> what is subtracted from each block's force
-Nudge = Callable[[State], tuple[Tensor | None, ...]]
-
-
-def nudged_force(force: State, state: State, nudge: Nudge) -> State:
-    """force_l - nudge_l(state). A nudge with a method `subtract(state, force)` does it itself, in
-    place if it likes.
-    """
-    subtract = getattr(nudge, "subtract", None)
-    if subtract is not None:
-        return subtract(state, force)
-    return tuple(
-        f if pull is None else f - pull for f, pull in zip(force, nudge(state), strict=True)
-    )
 
 
 class _Frozen(threading.local):
@@ -187,7 +172,7 @@ class EquilibriumModel(nn.Module, ABC):
         """The state after one group of blocks has moved."""
         force = self.block_forces(group, state, drive)
         if nudge is not None and self._sees(group, nudge):
-            force = nudged_force(force, state, nudge)
+            force = nudged(force, state, nudge)
         return tuple(
             self.activate_(f) if i in group else s
             for i, (f, s) in enumerate(zip(force, state, strict=True))
@@ -262,12 +247,14 @@ class EquilibriumModel(nn.Module, ABC):
             logits = self.readout(leaves)
         return torch.autograd.grad(logits, leaves, cotangent, allow_unused=True)
 
-    def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
-        """force_l - (1/kappa_l) (d readout / d state_l)^T cotangent: what a nudge does. `force` may
-        be overwritten.
-        """
-        pulls = zip(force, self.readout_vjp(state, cotangent), self.kappa, strict=True)
-        return tuple(f if p is None else f - p / k for f, p, k in pulls)
+    def pull(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        """(1/kappa_l) (d readout / d state_l)^T cotangent: how the logits pull on every block."""
+        pulls = zip(self.readout_vjp(state, cotangent), self.kappa, strict=True)
+        return tuple(None if p is None else p / k for p, k in pulls)
+
+    def add_pull(self, force: State, state: State, cotangent: Tensor, factor: float) -> State:
+        """force_l + factor pull_l, by the quickest way; `force` may be overwritten."""
+        return added(force, self.pull(state, cotangent), factor)
 
     def check_batch(self, x: Tensor) -> None:
         """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN)."""
@@ -276,7 +263,4 @@ class EquilibriumModel(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the relaxed state: readout(s_T) after `max_steps` steps."""
         self.check_batch(x)
-        drive = self.drive(x)
-        return self.readout(
-            settle(self, self.initial_state(drive), drive, max_steps=self.max_steps).state
-        )
+        return self.readout(free_state(self, x, max_steps=self.max_steps)[1].state)

@@ -20,17 +20,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.relaxation import (
     ConvergenceWarning,
     Equilibrium,
     RoundingWarning,
-    settle,
 )
-from eqprop_lab.equilibrium.solvers import make_solver
+from eqprop_lab.equilibrium.state import State
 
-NUDGED_STEPS = 10
 # expected relative error of a phase from which an estimate says that it has not settled
 UNSETTLED = 0.05
 ROUNDED = 0.05  # the same for rounding
@@ -39,26 +37,6 @@ ROUNDED = 0.05  # the same for rounding
 PER_EPS = 0.4
 INPUT = "<input>"  # the key of dL/dx, present when x requires gradients
 Gradients = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the phases are relaxed.
-
-    beta: nudging strength; free_steps, nudged_steps: at most this many steps; tol: relative
-        residual to stop at;
-    solver: one of `solvers.SOLVERS`, for every phase; points: complex nudges of the holomorphic
-        estimator;
-    relative: beta is meant relative to the largest |dC/ds| of the batch.
-    """
-
-    beta: float = 0.03
-    free_steps: int = 30
-    nudged_steps: int = NUDGED_STEPS
-    tol: float | None = None
-    solver: str = "picard"
-    points: int = 4
-    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,19 +109,9 @@ def trained_parameters(model: EquilibriumModel) -> dict[str, Tensor]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def free_phase(model: EquilibriumModel, x: Tensor, settings: Settings) -> tuple[State, Equilibrium]:
-    """(drive, free equilibrium) of a batch."""
-    drive = model.drive(x)
-    start = model.initial_state(drive)
-    return drive, settle(
-        model,
-        start,
-        drive,
-        max_steps=settings.free_steps,
-        tol=settings.tol,
-        solver=make_solver(settings.solver),
-        warn=False,
-    )
+def missed_by(*phases: Equilibrium) -> tuple[str, ...]:
+    """What the phases say of tolerances that they missed."""
+    return tuple(phase.missed for phase in phases if phase.missed is not None)
 
 
 def stacked(states: Sequence[State]) -> State:

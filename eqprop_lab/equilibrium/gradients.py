@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_bptt
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.equilibrium.contrast import NUDGED_STEPS, Estimate, Gradients, Settings
+from eqprop_lab.equilibrium.contrast import Estimate, Gradients
 from eqprop_lab.equilibrium.costs import CostGradient, make_cost
 from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.phases import asymmetric, centered, holomorphic, one_sided
@@ -33,10 +34,9 @@ from eqprop_lab.equilibrium.requirements import (
     equilibrium_model,
     recording,
 )
-from eqprop_lab.equilibrium.solvers import SOLVERS
-from eqprop_lab.validation import one_of, positive_int, real
+from eqprop_lab.equilibrium.settings import NUDGED_STEPS, Settings
+from eqprop_lab.validation import one_of, positive_int
 
-AUTO_BETA = 0.03
 # times the rounding of the dtype: the beta for which rounding is about 1 % of a gradient
 SENSIBLE = 1e3
 # the estimators that divide by beta
@@ -70,9 +70,9 @@ class EstimatedGradients(Gradients):
         self.doubts = tuple(map(str, found.doubts))
 
 
-def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> float:
-    """beta, if the model's dtype can resolve what it does; else ValueError with the smallest
-    sensible one.
+def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> None:
+    """Raise ValueError with the smallest sensible beta where the model's dtype cannot resolve what
+    this one does.
 
     two stacked phases                beta >= eps: a weaker nudge moves states of size 1 by less than they are rounded
     mean and half difference          beta >= max(kappa) tiny / eps: below it the difference itself underflows
@@ -89,40 +89,37 @@ def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> float:
             f"beta={beta:g} is below the rounding of {dtype}: what it changes is lost (estimator={estimator!r}); the "
             f"smallest sensible beta is about {sensible:.0e}, and beta='auto' fits it to the cost"
         )
-    return beta
 
 
 def make_settings(
     model: EquilibriumModel,
-    beta: float | str = 0.03,
+    beta: float | str = Settings.beta,
     free_steps: int | None = None,
     nudged_steps: int | None = None,
-    tol: float | None = None,
-    solver: str = "picard",
-    points: int = 4,
+    *,
+    points: int = Settings.points,
     estimator: str = "centered",
+    **others: Any,
 ) -> Settings:
-    """Validated Settings. Defaults: `model.max_steps` free and 10 nudged steps.
+    """The Settings of an estimator for a model. Defaults: `model.max_steps` free and 10 nudged
+    steps, and those of `Settings` for the others.
 
     Raises TypeError, ValueError (beta = 0 too, and one below the rounding of the model's dtype: see
     `check_beta`).
     """
     model = equilibrium_model(model)
-    return Settings(
-        beta=AUTO_BETA
-        if beta == "auto"
-        else check_beta(model, real("beta", beta, above=0.0), estimator),
-        relative=beta == "auto",
-        free_steps=model.max_steps
-        if free_steps is None
-        else positive_int("free_steps", free_steps),
-        nudged_steps=NUDGED_STEPS
-        if nudged_steps is None
-        else positive_int("nudged_steps", nudged_steps),
-        tol=None if tol is None else real("tol", tol, above=0.0),
-        solver=one_of("solver", solver, SOLVERS),
+    relative = beta == "auto"
+    settings = Settings(
+        Settings.beta if relative else beta,  # type: ignore[arg-type]  # a text is refused
+        model.max_steps if free_steps is None else free_steps,
+        NUDGED_STEPS if nudged_steps is None else nudged_steps,
         points=_points(points),
+        relative=relative,
+        **others,
     )
+    if not relative:
+        check_beta(model, settings.beta, estimator)
+    return settings
 
 
 def _points(value: object) -> int:
@@ -195,7 +192,14 @@ def estimate_gradients(
     check_trainable(network)
     one_of("estimator", estimator, ESTIMATORS)
     settings = make_settings(
-        network, beta, free_steps, nudged_steps, tol, solver, points, estimator
+        network,
+        beta,
+        free_steps,
+        nudged_steps,
+        tol=tol,
+        solver=solver,
+        points=points,
+        estimator=estimator,
     )
     found = estimate(network, x, y, estimator, settings, cost)[0]
     for doubt in found.doubts:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.equilibrium.state import State
 
 Product = Callable[[State], State]
 

@@ -15,12 +15,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
-from eqprop_lab.equilibrium.contrast import Settings, stacked
+from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.equilibrium.contrast import stacked
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.nudges import ReadoutNudge
-from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
-from eqprop_lab.equilibrium.solvers import make_solver
+from eqprop_lab.equilibrium.relaxation import Equilibrium
+from eqprop_lab.equilibrium.settings import Settings, nudged_phase
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.equilibrium.view import ModelView
 
 
@@ -70,16 +71,13 @@ def relax_pair(
     """
     silent = tuple(torch.zeros_like(block) for block in drive)
     start = stacked([free, tuple(torch.zeros_like(block) for block in free)])
-    end = settle(
+    end = nudged_phase(
         _Pair(model),
         start,
         stacked([drive, silent]),
-        max_steps=settings.nudged_steps,
-        tol=settings.tol,
-        nudge=_PairNudge(model, cost_grad, beta, free),
-        solver=make_solver(settings.solver),
+        _PairNudge(model, cost_grad, beta, free),
+        settings,
         read=lambda state: tuple(block.chunk(2)[1] for block in state),
-        warn=False,
     )
     mean, half = zip(*(block.chunk(2) for block in end.state), strict=True)
     return half, mean, end

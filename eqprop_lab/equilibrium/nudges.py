@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.costs import CostGradient
+from eqprop_lab.equilibrium.state import State
 
 
 class ReadoutNudge(ABC):
@@ -26,14 +27,11 @@ class ReadoutNudge(ABC):
 
     def __call__(self, state: State) -> tuple[Tensor | None, ...]:
         """What is subtracted from each block's force."""
-        pulls = self.model.readout_vjp(state, self.cotangent(state))
-        return tuple(
-            None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True)
-        )
+        return self.model.pull(state, self.cotangent(state))
 
-    def subtract(self, state: State, force: State) -> State:
-        """The force with the nudge subtracted, by the model's own quickest way."""
-        return self.model.pulled(force, state, self.cotangent(state))
+    def add(self, force: State, state: State, factor: float) -> State:
+        """force + factor times the above, by the model's own quickest way."""
+        return self.model.add_pull(force, state, self.cotangent(state), factor)
 
 
 class CostNudge(ReadoutNudge):

@@ -19,54 +19,28 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel, Nudge, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.contrast import (
     PER_EPS,
     Estimate,
     Gradients,
-    Settings,
     contrast,
-    free_phase,
+    missed_by,
     stacked,
 )
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import force_jvp, force_vjp
 from eqprop_lab.equilibrium.mean_difference import relax_pair
 from eqprop_lab.equilibrium.nudges import CostNudge
-from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
-from eqprop_lab.equilibrium.solvers import make_solver, rows
+from eqprop_lab.equilibrium.relaxation import Equilibrium
+from eqprop_lab.equilibrium.settings import Settings, free_phase, nudged_phase
+from eqprop_lab.equilibrium.solvers import rows
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.equilibrium.view import ModelView
-
-
-def _nudged(
-    model: EquilibriumModel,
-    start: State,
-    drive: State,
-    nudge: Nudge,
-    settings: Settings,
-    free: Equilibrium,
-    read: Callable[[State], State],
-) -> Equilibrium:
-    """The nudged phases, stacked; read: their difference, what the estimator divides by beta."""
-    # The free phase has measured the radius already, once for every phase stacked here.
-    known = None if free.radius is None else free.radius.repeat(len(start[0]) // len(free.radius))
-    solver = make_solver(settings.solver, radius=known)
-    return settle(
-        model,
-        start,
-        drive,
-        max_steps=settings.nudged_steps,
-        tol=settings.tol,
-        nudge=nudge,
-        solver=solver,
-        read=read,
-        warn=False,
-    )
 
 
 def _estimate(
@@ -82,8 +56,16 @@ def _estimate(
     subtracted).
     """
     rounding = 2 / apart * PER_EPS * torch.finfo(logits.dtype).eps * nudged.coarse
-    missed = tuple(phase.missed for phase in (free, nudged) if phase.missed is not None)
-    return Estimate(gradients, free, logits, nudged.change, nudged.error, rounding, drift, missed)
+    return Estimate(
+        gradients,
+        free,
+        logits,
+        nudged.change,
+        nudged.error,
+        rounding,
+        drift,
+        missed_by(free, nudged),
+    )
 
 
 def strength(
@@ -123,9 +105,8 @@ def one_sided(
         def away(state: State) -> State:
             return tuple(p - f for p, f in zip(state, free.state, strict=True))
 
-        nudged = _nudged(
-            model, free.state, drive, CostNudge(model, cost_grad, (beta,)), settings, free, away
-        )
+        nudge = CostNudge(model, cost_grad, (beta,))
+        nudged = nudged_phase(model, free.state, drive, nudge, settings, away, free.radius)
         difference = away(nudged.state)
         mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
         logits = model.readout(free.state)
@@ -154,7 +135,7 @@ def centered(
         else:
             nudge = CostNudge(model, cost_grad, (beta, -beta))
             start, twice = stacked([free.state] * 2), stacked([drive] * 2)
-            nudged = _nudged(model, start, twice, nudge, settings, free, _half)
+            nudged = nudged_phase(model, start, twice, nudge, settings, _half, free.radius)
             difference, mean = _halves(nudged.state)
         logits = model.readout(free.state)
     gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta)
@@ -185,7 +166,7 @@ def asymmetric(
             terms = zip(pull(state), forward(away), backward(away), model.kappa, strict=True)
             return tuple(j - jt if p is None else k * p + j - jt for p, j, jt, k in terms)
 
-        nudged = _nudged(model, start, twice, nudge, settings, free, _half)
+        nudged = nudged_phase(model, start, twice, nudge, settings, _half, free.radius)
         # The adjoint is the displacement itself; `contrast` weights with kappa, as it has to for a
         # primitive function.
         difference = tuple(d / k for d, k in zip(_half(nudged.state), model.kappa, strict=True))
@@ -261,7 +242,8 @@ def holomorphic(
                 for part in parts
             )
 
-        nudged = _nudged(view, start, stacked([drive] * many), nudge, settings, free, first)
+        drives = stacked([drive] * many)
+        nudged = nudged_phase(view, start, drives, nudge, settings, first, free.radius)
         moves, middles = [], []
         for weight, state in zip(
             weights, zip(*(s.chunk(many) for s in nudged.state), strict=True), strict=True

@@ -1,16 +1,15 @@
 """Relaxation: iterate the step of a model until its state stops moving, and say honestly whether it
 did.
 
-s <- F(s), or what a solver of `solvers` makes of it
-residual = max over samples of ||F(s) - s|| / ||F(s)||          (relative, the worst sample of the batch)
-error bound:  ||s - s*|| <= c (L ||F(s) - s|| + d)/(1-L)  (L the certified contraction bound of the free phase, c the
-                                                         condition of the metric it holds in, 1 for
-                                                         l2)
-d = 8 eps (||s|| + ||u||) is allowed for the rounding of a step and of its drive u, in the dtype of
-the states
-expected error of what is read off the state, r(s):  q/(1-q) ||r(F(s)) - r(s)|| / ||r(F(s))||      (whole batch, worst
-                                                         block; q the rate at which the last
-                                                         movements shrank)
+    s <- F(s), or what a solver of `solvers` makes of it
+    residual        max over samples of ||F(s) - s|| / ||F(s)||      relative, the worst sample of the batch
+    error bound     ||s - s*|| <= c (L ||F(s) - s|| + d)/(1-L)
+    expected error  q/(1-q) ||r(F(s)) - r(s)|| / ||r(F(s))||         whole batch, worst block
+
+L is the certified contraction bound of the free phase, c the condition of the metric it holds in (1
+for l2); d = 8 eps (||s|| + ||u||) is allowed for the rounding of a step and of its drive u, in the
+dtype of the states. r(s) is what is read off the state, q the rate at which the last movements
+shrank.
 """
 
 from __future__ import annotations
@@ -18,20 +17,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.over_relaxation import OverRelaxed
-from eqprop_lab.equilibrium.solvers import SOLVERS, Chebyshev, Damped, Solver, make_solver, rows
+from eqprop_lab.equilibrium.solvers import PICARD, SOLVERS, Solver, make_solver, rows
+from eqprop_lab.equilibrium.state import Nudge, Relaxable, State, Steppable
 from eqprop_lab.validation import one_of, positive_int, real, switch
 
-if TYPE_CHECKING:
-    from eqprop_lab.equilibrium.contract import EquilibriumModel, Nudge, State
-
-SLOWEST = 0.999  # rate beyond which a phase is not said to get anywhere
 NOISE = 8.0  # movements below this many roundings of the state are taken for rounding
 # relative residual below which a relaxation without a tolerance of its own is called settled
 SETTLED = 1e-4
@@ -56,9 +51,10 @@ class Equilibrium:
 
     state: tuple of tensors, batch first. steps: steps taken. residual: relative, worst sample.
     converged: residual <= tol (<= 1e-4 without one). error_bound: certified l2 distance to the
-    fixed point of the worst sample, inf where there is no certificate. If asked for: trajectory,
-    every state from the start on; sample_steps, (B,) int64, after how many steps each sample
-    reached tol. radius: (B,), of the step's Jacobian, where the solver measured it.
+    fixed point of the worst sample, inf where there is no certificate. moved: of the last step,
+    absolute, worst sample. If asked for: trajectory, every state from the start on; sample_steps,
+    (B,) int64, after how many steps each sample reached tol. radius: (B,), of the step's Jacobian,
+    where the solver measured it.
     change, error: last relative movement of what is read off the state, and how far from its end it
     is expected to be (both of the whole batch, worst block; see the module). coarse: size of the
     state over what is read off it.
@@ -77,6 +73,7 @@ class Equilibrium:
     error: float = math.nan
     coarse: float = 1.0
     missed: str | None = None
+    moved: float = math.inf
 
 
 def movement(new: State, old: State) -> tuple[Tensor, Tensor]:
@@ -117,7 +114,7 @@ def _reading(
     read: Callable[[State], State] | None,
     pace: Sequence[tuple[int, float]],
     dtype: torch.dtype,
-    solver: Solver | None,
+    solver: Solver,
 ) -> tuple[float, float, float]:
     """(change, error, coarse) of an Equilibrium that ends with this step."""
     new, old = (image, state) if read is None else (read(image), read(state))
@@ -132,14 +129,14 @@ def _reading(
 
 
 def expected_error(
-    change: float, pace: Sequence[tuple[int, float]], noise: float, solver: Solver | None = None
+    change: float, pace: Sequence[tuple[int, float]], noise: float, solver: Solver = PICARD
 ) -> float:
     """change q/(1-q): what plain steps, which shrink by q each, still have before them; q = 1/2 for
     the first step.
 
     pace: (step, movement), the last one at the end; below `noise` a movement is rounding, and
-    nothing is left to come. A damped step shrinks by 1 - weight (1 - q). The movements of a
-    Chebyshev relaxation may rise: q <= its radius.
+    nothing is left to come. A step of which only a share is taken shrinks by 1 - share (1 - q); the
+    solver also says what q cannot exceed.
     """
     step, last = pace[-1]
     earlier = [point for point in pace if point[0] <= step - 2] or list(pace[:-1])
@@ -149,126 +146,126 @@ def expected_error(
         return change
     begin, before = earlier[-1]
     seen = (last / before) ** (1 / (step - begin)) if before > 0 else 1.0
-    weight = solver.weight if isinstance(solver, Damped) else 1.0
-    slowest = (
-        float(solver.radius.max())
-        if isinstance(solver, Chebyshev) and solver.radius.numel()
-        else SLOWEST
-    )
-    rate = min(max(1 - (1 - seen) / weight, 0.0), slowest, SLOWEST)
+    rate = min(max(1 - (1 - seen) / solver.share, 0.0), solver.slowest)
     return change * rate / (1 - rate)
 
 
+def _buffers(state: State, wanted: bool) -> list[State | None]:
+    """Three sets of buffers, used in turn: the state, the one before it (solvers look back) and the
+    one being written.
+    """
+    return [tuple(torch.empty_like(block) for block in state) if wanted else None for _ in range(3)]
+
+
 def settle(
-    model: EquilibriumModel,
+    model: Steppable,
     state: State,
     drive: State,
     *,
     max_steps: int,
     tol: float | None = None,
     nudge: Nudge | None = None,
-    solver: Solver | None = None,
+    solver: Solver = PICARD,
     trajectory: bool = False,
     per_sample: bool = False,
-    contraction: float = math.inf,
     read: Callable[[State], State] | None = None,
-    warn: bool = True,
+    name: str = "relaxation",
 ) -> Equilibrium:
-    """Relax `state` under a given drive: the loop behind `relax` and all estimators. Gradients flow
-    if enabled.
+    """Relax `state` under a given drive: the loop behind every phase. Gradients flow if enabled.
 
     Without `tol` exactly `max_steps` steps are taken and only the last one is measured (and one two
     steps before it, for the rate). The state returned is always an image F(s), whatever the solver,
     so that its residual and error bound mean the same. read: what `change` and `error` are about,
-    of a state (None: the state). warn: False leaves a missed tolerance to the caller, in `missed`.
+    of a state (None: the state). A tolerance that is missed is said in `missed`, where the
+    relaxation has this name.
     Raises DivergenceError.
     """
     path = [state] if trajectory else None
-    # Three sets of buffers, used in turn: the state, the one before it (solvers look back) and the
-    # one being written.
-    lean = path is None and not torch.is_grad_enabled()
-    spare = (
-        [tuple(torch.empty_like(block) for block in state) for _ in range(3)]
-        if lean
-        else [None] * 3
-    )
-    residual, moved, steps, reached = math.inf, math.inf, 0, False
+    spare = _buffers(state, wanted=not trajectory and not torch.is_grad_enabled())
     pace: list[tuple[int, float]] = []
-    change = error = math.nan
-    coarse = 1.0
+    residual, moved, reached, told = math.inf, math.inf, False, (math.nan, math.nan, 1.0)
     sample_steps = torch.full((len(state[0]),), max_steps, device="cpu") if per_sample else None
     with model.frozen_weights():
-        while steps < max_steps and not reached:
-            relaxed = (
-                solver
-                if isinstance(solver, OverRelaxed) and solver.omega > 1 and steps + 1 < max_steps
-                else None
-            )
-            if relaxed is None:
-                image = model.step(state, drive, nudge, spare[steps % 3])
-            else:
-                image = relaxed.sweep(model, state, drive, nudge)
-            steps += 1
-            if tol is not None or steps == max_steps:
+        for step in range(1, max_steps + 1):
+            last = step == max_steps
+            image = solver.sweep(model, state, drive, nudge, spare[step % 3], last=last)
+            if tol is not None or last:
                 with torch.no_grad():
                     relative, absolute = movement(image, state)
                     residual, moved, total = torch.stack(
                         [relative.max(), absolute.max(), absolute.norm()]
                     ).tolist()
-                pace.append((steps, total))
                 if not math.isfinite(residual):
-                    raise DivergenceError(_diverged(steps, nudge is not None))
-                reached = residual <= (SETTLED if tol is None else tol)
-                if relaxed is not None:
-                    relaxed.watch(moved)
-                    if reached:  # what is returned is an image of the step itself
-                        relaxed.omega, reached = 1.0, False
+                    raise DivergenceError(_diverged(name, step, nudge is not None))
+                pace.append((step, total))
+                reached = solver.watch(moved, residual <= (SETTLED if tol is None else tol))
                 if sample_steps is not None and tol is not None:
-                    sample_steps[(relative.cpu() <= tol) & (sample_steps == max_steps)] = steps
-            elif steps == max(1, max_steps - 2):  # a second point, for the rate
+                    sample_steps[(relative.cpu() <= tol) & (sample_steps == max_steps)] = step
+            elif step == max(1, max_steps - 2):  # a second point, for the rate
                 with torch.no_grad():
-                    pace.append((steps, float(movement(image, state)[1].norm())))
-            if reached or steps == max_steps:
-                change, error, coarse = _reading(
-                    image, state, read, pace, model.products or image[0].dtype, solver
-                )
-            state = (
-                image
-                if solver is None or reached or steps == max_steps
-                else solver.advance(state, image)
-            )
+                    pace.append((step, float(movement(image, state)[1].norm())))
+            ends = reached or last
+            if ends:
+                dtype = model.products or image[0].dtype
+                told = _reading(image, state, read, pace, dtype, solver)
+            state = image if ends else solver.advance(state, image)
             if path is not None:
                 path.append(state)
+            if ends:
+                break
     missed = None
     if tol is not None and not reached:
-        missed = (
-            f"relaxation not converged: residual {residual:.1e} > tol {tol:.1e} after {steps} steps"
-        )
-        if warn:
-            warnings.warn(missed, ConvergenceWarning, stacklevel=3)
-    certified = contraction < 1 and nudge is None
-    bound = _bound(model, contraction, moved, state, drive) if certified else math.inf
-    radius = solver.radius if isinstance(solver, Chebyshev) and solver.radius.numel() else None
-    told = {"change": change, "error": error, "coarse": coarse, "missed": missed}
-    return Equilibrium(state, steps, residual, reached, bound, path, sample_steps, radius, **told)  # type: ignore[arg-type]
+        missed = f"{name} not converged: residual {residual:.1e} > tol {tol:.1e} after {step} steps"
+    return Equilibrium(
+        state,
+        step,
+        residual,
+        reached,
+        math.inf,
+        path,
+        sample_steps,
+        solver.radius,
+        *told,
+        missed,
+        moved,
+    )
 
 
-@torch.no_grad()
-def _bound(
-    model: EquilibriumModel, contraction: float, moved: float, state: State, drive: State
-) -> float:
-    size = float(rows(state).max()) + float(rows(drive).max())
-    rounding = ROUNDING * torch.finfo(state[0].dtype).eps * size
-    return model.metric_condition * (contraction * moved + rounding) / (1 - contraction)
-
-
-def _diverged(steps: int, nudged: bool) -> str:
+def _diverged(name: str, steps: int, nudged: bool) -> str:
     reason = " of a nudged phase; lower beta" if nudged else "; is the weights' norm bounded?"
-    return f"the relaxation diverged: values that are not finite after {steps} steps{reason}"
+    return f"the {name} diverged: values that are not finite after {steps} steps{reason}"
+
+
+def free_state(
+    model: Relaxable, x: Tensor, *, start: State | None = None, **how: Any
+) -> tuple[State, Equilibrium]:
+    """(drive, where the state of a batch settles), from `start` or the model's own initial state.
+
+    how: as `settle` takes it. x is not looked at, and gradients flow if enabled.
+    Raises ValueError for a start that is no state of this batch; DivergenceError.
+    """
+    drive = model.drive(x)
+    first = model.initial_state(drive)
+    if start is not None:
+        given, wanted = ([tuple(block.shape) for block in state] for state in (start, first))
+        if given != wanted:
+            raise ValueError(f"start must be a state with block shapes {wanted}, got {given}")
+        first = start
+    return drive, settle(model, first, drive, **how)
+
+
+def _bound(model: Relaxable, end: Equilibrium, drive: State) -> float:
+    """The certified distance of the module, inf without a certificate."""
+    contraction = model.contraction_bound()
+    if not contraction < 1:
+        return math.inf
+    size = float(rows(end.state).max()) + float(rows(drive).max())
+    rounding = ROUNDING * torch.finfo(end.state[0].dtype).eps * size
+    return model.metric_condition * (contraction * end.moved + rounding) / (1 - contraction)
 
 
 def relax(
-    model: EquilibriumModel,
+    model: Relaxable,
     x: Tensor,
     max_steps: int | None = None,
     tol: float | None = None,
@@ -305,27 +302,19 @@ def relax(
     trajectory, per_sample = switch("trajectory", trajectory), switch("per_sample", per_sample)
     model.check_batch(x)
     with torch.no_grad():
-        drive = model.drive(x)
-        first = model.initial_state(drive)
-        if start is not None:
-            shapes = (
-                [tuple(block.shape) for block in start],
-                [tuple(block.shape) for block in first],
-            )
-            if shapes[0] != shapes[1]:
-                raise ValueError(
-                    f"start must be a state with block shapes {shapes[1]}, got {shapes[0]}"
-                )
-            first = start
-        return settle(
+        drive, end = free_state(
             model,
-            first,
-            drive,
+            x,
+            start=start,
             max_steps=steps,
             tol=tol,
             nudge=nudge,
             solver=method,
             trajectory=trajectory,
             per_sample=per_sample,
-            contraction=model.contraction_bound(),
         )
+        if nudge is None:
+            end = replace(end, error_bound=_bound(model, end, drive))
+    if end.missed is not None:
+        warnings.warn(end.missed, ConvergenceWarning, stacklevel=2)
+    return end

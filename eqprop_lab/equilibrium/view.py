@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.equilibrium.state import State
 
 
 class ModelView(EquilibriumModel):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -134,30 +135,15 @@ def check_gradient(
     beta: float | str = 0.03,
     *,
     cost: str = "cross_entropy",
-    free_steps: int | None = None,
-    nudged_steps: int | None = None,
-    tol: float | None = None,
-    solver: str = "picard",
-    points: int = 4,
+    **phases: Any,
 ) -> GradientCheck:
     """An estimator's gradient on a batch, as it is used, against the float64 reference.
 
-    Arguments and errors as in `estimate_gradients`. `print(check_gradient(...))` shows the table.
+    phases: free_steps, nudged_steps, tol, solver, points; all arguments and errors as in
+    `estimate_gradients`. `print(check_gradient(...))` shows the table.
     """
     model = equilibrium_model(model)
-    got = estimate_gradients(
-        model,
-        x,
-        y,
-        estimator,
-        beta,
-        free_steps,
-        nudged_steps,
-        tol,
-        cost=cost,
-        solver=solver,
-        points=points,
-    )
+    got = estimate_gradients(model, x, y, estimator, beta, cost=cost, **phases)
     exact = exact_gradients(model, x, y, cost)
     rows = {name: agreement(value, exact[name]) for name, value in got.items()}
     twin = copy.deepcopy(model)  # looking at what a training step would use moves it
@@ -166,9 +152,7 @@ def check_gradient(
     )
     table.notes = _notes(got)
     if estimator in NUDGED:
-        settings = make_settings(
-            model, beta, free_steps, nudged_steps, tol, solver, points, estimator
-        )
+        settings = make_settings(model, beta, estimator=estimator, **phases)
         table.validity = check_nudge(model, x, y, estimator, settings, cost)
         table.notes += (str(table.validity),)
     return table

@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
-from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.equilibrium.contrast import stacked
+from eqprop_lab.equilibrium.relaxation import free_state, settle
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.instruments.live_bytes import MemoryTimeline
 from eqprop_lab.validation import positive_int, real
 
@@ -141,16 +143,15 @@ def inject_noise_and_relax(
     if total <= before:
         raise ValueError(f"total_steps must be larger than injection_step = {before}, got {total}")
     model.check_batch(x)
-    drive = model.drive(x)
-    calm = settle(model, model.initial_state(drive), drive, max_steps=before).state
+    drive, end = free_state(model, x, max_steps=before)
+    calm = end.state
     noisy = tuple(
         block
         + level
         * torch.randn(block.shape, dtype=block.dtype, device=block.device, generator=generator)
         for block in calm
     )
-    both = tuple(torch.cat(pair) for pair in zip(noisy, calm, strict=True))
-    twice = tuple(torch.cat([block, block]) for block in drive)
+    both, twice = stacked([noisy, calm]), stacked([drive] * 2)
     ends = settle(model, both, twice, max_steps=total - before).state
     healed, undisturbed = zip(*(block.chunk(2) for block in ends), strict=True)
     initial, final = (

@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.equilibrium.contrast import Estimate, Gradients, Settings
+from eqprop_lab.equilibrium.contrast import Estimate, Gradients
 from eqprop_lab.equilibrium.costs import make_cost
-from eqprop_lab.equilibrium.gradients import NUDGED, estimate, make_settings
+from eqprop_lab.equilibrium.gradients import NUDGED, Settings, estimate, make_settings
 from eqprop_lab.equilibrium.relaxation import DivergenceError
 from eqprop_lab.validation import one_of
 
@@ -150,19 +151,16 @@ def radius_of_validity(
     estimator: str = "holomorphic",
     beta: float = 1.0,
     *,
-    points: int = 4,
     cost: str = "cross_entropy",
-    free_steps: int | None = None,
-    nudged_steps: int | None = None,
-    solver: str = "picard",
+    **phases: Any,
 ) -> Validity:
     """The largest beta / 2^k that is inside the radius on this batch, and its numbers; the last one
     tried if none is.
 
-    Arguments and errors as in `estimate_gradients`; estimator: one that nudges. Phases should be
-    settled.
+    phases: free_steps, nudged_steps, tol, solver, points; all arguments and errors as in
+    `estimate_gradients`; estimator: one that nudges. Phases should be settled.
     """
-    settings = make_settings(model, beta, free_steps, nudged_steps, None, solver, points, estimator)
+    settings = make_settings(model, beta, estimator=estimator, **phases)
     for _ in range(HALVINGS):
         found = check_nudge(model, x, y, estimator, settings, cost)
         if found.inside:

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_entropy
-from eqprop_lab.equilibrium.contract import State
 from eqprop_lab.equilibrium.inputs import check_shape
 from eqprop_lab.equilibrium.linear_maps import LinearMap
 from eqprop_lab.equilibrium.norms import outward
 from eqprop_lab.equilibrium.sigma_vector import fingerprint, tracked
 from eqprop_lab.equilibrium.spectral import Bounded, raw_norm
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.tanh import TanhModel, into_drive
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
@@ -176,9 +176,9 @@ class LayeredModel(TanhModel):
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         return (*[None] * (len(state) - 1), self._top().unvec(cotangent @ self.W_out.weight))
 
-    def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
-        """a_L - W_out^T cotangent (kappa_L is 1), in place."""
-        rows = self._top().vec(force[-1]).addmm_(cotangent, self.W_out.weight, alpha=-1)
+    def add_pull(self, force: State, state: State, cotangent: Tensor, factor: float) -> State:
+        """a_L + factor W_out^T cotangent (kappa_L is 1), in place."""
+        rows = self._top().vec(force[-1]).addmm_(cotangent, self.W_out.weight, alpha=factor)
         return (*force[:-1], self._top().unvec(rows))
 
     def energy(self, state: State, drive: State) -> Tensor:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_entropy
-from eqprop_lab.equilibrium.contract import Nudge, State, nudged_force
 from eqprop_lab.equilibrium.inputs import as_vectors
 from eqprop_lab.equilibrium.norms import exact_norm
 from eqprop_lab.equilibrium.spectral import BoundedNorm
+from eqprop_lab.equilibrium.state import Nudge, State, nudged
 from eqprop_lab.models.tanh import TanhModel, into_drive
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
@@ -108,7 +108,7 @@ class LoopedMLP(TanhModel):
         (a,) = out
         torch.addmm(drive[0], state[0], self._weights()["W_rec"].T, out=a)
         if nudge is not None:
-            (a,) = nudged_force(out, state, nudge)
+            (a,) = nudged(out, state, nudge)
         return (tanh(a, out=a),)
 
     def readout(self, state: State) -> Tensor:
@@ -117,9 +117,9 @@ class LoopedMLP(TanhModel):
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         return (cotangent @ self.W_out.weight,)
 
-    def pulled(self, force: State, state: State, cotangent: Tensor) -> State:
-        """a - W_out^T cotangent, in place."""
-        return (force[0].addmm_(cotangent, self.W_out.weight, alpha=-1),)
+    def add_pull(self, force: State, state: State, cotangent: Tensor, factor: float) -> State:
+        """a + factor W_out^T cotangent, in place."""
+        return (force[0].addmm_(cotangent, self.W_out.weight, alpha=factor),)
 
     def parameter_gradients(
         self,

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eqprop_lab.equilibrium.activations import tanh_entropy
-from eqprop_lab.equilibrium.contract import State
 from eqprop_lab.equilibrium.inputs import check_shape
 from eqprop_lab.equilibrium.linear_maps import ConvMap
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.conv import conv_maps
 from eqprop_lab.models.layered import START, Layer
 from eqprop_lab.models.tanh import TanhModel

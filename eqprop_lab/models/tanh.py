@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.activations import tanh, tanh_pair
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.equilibrium.state import State
 
 
 class TanhModel(EquilibriumModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.inputs import check_pair
-from eqprop_lab.equilibrium.relaxation import settle
-from eqprop_lab.equilibrium.solvers import make_solver
+from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, free_state
+from eqprop_lab.equilibrium.solvers import PICARD, make_solver
 from eqprop_lab.training.batches import check_loader, pair
 from eqprop_lab.training.history import BatchError, worse
 
@@ -33,10 +34,10 @@ def free_logits(
     solver: what it settles with where there is a tol.
     """
     model.check_batch(x)
-    drive = model.drive(x)
-    chosen = None if tol is None else make_solver(solver)
-    start = model.initial_state(drive)
-    end = settle(model, start, drive, max_steps=model.max_steps, tol=tol, solver=chosen)
+    chosen = PICARD if tol is None else make_solver(solver)
+    _, end = free_state(model, x, max_steps=model.max_steps, tol=tol, solver=chosen)
+    if end.missed is not None:
+        warnings.warn(end.missed, ConvergenceWarning, stacklevel=2)
     return model.readout(end.state), end.residual
 
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from eqprop_lab.equilibrium.contract import State
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.equilibrium.view import ModelView
 from eqprop_lab.validation import switch
 

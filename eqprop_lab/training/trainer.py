@@ -113,7 +113,7 @@ class EqPropTrainer:
         self.settings: Settings | None = None
         if isinstance(model, EquilibriumModel):
             self.settings = make_settings(
-                model, beta, free_steps, nudged_steps, tol, solver, estimator=gradient
+                model, beta, free_steps, nudged_steps, tol=tol, solver=solver, estimator=gradient
             )
         self.eval_tol = None if eval_tol is None else real("eval_tol", eval_tol, above=0.0)
         self.cost = one_of("cost", cost, ("cross_entropy", "mse"))

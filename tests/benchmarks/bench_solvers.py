@@ -32,7 +32,7 @@ TOL, LIMIT, DEPTH = 1e-6, 300, 5
 OVER = (1.1, 1.2, 1.3, 1.4)
 
 
-class Anderson:
+class Anderson(Solver):
     """s <- sum_i a_i F(s_i), a of sum 1 with the least |sum_i a_i (F(s_i) - s_i)|, over the last
     `DEPTH` states.
     """
@@ -58,10 +58,10 @@ class Anderson:
         return ((weights / weights.sum(1, keepdim=True) * images).sum(1),)
 
 
-def candidates() -> dict[str, Callable[[], Solver | None]]:
+def candidates() -> dict[str, Callable[[], Solver]]:
     """Name -> a fresh solver."""
-    fresh: dict[str, Callable[[], Solver | None]] = {
-        "picard": lambda: None,
+    fresh: dict[str, Callable[[], Solver]] = {
+        "picard": Solver,
         "anderson": Anderson,
         "chebyshev": Chebyshev,
     }

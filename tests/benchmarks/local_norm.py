@@ -35,8 +35,8 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab import EqPropTrainer, LoopedMLP, build_dataset
-from eqprop_lab.equilibrium.contract import State
 from eqprop_lab.equilibrium.norms import exact_norm
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.files import replace_text
 from tests.benchmarks.looped_mlp import ESTIMATOR, RECIPES
 from tests.benchmarks.published import RESULTS, Row, read, shared

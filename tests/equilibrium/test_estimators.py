@@ -16,9 +16,10 @@ from eqprop_lab import (
     build_dataset,
     estimate_gradients,
 )
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate
 from eqprop_lab.equilibrium.jacobian import activation_product, force_jvp, force_vjp
+from eqprop_lab.equilibrium.state import State
 from tests.reference import adjoint_gradients, relative_errors
 
 TRAIN = build_dataset("digits").train
@@ -27,7 +28,8 @@ X, Y = TRAIN.x[:24].double(), TRAIN.y[:24]
 
 def error(model: LoopedMLP, estimator: str, beta: float = 0.1, points: int = 4) -> float:
     """Worst relative error over the parameters, phases settled to rounding."""
-    settings = Settings(beta=beta, free_steps=4000, nudged_steps=4000, tol=1e-14, points=points)
+    steps = {"free_steps": 4000, "nudged_steps": 4000}
+    settings = Settings(beta=beta, **steps, tol=1e-14, points=points or 4)
     got = estimate(model, X, Y, estimator, settings)[0].gradients
     return max(relative_errors(got, adjoint_gradients(model, X, Y)).values())
 

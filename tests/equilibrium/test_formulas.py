@@ -122,8 +122,8 @@ def test_a_nudge_is_divided_by_the_weight_of_its_block() -> None:
     torch.testing.assert_close(pull, expected.detach())
     # and by the general way of the contract
     force = (torch.zeros_like(state[0]),)
-    (pulled,) = super(LoopedMLP, model).pulled(force, state, nudge.cotangent(state))
-    torch.testing.assert_close(-pulled, expected.detach())
+    (general,) = super(LoopedMLP, model).add_pull(force, state, nudge.cotangent(state), -2.0)
+    torch.testing.assert_close(general, -2 * expected.detach())
 
 
 @pytest.mark.parametrize("points", [2, 4, 6])

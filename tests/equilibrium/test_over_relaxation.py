@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from eqprop_lab import ConvEqProp, DeepEqProp, LoopedMLP, build_dataset, estimate_gradients, relax
-from eqprop_lab.equilibrium.over_relaxation import FIRST, LARGEST, OverRelaxed
 from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.equilibrium.solvers import FIRST, LARGEST, OverRelaxed
 from eqprop_lab.models.layered import LayeredModel
 
 DATA = build_dataset("digits").train
@@ -73,6 +73,26 @@ def test_gradients_of_few_sweeps_are_better(estimator: str) -> None:
         )
         errors[solver] = max(float((got[k] - g).norm() / g.norm()) for k, g in settled.items())
     assert errors["over_relaxed"] < 0.6 * errors["picard"]
+
+
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
+def test_the_adjoint_moves_all_at_once_and_goes_no_further() -> None:
+    # Half of the spectrum of red-black couplings is negative: all blocks over-relaxed together
+    # would overshoot.
+    found = [
+        estimate_gradients(
+            near_the_cap(MODELS["deep"]()),
+            X,
+            Y,
+            "implicit",
+            free_steps=200,
+            nudged_steps=12,
+            solver=solver,
+        )
+        for solver in ("picard", "over_relaxed")
+    ]
+    for name, plain in found[0].items():
+        torch.testing.assert_close(found[1][name], plain, rtol=1e-6, atol=1e-9)
 
 
 def test_omega_follows_the_rate_of_plain_sweeps() -> None:

@@ -10,7 +10,7 @@ import torch
 from eqprop_lab import EqPropTrainer, LoopedMLP, build_dataset, estimate_gradients, relax
 from eqprop_lab.equilibrium.gradients import Settings, estimate, make_settings
 from eqprop_lab.equilibrium.phases import strength
-from eqprop_lab.equilibrium.solvers import Chebyshev, make_solver
+from eqprop_lab.equilibrium.solvers import PICARD, Chebyshev, Damped, make_solver
 
 DATA = build_dataset("digits")
 X, Y = DATA.train.x[:32].double(), DATA.train.y[:32]
@@ -137,7 +137,7 @@ def test_auto_beta_gives_a_good_gradient(trained: LoopedMLP) -> None:
 
 
 def test_names_and_settings_are_checked(trained: LoopedMLP) -> None:
-    assert make_solver("picard") is None and make_solver("damped", 1.0) is None
+    assert make_solver("picard") is PICARD and isinstance(make_solver("damped"), Damped)
     with pytest.raises(ValueError, match="did you mean 'chebyshev'"):
         estimate_gradients(trained, X, Y, solver="chebychev")
     for points in (3, 0):

@@ -117,13 +117,14 @@ def test_broken_models_fail_where_they_are_broken() -> None:
         ) -> tuple[torch.Tensor, ...]:
             return (-cotangent @ self.W_out.weight,)
 
-        def pulled(
+        def add_pull(
             self,
             force: tuple[torch.Tensor, ...],
             state: tuple[torch.Tensor, ...],
             cotangent: torch.Tensor,
+            factor: float,
         ) -> tuple[torch.Tensor, ...]:
-            return (force[0] + cotangent @ self.W_out.weight,)
+            return (force[0] - factor * cotangent @ self.W_out.weight,)
 
     class Raising(LoopedMLP):
         groups = ((0, 1),)

@@ -19,9 +19,10 @@ from eqprop_lab import (
     create_model_preset,
     relax,
 )
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.relaxation import settle
 from eqprop_lab.equilibrium.spectral import Bounded
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.layered import LayeredModel
 
 DIGITS = build_dataset("digits").train
@@ -278,8 +279,8 @@ def test_general_paths_agree_with_the_quick_ones() -> None:
     torch.testing.assert_close(own[1], general[1])
     force = model.force(state, model.drive(inputs()))
     # first: the quick one overwrites the force
-    slowly = EquilibriumModel.pulled(model, force, state, cotangent)
-    for quick, slow in zip(model.pulled(force, state, cotangent), slowly, strict=True):
+    slowly = EquilibriumModel.add_pull(model, force, state, cotangent, -0.5)
+    for quick, slow in zip(model.add_pull(force, state, cotangent, -0.5), slowly, strict=True):
         torch.testing.assert_close(quick, slow)
 
 

@@ -60,13 +60,14 @@ from torch import Tensor
 
 from eqprop_lab import ConvEqProp, build_dataset, estimate_gradients, relax
 from eqprop_lab.equilibrium import linear_maps, norms, phases
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.gradients import Gradients
 from eqprop_lab.equilibrium.jacobian import force_vjp
 from eqprop_lab.equilibrium.linear_maps import ConvMap, LinearMap
 from eqprop_lab.equilibrium.norms import conv_bound, flattened_norm, operator_norm
 from eqprop_lab.equilibrium.sigma_vector import fingerprint
 from eqprop_lab.equilibrium.spectral import MARGIN, Bounded, bounded_weights, follow_updates
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.instruments.gradient_check import exact_gradients
 
 ROOT = Path(__file__).resolve().parents[2]

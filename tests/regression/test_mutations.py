@@ -69,19 +69,25 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     # Calls that name their nudged_steps cannot see it: at rho 0.8 three steps are 2 to 10 % off,
     # ten 0.06 % at most.
     "three_nudged_steps_by_default": (
-        "equilibrium/contrast.py",
+        "equilibrium/settings.py",
         "NUDGED_STEPS = 10",
         "NUDGED_STEPS = 3",
         "default_steps_error",
     ),
-    # kappa is 1 where the shipped models are read out, and a plain step takes `subtract`:
-    # `asymmetric` calls the nudge and weights it with kappa, so that at kappa 2.5 the gradient
+    # kappa is 1 where the shipped models are read out, and a plain step adds the pull by a quicker
+    # way: `asymmetric` calls the nudge and weights it with kappa, so that at kappa 2.5 the gradient
     # becomes 2.5 times itself.
     "kappa_dropped_in_a_nudge": (
-        "equilibrium/nudges.py",
-        "None if p is None else p / k for p, k in zip(pulls, self.model.kappa, strict=True)",
-        "None if p is None else p for p, k in zip(pulls, self.model.kappa, strict=True)",
+        "equilibrium/contract.py",
+        "return tuple(None if p is None else p / k for p, k in pulls)",
+        "return tuple(None if p is None else p for p, k in pulls)",
         "weighted_error",
+    ),
+    "sign_of_the_nudge_flipped": (
+        "equilibrium/state.py",
+        "sign = -1.0",
+        "sign = 1.0",
+        "gradient_error",
     ),
     "explorer_raises": (
         "notebook/explorer.py",

@@ -22,8 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import State
 from eqprop_lab.equilibrium.relaxation import SETTLED, movement, relax
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.instruments.probes import measured_rate
 from eqprop_lab.models.conv import ConvEqProp
 from eqprop_lab.notebook.controls import Slider, Toggle

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from eqprop_lab.datasets import build_dataset
-from eqprop_lab.equilibrium.contract import EquilibriumModel, State
+from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.nudges import CostNudge
-from eqprop_lab.equilibrium.relaxation import settle
+from eqprop_lab.equilibrium.relaxation import free_state, settle
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.looped_mlp import LoopedMLP
 
 
@@ -54,10 +55,8 @@ def two_phases(
     Returns: the states of both phases, one a step, and the class probabilities (steps, copies, K).
     """
     x = image.expand(len(betas), *image.shape[1:])
-    drive = model.drive(x)
     nudge = CostNudge(model, make_cost("cross_entropy", label, model.output_dim, x).grad, betas)
-    start = model.initial_state(drive)
-    free = settle(model, start, drive, max_steps=steps[0], trajectory=True)
+    drive, free = free_state(model, x, max_steps=steps[0], trajectory=True)
     nudged = settle(model, free.state, drive, max_steps=steps[1], nudge=nudge, trajectory=True)
     assert free.trajectory is not None and nudged.trajectory is not None
     path = free.trajectory + nudged.trajectory[1:]

@@ -1,5 +1,6 @@
-"""`python -m eqprop_lab COMMAND`: a table of commands, each a module with `main(argv) -> exit
-code`.
+"""`python -m eqprop_lab COMMAND`: a table of commands, each a file with `main(argv) -> exit code`.
+
+A command called NAME is `commands/NAME.py` (with _ for -).
 """
 
 from __future__ import annotations
@@ -8,32 +9,26 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("eqprop_lab.commands.run", "run the notebooks as regression tests, with a report"),
-    "lint-notebooks": (
-        "eqprop_lab.commands.lint_notebooks",
-        "check that the notebooks keep to their anatomy",
-    ),
-    "train": ("eqprop_lab.commands.train", "train what a YAML file or a recipe describes"),
-    "evaluate": ("eqprop_lab.commands.evaluate", "loss and accuracy of a checkpoint"),
-    "compare": (
-        "eqprop_lab.commands.runs",
-        "two stored runs: settings that differ, curves overlaid",
-    ),
-    "rerun": ("eqprop_lab.commands.runs", "train a stored run again: does the result reproduce?"),
-    "verify": ("eqprop_lab.commands.verify", "six checks that fail when what they name is broken"),
-    "gpu-check": ("eqprop_lab.commands.gpu_check", "what only a GPU can show, stored as JSON"),
-    "doctor": (
-        "eqprop_lab.commands.doctor",
-        "check this environment: versions, devices, data, browser",
-    ),
+from eqprop_lab.tables import text_table
+
+COMMANDS = {
+    "run": "run the notebooks as regression tests, with a report",
+    "lint-notebooks": "check that the notebooks keep to their anatomy (in a checkout)",
+    "train": "train what a YAML file or a recipe describes",
+    "evaluate": "loss and accuracy of a checkpoint",
+    "compare": "two stored runs: settings that differ, curves overlaid",
+    "rerun": "train a stored run again: does the result reproduce?",
+    "verify": "does the package compute what it promises? six checks",
+    "doctor": "is this machine fit for it? versions, devices, data, browser",
+    "gpu-check": "what only a GPU can show, stored as JSON",
 }
 
 
 def usage() -> str:
     """The list of commands."""
-    rows = "\n".join(f"  {name:<16}{text}" for name, (_, text) in COMMANDS.items())
-    return f"usage: python -m eqprop_lab COMMAND [options]\n\ncommands (each takes --help):\n{rows}"
+    rows = [(f"  {name}", text) for name, text in COMMANDS.items()]
+    head = "usage: python -m eqprop_lab COMMAND [options]\n\ncommands (each takes --help):"
+    return "\n".join([head, *text_table(rows)])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,10 +39,8 @@ def main(argv: Sequence[str]) -> int:
     if argv[0] not in COMMANDS:
         print(f"error: unknown command {argv[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
-    module = importlib.import_module(COMMANDS[argv[0]][0])
-    # A module that serves several commands is told which one was named.
-    own = 0 if argv[0] in getattr(module, "COMMANDS", ()) else 1
-    return int(module.main(list(argv[own:])))
+    module = importlib.import_module(f"eqprop_lab.commands.{argv[0].replace('-', '_')}")
+    return int(module.main(list(argv[1:])))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_every_name_is_where_the_stub_says() -> None:
     assert len(eqprop_lab.__all__) == len(set(eqprop_lab.__all__)) > 40
     shared = set(eqprop_lab.__all__) & (set(dir(eqprop_lab)) - set(eqprop_lab.__all__))
     assert not shared and "__main__" not in dir(eqprop_lab)
-    assert import_module("eqprop_lab.notebook") is eqprop_lab.notebook
+    assert import_module("eqprop_lab.notebook") is attach("eqprop_lab")[0]("notebook")
 
 
 def test_a_typo_names_the_nearest() -> None:

@@ -9,7 +9,10 @@ from eqprop_lab.__main__ import COMMANDS, main
 
 def test_every_command_has_a_module_with_a_main() -> None:
     assert {"run", "doctor", "lint-notebooks"} <= set(COMMANDS)
-    assert all(callable(importlib.import_module(module).main) for module, _ in COMMANDS.values())
+    names = [name.replace("-", "_") for name in COMMANDS]
+    assert all(
+        callable(importlib.import_module(f"eqprop_lab.commands.{name}").main) for name in names
+    )
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2), (["rnu"], 2)])

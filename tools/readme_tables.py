@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from eqprop_lab.notebook.series import series, series_table
+from eqprop_lab.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 # Keys of a result in the order of the rows, each with the way its network is trained. `response`
@@ -32,8 +33,9 @@ def results_table(folder: Path) -> str:
 
     Raises ValueError naming the file for a network that no notebook tells about.
     """
-    heads = ("Data", "Network", "Estimator", "Test accuracy", "Seeds", "CPU time a seed")
-    lines = [f"| {' | '.join(heads)} | Device | Notebook |", "|:--|:--|:--|--:|--:|--:|:--|:--|"]
+    head = ("Data", "Network", "Estimator", "Test accuracy", "Seeds", "CPU time a seed", "Device",
+            "Notebook")  # fmt: skip
+    rows = []
     found = {
         path.name: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*.json"))
@@ -53,8 +55,8 @@ def results_table(folder: Path) -> str:
             if len(alike) == 1
             else f"{result['dataset']}, {result['recipe']['epochs']} epochs"
         )
-        lines += [_row(result, key, data) for key in ROWS if key in result]
-    return "\n".join(lines)
+        rows += [_row(result, key, data) for key in ROWS if key in result]
+    return "\n".join(markdown_table(head, rows, right=(3, 4, 5)))
 
 
 def _subject(result: dict[str, Any]) -> tuple[str, str]:
@@ -67,14 +69,14 @@ def _estimator(result: dict[str, Any], key: str) -> str:
     return "`response`" if key == "response" else "autograd"
 
 
-def _row(result: dict[str, Any], key: str, data: str) -> str:
+def _row(result: dict[str, Any], key: str, data: str) -> tuple[str, ...]:
     runs = result[key]
     accuracy = [100 * run["test_accuracy"] for run in runs]
     spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
     sizes = "-".join(str(size) for size in result["sizes"])
     seconds = statistics.mean(run["cpu_seconds"] for run in runs)
     notebook = NOTEBOOKS[result["networks"]["eqprop"]]
-    cells = (
+    return (
         data,
         f"{result['networks'][key]}, {ROWS[key]}, {sizes}, {result['parameters']:,} parameters",
         _estimator(result, key),
@@ -84,7 +86,6 @@ def _row(result: dict[str, Any], key: str, data: str) -> str:
         result["device"],
         f"[{notebook[:2]}](notebooks/{notebook}.ipynb)",
     )
-    return "| " + " | ".join(cells) + " |"
 
 
 def filled(text: str) -> str:

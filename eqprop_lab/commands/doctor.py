@@ -1,14 +1,12 @@
-"""`python -m eqprop_lab doctor`: is this environment fit for the notebooks, and if not, what is to
-be done?
+"""`python -m eqprop_lab doctor`: is this machine fit for the notebooks, and if not, what to do?
 
+It looks at versions, devices and folders and computes nothing: that is what `verify` does.
 `doctor_lines()` is the part notebook 00 shows: the same on every sound machine, without paths, plus
 every problem.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import os
 import platform
 import re
@@ -19,15 +17,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from eqprop_lab.acceleration import check_cupy_available
+from eqprop_lab.commands.arguments import make_parser
 from eqprop_lab.datasets import VISION, data_dir
 from eqprop_lab.datasets.torchvision_sets import import_torchvision, shim_in_use
 from eqprop_lab.files import nearest
+from eqprop_lab.tables import text_table
 
 PYTHON_NEEDED = (3, 11)
 # torchvision 0.(n + 15) is the release that goes with torch 2.n.
@@ -114,44 +114,23 @@ def cuda_row() -> Row:
     return Row("CUDA", f"no device ({built})", "note", "the notebooks run on the CPU", local=True)
 
 
-def load_cupy() -> ModuleType | None:
-    """The cupy module, or None where it is not installed or its libraries do not load."""
-    try:
-        return importlib.import_module("cupy")
-    except ImportError:
-        return None
-
-
-def cupy_rows(cupy: ModuleType | None, torch_cuda: str | None) -> Iterator[Row]:
-    """Probe a device through CuPy (an import proves nothing) and compare the CUDA majors of CuPy
-    and torch.
-    """
+def cupy_rows(torch_cuda: str | None) -> Iterator[Row]:
+    """Does CuPy work, and does it go with torch? The device is probed as the package does it."""
     packages = sorted(
         {d.name for d in metadata.distributions() if d.name and d.name.startswith("cupy-cuda")}
     )
     if len(packages) > 1:
         advice = "uninstall all of them, then install one"
         yield Row("CuPy packages", ", ".join(packages), "problem", advice, local=True)
+    usable, why = check_cupy_available()
+    cupy = sys.modules.get("cupy")
     if cupy is None:
         status = "problem" if packages else "note"
-        found = f"{packages[0]} does not load" if packages else "not installed"
-        yield Row("CuPy", found, status, "optional: the extra 'gpu' or 'gpu13'", local=True)
+        yield Row("CuPy", why, status, "optional: the extra 'gpu' or 'gpu13'", local=True)
         return
+    status, advice = ("ok", "") if usable else ("note", "the kernel uses NumPy")
+    yield Row("CuPy", why, status, advice, local=True)
     major = int(cupy.cuda.runtime.runtimeGetVersion()) // 1000
-    try:
-        devices = int(cupy.cuda.runtime.getDeviceCount())
-        float(cupy.ones(2).sum())
-        yield Row("CuPy", f"{cupy.__version__}, CUDA {major}, devices: {devices}", local=True)
-    except Exception as error:
-        # CuPy raises classes of its own for a missing driver, device or compiler library; each is
-        # shown.
-        yield Row(
-            "CuPy",
-            f"no device: {str(error).splitlines()[0]}",
-            "note",
-            "the kernel uses NumPy",
-            local=True,
-        )
     if torch_cuda and int(torch_cuda.split(".")[0]) != major:
         found = f"CuPy {major}, torch {torch_cuda.split('.')[0]}"
         yield Row("CUDA majors", found, "problem", "choose the extra that fits torch", local=True)
@@ -264,7 +243,7 @@ def environment_report() -> list[Row]:
         vision_row(torch.__version__, vision.__version__, shim_in_use()),
         kernel_row(),
         cuda_row(),
-        *cupy_rows(load_cupy(), torch.version.cuda),
+        *cupy_rows(torch.version.cuda),
         thread_row(),
         *data_rows(data_dir()),
         browser_row(),
@@ -278,19 +257,18 @@ def doctor_lines(rows: Sequence[Row] | None = None, machine: bool = False) -> li
     """
     rows = environment_report() if rows is None else rows
     shown = [row for row in rows if machine or not row.local or row.status == "problem"]
-    width = max((len(row.name) for row in shown), default=0)
-    lines = [
-        f"{row.status:<7}  {row.name:<{width}}  {row.found}"
-        + (f"  ({row.advice})" if row.advice else "")
+    cells = [
+        (f"{row.status:<7}", row.name, row.found + (f"  ({row.advice})" if row.advice else ""))
         for row in shown
     ]
+    lines = text_table(cells)
     problems = sum(row.status == "problem" for row in rows)
     return [*lines, f"{problems} problems" if problems else "everything needed is here"]
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the table; 1 when there is a problem."""
-    argparse.ArgumentParser(prog="python -m eqprop_lab doctor").parse_args(argv)
+    make_parser("doctor", __doc__).parse_args(argv)
     rows = environment_report()
     print("\n".join(doctor_lines(rows, machine=True)))
     return 1 if any(row.status == "problem" for row in rows) else 0

@@ -6,14 +6,13 @@ needs `--config`.
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eqprop_lab.datasets import DataSet, DataUnavailable, Split, build_dataset
+from eqprop_lab.commands.arguments import make_parser, refuse
+from eqprop_lab.datasets import DataSet, Split, build_dataset
 from eqprop_lab.datasets.registry import dataset_name
 from eqprop_lab.experiments.config import (
     ExperimentConfig,
@@ -22,7 +21,8 @@ from eqprop_lab.experiments.config import (
     on_device,
     parse_config,
 )
-from eqprop_lab.training import BatchError, CheckpointError, EqPropTrainer
+from eqprop_lab.experiments.errors import USERS_ERRORS
+from eqprop_lab.training import CheckpointError, EqPropTrainer
 from eqprop_lab.training.checkpoint import read
 from eqprop_lab.validation import a_path
 
@@ -61,7 +61,7 @@ def choose_data(config: ExperimentConfig, name: str | None, root: str | None) ->
 
 def main(argv: Sequence[str]) -> int:
     """Print the figures; 2 for a wrong call, a checkpoint or data set that cannot be used."""
-    parser = argparse.ArgumentParser(prog="python -m eqprop_lab evaluate", description=__doc__)
+    parser = make_parser("evaluate", __doc__, "--device")
     parser.add_argument(
         "checkpoint",
         type=lambda text: a_path("checkpoint", text),
@@ -75,19 +75,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--config", metavar="FILE", help="the config, for a checkpoint that carries none"
     )
-    parser.add_argument("--device", metavar="NAME", help="where to compute (where the config says)")
     options = parser.parse_args(argv)
-    path = (
-        options.checkpoint / "checkpoint.pt" if options.checkpoint.is_dir() else options.checkpoint
-    )
+    path = options.checkpoint
+    if path.is_dir():
+        path /= "checkpoint.pt"
     try:
         trainer, config = load(path, options.config, options.device)
         data = choose_data(config, options.data, options.root)
         split: Split = getattr(data, options.split)
         result = trainer.evaluate(split.batches(config.batch_size))
-    except (BatchError, CheckpointError, DataUnavailable, OSError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except USERS_ERRORS as error:
+        return refuse(error)
     settled = "" if math.isnan(result["residual"]) else f", residual {result['residual']:.1e}"
     kept = "" if trainer.state.last is None else " (the parameters kept from an earlier one)"
     print(

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from eqprop_lab.commands.arguments import refuse
 from eqprop_lab.files import checkout
 
 
@@ -13,12 +14,10 @@ def main(argv: Sequence[str]) -> int:
     """Hand over to `tools/anatomy` of the checkout that this package is part of; 2 where it is none."""
     project = checkout()
     if project is None or not (project / "tools" / "anatomy").is_dir():
-        print(
-            "error: lint-notebooks needs the checkout of the project: its rules are in tools/anatomy, "
-            "which an installed eqprop_lab does not have",
-            file=sys.stderr,
+        return refuse(
+            "lint-notebooks needs the checkout of the project: its rules are in tools/anatomy, "
+            "which an installed eqprop_lab does not have"
         )
-        return 2
     if str(project) not in sys.path:
         sys.path.insert(0, str(project))
     return int(importlib.import_module("tools.anatomy.anatomy").main(argv))

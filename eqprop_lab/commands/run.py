@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from eqprop_lab.commands.arguments import make_parser, refuse
 from eqprop_lab.regression.baseline import BaselineError
 from eqprop_lab.regression.execute import kernel_count
 from eqprop_lab.regression.folders import FolderError
@@ -21,14 +21,12 @@ from eqprop_lab.regression.plan import LONGEST, PROFILES, Options, find_notebook
 from eqprop_lab.regression.report import table
 from eqprop_lab.regression.runner import run_notebooks
 
-USAGE_ERROR, RED, INTERRUPTED = 2, 1, 130
+RED, INTERRUPTED = 1, 130
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of `run`."""
-    result = argparse.ArgumentParser(
-        prog="python -m eqprop_lab run", description="Run notebooks as regression."
-    )
+    result = make_parser("run", "Run notebooks as regression.")
     add = result.add_argument
     add(
         "notebooks",
@@ -157,14 +155,12 @@ def main(argv: Sequence[str]) -> int:
         with interruptible():
             run = run_notebooks(paths, options)
     except (ParameterError, BaselineError, FolderError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return refuse(error)
     print(table(run.results))
     for line in run.lines:
         print(line)
     if run.error is not None:
-        print(f"error: {run.error}", file=sys.stderr)
-        return USAGE_ERROR
+        return refuse(run.error)
     print(f"report: {run.report}")
     if run.interrupted:
         return INTERRUPTED

@@ -13,11 +13,10 @@ training is done, 3 it is not and the time is up, 1 it failed on the way, 2 it c
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from eqprop_lab.datasets import DataUnavailable
+from eqprop_lab.commands.arguments import make_parser, refuse
 from eqprop_lab.experiments.config import (
     ExperimentConfig,
     build_experiment,
@@ -27,15 +26,12 @@ from eqprop_lab.experiments.config import (
     on_device,
     parse_config,
 )
+from eqprop_lab.experiments.errors import USERS_ERRORS
 from eqprop_lab.experiments.resuming import take_up
-from eqprop_lab.experiments.runs import Run, RunError, RunStore
-from eqprop_lab.training import BatchError, Budget, CheckpointError
+from eqprop_lab.experiments.runs import Run, RunStore
+from eqprop_lab.training import BatchError, Budget
 from eqprop_lab.training.loggers import Logger, TensorBoardLogger, WandbLogger
 from eqprop_lab.training.progress import show
-
-USERS_ERRORS = (
-    CheckpointError, DataUnavailable, ImportError, OSError, RunError, TypeError, ValueError,
-)  # fmt: skip
 
 
 def loggers(experiment: dict[str, Any], run: Run) -> list[Logger]:
@@ -54,14 +50,9 @@ def loggers(experiment: dict[str, Any], run: Run) -> list[Logger]:
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    found = argparse.ArgumentParser(
-        prog="python -m eqprop_lab train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    found = make_parser("train", __doc__, "--runs", "--device")
     add = found.add_argument
     add("config", nargs="?", help=f"a YAML file, or one of: {', '.join(list_recipes())}")
-    add("--runs", default="runs", metavar="FOLDER", help="the store of runs (%(default)s)")
     add(
         "--resume",
         nargs="?",
@@ -70,7 +61,6 @@ def parser() -> argparse.ArgumentParser:
         help="go on with this run, with its own config; with a CONFIG and no ID: with its last run",
     )
     add("--minutes", type=float, help="stop before so many have passed, to go on later")
-    add("--device", metavar="NAME", help="where to compute (where the config says)")
     return found
 
 
@@ -81,6 +71,10 @@ def choose(options: argparse.Namespace, store: RunStore) -> tuple[ExperimentConf
         return parse_config(on_device(run.config, options.device)), run
     config = load_config(options.config, options.device)
     return config, None if options.resume is None else take_up(store, config.as_dict())
+
+
+def _go_on(run: Run | None) -> str:
+    return f"; go on with --resume {run.id}" if run else ""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -111,22 +105,20 @@ def main(argv: Sequence[str]) -> int:
         training = True
         fit_experiment(config, trainer, data, watchers, resume=goes_on, checkpoint_path=path)
     except (BatchError, KeyboardInterrupt) as error:
-        go_on = f"; go on with --resume {run.id}" if run else ""
-        print(f"error: {str(error) or 'interrupted'}{go_on}", file=sys.stderr)
+        refuse(f"{str(error) or 'interrupted'}{_go_on(run)}")
         return 1
     except USERS_ERRORS as error:
         # A disk that is full in the middle of a training is no wrong call.
         late = (
             training and isinstance(error, OSError) and run is not None and run.checkpoint.exists()
         )
-        go_on = f"; go on with --resume {run.id}" if late and run else ""
-        print(f"error: {error}{go_on}", file=sys.stderr)
-        return 1 if late else 2
+        refused = refuse(f"{error}{_go_on(run) if late else ''}")
+        return 1 if late else refused
     left = config.epochs - trainer.history.epochs
     if budget is not None and budget.up and left > 0:
         print(
             f"the time is up: {left} of {config.epochs} epochs are left, about "
-            f"{left * budget.mean / 60:.1f} minutes; go on with --resume {run.id}"
+            f"{left * budget.mean / 60:.1f} minutes{_go_on(run)}"
         )
         return 3
     print(

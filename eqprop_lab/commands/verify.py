@@ -1,12 +1,12 @@
-"""`python -m eqprop_lab verify`: six checks that fail when what they are named after is broken.
+"""`python -m eqprop_lab verify`: does the package compute what it promises?
 
-Each check returns (ok, line). The predecessor's script had the same six names and passed while
-printing that its norm was above 1; here the norm, the gradient and the learning are what decides.
+Six checks that fail when what they are named after is broken: the norm, the gradient and the
+learning decide, not that something printed. Each returns (ok, line). Whether the machine is fit is
+the question of `doctor`, which computes nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import pkgutil
@@ -18,11 +18,13 @@ from torch import Tensor
 
 import eqprop_lab
 from eqprop_lab.acceleration import check_cupy_available
+from eqprop_lab.commands.arguments import make_parser
 from eqprop_lab.datasets import build_dataset
 from eqprop_lab.devices import get_optimal_backend
 from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.experiments import presets
 from eqprop_lab.models import BackpropMLP, LoopedMLP
+from eqprop_lab.tables import text_table
 from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.utils import count_parameters
 
@@ -211,12 +213,10 @@ def run_checks() -> list[tuple[str, bool, str]]:
 
 def main(argv: Sequence[str]) -> int:
     """Print one line a check; 1 when one fails."""
-    argparse.ArgumentParser(prog="python -m eqprop_lab verify", description=__doc__).parse_args(
-        argv
-    )
+    make_parser("verify", __doc__).parse_args(argv)
     results = run_checks()
-    for name, ok, line in results:
-        print(f"{'ok' if ok else 'FAILED':<7}{name:<18} {line}")
+    rows = [("ok" if ok else "FAILED", name, line) for name, ok, line in results]
+    print("\n".join(text_table(rows)))
     passed = sum(ok for _, ok, _ in results)
     print(f"{passed} of {len(results)} checks passed")
     return 0 if passed == len(results) else 1

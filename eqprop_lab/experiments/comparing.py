@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eqprop_lab.experiments.runs import Run, RunError, fingerprint, versions
+from eqprop_lab.tables import text_table
 from eqprop_lab.training.history import History
+from eqprop_lab.training.state import Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from eqprop_lab.training.trainer import EqPropTrainer
-
-Train = Callable[[dict[str, Any]], "tuple[EqPropTrainer, History]"]
+Train = Callable[[dict[str, Any]], tuple[Trainer, History]]
 MISSING = "-"
 STYLES = ("-", "--")
 # Wall time is no result, and epoch is the axis.
@@ -65,21 +64,13 @@ class Comparison:
             )
             for name, by_run in self.curves.items()
         ]
-        rows = [*self.config, *self.versions, *last]
-        cells = [("", *self.ids), *((row.name, str(row.a), str(row.b)) for row in rows)]
-        widths = [max(len(row[column]) for row in cells) for column in range(3)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            for row in cells
-        ]
-        parts = ((self.config, "settings"), (self.versions, "versions"), (last, "last epoch"))
-        text, at = [lines[0].rstrip()], 1
-        for part, title in parts:
-            text += [
-                f"-- {title}" + ("" if part else ": the same"),
-                *(line.rstrip() for line in lines[at : at + len(part)]),
-            ]
-            at += len(part)
+        parts = {"settings": self.config, "versions": self.versions, "last epoch": last}
+        rows = [(row.name, str(row.a), str(row.b)) for part in parts.values() for row in part]
+        head, *lines = text_table([("", *self.ids), *rows])
+        text = [head]
+        for title, part in parts.items():
+            text.append(f"-- {title}" + ("" if part else ": the same"))
+            text += [lines.pop(0) for _ in part]
         return "\n".join(text)
 
     def figure(self) -> Figure:
@@ -159,17 +150,11 @@ class Reproduction:
         )
 
 
-def train_from_config(config: dict[str, Any]) -> tuple[EqPropTrainer, History]:
-    """Train what a config in the schema of `eqprop_lab.experiments.config` describes."""
-    module = importlib.import_module("eqprop_lab.experiments.config")
-    trainer, history = module.train_from_config(module.parse_config(config))
-    return trainer, history
-
-
-def rerun(run: Run, train: Train = train_from_config) -> Reproduction:
+def rerun(run: Run, train: Train) -> Reproduction:
     """Train again from the stored config and compare; the run itself is not touched.
 
-    train: config -> (trainer, history), the function that made the run. On the same versions,
+    train: config -> (trainer, history), the function that made the run: for one of an experiment
+        file `config.train_from_config`. On the same versions,
     processor and number of threads a CPU gives the same bits. Raises RunError for a run without
     finished epochs, and what `train` raises.
     """

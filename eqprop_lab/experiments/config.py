@@ -252,10 +252,14 @@ def fit_experiment(
 
 
 def train_from_config(
-    config: ExperimentConfig, callbacks: Sequence[Any] = ()
+    config: ExperimentConfig | Mapping[str, Any], callbacks: Sequence[Any] = ()
 ) -> tuple[EqPropTrainer, History]:
-    """Build and train an experiment. On one machine the same config gives the same curves, but for
-    the seconds.
+    """Build and train an experiment, checked already or as the four sections of a file.
+
+    On one machine the same config gives the same curves, but for the seconds. Raises as
+    `parse_config`, `build_dataset` and `EqPropTrainer.fit` do.
     """
+    if not isinstance(config, ExperimentConfig):
+        config = parse_config(config)
     trainer, data = build_experiment(config)
     return trainer, fit_experiment(config, trainer, data, callbacks)

@@ -33,6 +33,7 @@ from eqprop_lab.equilibrium.relaxation import relax, settle
 from eqprop_lab.equilibrium.requirements import equilibrium_model
 from eqprop_lab.instruments.exact_sigma import sigma_errors, with_exact_sigma
 from eqprop_lab.instruments.validity import Validity, check_nudge
+from eqprop_lab.tables import text_table
 from eqprop_lab.validation import real
 
 # of the reference: its free phase, and the steps autograd goes through
@@ -76,18 +77,17 @@ class GradientCheck(dict[str, Agreement]):
         return max(row.relative_error for row in self.values())
 
     def __str__(self) -> str:
-        width = max(len(name) for name in self)
-        rows = [f"{'parameter':{width}}    cosine  norm ratio  relative error"]
-        rows += [
-            f"{n:{width}}  {r.cosine:8.6f}  {r.norm_ratio:10.6f}  {r.relative_error:14.2e}"
-            for n, r in self.items()
+        head = ("parameter", "cosine", "norm ratio", "relative error")
+        rows = [
+            (name, f"{r.cosine:.6f}", f"{r.norm_ratio:.6f}", f"{r.relative_error:.2e}")
+            for name, r in self.items()
         ]
-        rows += [
+        sigmas = [
             f"d sigma/dW of {name}: error {error:.1e}, "
             f"followed in training {self.sigma_followed[name]:.1e}"
             for name, error in self.sigma.items()
         ]
-        return "\n".join([*rows, *self.notes])
+        return "\n".join([*text_table([head, *rows], right=(1, 2, 3)), *sigmas, *self.notes])
 
 
 def exact_gradients(

@@ -27,6 +27,7 @@ from eqprop_lab.equilibrium.norms import (
     operator_norm,
 )
 from eqprop_lab.equilibrium.top_vectors import seed_of
+from eqprop_lab.tables import text_table
 from eqprop_lab.validation import shape
 
 ROUNDING = 1e-6
@@ -76,18 +77,11 @@ class SpectralTable:
     def __str__(self) -> str:
         words = {True: "yes", False: "NO", None: "no promise"}
         head = ("layer", "kind", "cap", "norm", "bound", "method", "holds")
-        lines: list[tuple[str, ...]] = [head]
-        for r in self.rows:
-            numbers = (_number(value) for value in (r.cap, r.norm, r.bound))
-            lines.append((r.layer, r.kind, *numbers, r.method, words[r.holds]))
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        right = (False, False, True, True, True, False, False)
-        return "\n".join(
-            "  ".join(
-                t.rjust(w) if r else t.ljust(w) for t, w, r in zip(line, widths, right, strict=True)
-            ).rstrip()
-            for line in lines
-        )
+        rows = [
+            (r.layer, r.kind, *map(_number, (r.cap, r.norm, r.bound)), r.method, words[r.holds])
+            for r in self.rows
+        ]
+        return "\n".join(text_table([head, *rows], right=(2, 3, 4)))
 
 
 class SpectralNormError(ValueError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eqprop_lab.files import nearest
+from eqprop_lab.tables import markdown_table
 
 _TITLE = re.compile(r"# (\d\d) · (\S.*)")
 _FACTS = re.compile(
@@ -70,16 +71,16 @@ def series_table(entries: Sequence[Entry], prefix: str = "") -> str:
     """
     if not entries:
         raise ValueError("entries is empty; a table of the series needs at least one notebook")
-    head = "| Notebook | What it shows | Read | Run | Needs | Level |\n|:--|:--|--:|--:|:--|:--|"
-    return "\n".join([head, *(_row(entry, prefix) for entry in entries)])
+    head = ("Notebook", "What it shows", "Read", "Run", "Needs", "Level")
+    rows = [_row(entry, prefix) for entry in entries]
+    return "\n".join(markdown_table(head, rows, right=(2, 3)))
 
 
-def _row(entry: Entry, prefix: str) -> str:
+def _row(entry: Entry, prefix: str) -> tuple[str, ...]:
     link = f"[{entry.number} · {entry.title}]({prefix}{entry.path.name})"
     # A no-break space: the column is narrow, and "25 min" would fall apart.
     times = f"{entry.minutes}\N{NO-BREAK SPACE}min", f"{entry.run_seconds}\N{NO-BREAK SPACE}s"
-    cells = (link, entry.claim, *times, entry.needs, entry.level)
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return link, entry.claim, *times, entry.needs, entry.level
 
 
 def _find_folder() -> Path:

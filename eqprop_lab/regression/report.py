@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from eqprop_lab.files import replace_text
 from eqprop_lab.regression.outputs import ANSI
+from eqprop_lab.tables import text_table
 
 LONGEST_TEXT = 4000
 MOST_LINES = 50
@@ -67,11 +68,12 @@ def _lines(lines: Sequence[str]) -> list[str]:
 
 def table(results: Sequence[NotebookResult]) -> str:
     """The pass / fail table printed at the end of a run, with one indented line per problem."""
-    width = max([len("notebook"), *(len(plain(result.key)) for result in results)])
-    lines = [f"{'notebook':<{width}}  {'result':<8}  {'seconds':>7}  metrics"]
-    for result in results:
-        numbers = f"{result.seconds:>7.1f}  {len(result.metrics):>7}"
-        lines.append(f"{plain(result.key):<{width}}  {result.status:<8}  {numbers}")
+    rows = [(plain(r.key), r.status, f"{r.seconds:.1f}", str(len(r.metrics))) for r in results]
+    head = ("notebook", "result", "seconds", "metrics")
+    head_line, *body = text_table([head, *rows], right=(2, 3))
+    lines = [head_line]
+    for line, result in zip(body, results, strict=True):
+        lines.append(line)
         lines += [f"    {line}" for line in (*_lines(result.problems), *_lines(result.notes))]
     return "\n".join([*lines, _verdict(results)])
 

@@ -14,17 +14,10 @@ from eqprop_lab.commands import doctor
 from eqprop_lab.commands.doctor import Row
 
 
-def fake_cupy(runtime: int = 12090, devices: Any = 1) -> ModuleType:
-    def count() -> int:
-        if isinstance(devices, Exception):
-            raise devices
-        return int(devices)
-
+def fake_cupy(runtime: int = 12090, ones: Any = torch.ones) -> ModuleType:
     module = ModuleType("cupy")
-    cuda = SimpleNamespace(
-        runtime=SimpleNamespace(runtimeGetVersion=lambda: runtime, getDeviceCount=count)
-    )
-    vars(module).update(__version__="14.0", cuda=cuda, ones=torch.ones)
+    cuda = SimpleNamespace(runtime=SimpleNamespace(runtimeGetVersion=lambda: runtime))
+    vars(module).update(__version__="14.0", cuda=cuda, ones=ones)
     return module
 
 
@@ -120,16 +113,28 @@ def test_cuda_row_with_and_without_a_device(monkeypatch: pytest.MonkeyPatch) -> 
 def test_cupy_is_probed_on_a_device_and_mixed_majors_are_a_problem(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def cupy_is(module: ModuleType | None) -> None:
+        monkeypatch.setitem(sys.modules, "cupy", module)
+
+    def broken(size: int) -> None:
+        raise RuntimeError("no driver")
+
     monkeypatch.setattr(metadata, "distributions", lambda: [])
-    assert [row.status for row in doctor.cupy_rows(None, None)] == ["note"]
-    assert [row.status for row in doctor.cupy_rows(fake_cupy(), "12.9")] == ["ok"]
-    no_device = next(doctor.cupy_rows(fake_cupy(devices=RuntimeError("no driver")), None))
-    assert (no_device.status, no_device.found) == ("note", "no device: no driver")
-    mixed = list(doctor.cupy_rows(fake_cupy(13000), "12.9"))[-1]
+    cupy_is(None)
+    assert [row.status for row in doctor.cupy_rows(None)] == ["note"]
+    cupy_is(fake_cupy())
+    assert [row.status for row in doctor.cupy_rows("12.9")] == ["ok"]
+    cupy_is(fake_cupy(ones=broken))
+    no_device = next(doctor.cupy_rows(None))
+    assert no_device.status == "note"
+    assert no_device.found == "CuPy 14.0 has no usable device: no driver"
+    cupy_is(fake_cupy(13000))
+    mixed = list(doctor.cupy_rows("12.9"))[-1]
     assert (mixed.name, mixed.status) == ("CUDA majors", "problem")
     both = [SimpleNamespace(name=name) for name in ("cupy-cuda12x", "cupy-cuda13x")]
     monkeypatch.setattr(metadata, "distributions", lambda: both)
-    assert [row.status for row in doctor.cupy_rows(None, None)] == ["problem", "problem"]
+    cupy_is(None)
+    assert [row.status for row in doctor.cupy_rows(None)] == ["problem", "problem"]
 
 
 def test_data_sets_present_and_absent(tmp_path: Path) -> None:

@@ -141,5 +141,5 @@ def test_a_check_that_raises_is_a_failure_and_the_exit_status_says_so(
     monkeypatch.setattr(verify, "CHECKS", {"one": lambda: (True, "fine"), "two": broken})
     assert verify.main([]) == 1
     printed = capsys.readouterr().out
-    assert "FAILED two" in printed and "ArithmeticError: no arithmetic today" in printed
+    assert "FAILED  two" in printed and "ArithmeticError: no arithmetic today" in printed
     assert printed.splitlines()[-1] == "1 of 2 checks passed"

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, build_dataset
-from eqprop_lab.commands.runs import main
+from eqprop_lab.commands import compare as compare_command, rerun as rerun_command
 from eqprop_lab.datasets import Split
 from eqprop_lab.experiments.comparing import compare, differences, rerun
 from eqprop_lab.experiments.runs import Run, RunError, RunStore, fingerprint
@@ -193,16 +193,23 @@ def test_damaged_runs_are_named(tmp_path: Path) -> None:
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = stored(tmp_path), stored(tmp_path, lr=0.05)
     picture = tmp_path / "curves.svg"
-    assert main(["compare", a.id, b.id, "--runs", str(tmp_path), "--figure", str(picture)]) == 0
+    assert (
+        compare_command.main([a.id, b.id, "--runs", str(tmp_path), "--figure", str(picture)]) == 0
+    )
     assert "training.lr" in capsys.readouterr().out and "<svg" in picture.read_text(
         encoding="utf-8"
     )
-    assert main(["rerun", a.id, "--runs", str(tmp_path)], train) == 0
+    assert rerun_command.main([a.id, "--runs", str(tmp_path)], train) == 0
     assert "reproduces exactly" in capsys.readouterr().out
-    assert main(["rerun", a.id, "--runs", str(tmp_path)], lambda c: train(config(lr=0.02))) == 1
-    assert main(["rerun", "nothing", "--runs", str(tmp_path)], train) == 2
+    assert (
+        rerun_command.main([a.id, "--runs", str(tmp_path)], lambda c: train(config(lr=0.02))) == 1
+    )
+    assert rerun_command.main(["nothing", "--runs", str(tmp_path)], train) == 2
     assert "error: no run 'nothing'" in capsys.readouterr().err
-    assert main(["compare", a.id]) == 2 and main([]) == 2 and main(["--help"]) == 0
+    for call, code in (([a.id], 2), ([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as stop:
+            compare_command.main(call)
+        assert stop.value.code == code
 
 
 def test_the_experiment_schema_reproduces(
@@ -218,5 +225,5 @@ def test_the_experiment_schema_reproduces(
     }
     run = RunStore(tmp_path).create(experiment)
     train_from_config(parse_config(run.config), [run])
-    assert main(["rerun", run.id, "--runs", str(tmp_path)]) == 0
+    assert rerun_command.main([run.id, "--runs", str(tmp_path)]) == 0
     assert "reproduces exactly: 1 epochs" in capsys.readouterr().out

@@ -324,7 +324,7 @@ def test_the_command_line_scores_the_best(
         assert f"after {len(losses)} epochs (the parameters kept from an earlier one)" in said
         assert train_command.main(["--resume", run.id, "--runs", str(runs)]) == 0
     assert scored == [pytest.approx(min(losses), abs=1e-4)] * 2
-    assert rerun(run).exact
+    assert rerun(run, train_from_config).exact
     trainer, _ = train_from_config(parse_config(CONFIG))
     assert fingerprint(trainer.model) == run.parameters
 

@@ -1,0 +1,26 @@
+"""Tables as text: columns as wide as their widest cell, for a terminal or for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+Rows = Sequence[Sequence[str]]
+
+
+def text_table(rows: Rows, right: Collection[int] = ()) -> list[str]:
+    """One line a row, two blanks between columns. right: numbers of the columns flushed right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def markdown_table(head: Sequence[str], rows: Rows, right: Collection[int] = ()) -> list[str]:
+    """Head, rule and rows in Markdown; a bar inside a cell is escaped."""
+    rule = "|".join("--:" if column in right else ":--" for column in range(len(head)))
+    lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in (head, *rows)]
+    return [f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])]

@@ -1,0 +1,24 @@
+"""Tables line up, end their columns where they should, and keep bars inside cells."""
+
+from __future__ import annotations
+
+import pytest
+
+from eqprop_lab.tables import markdown_table, text_table
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    rows = [("name", "size", ""), ("a", "10", "x"), ("longer", "9", "")]
+    assert text_table(rows) == ["name    size", "a       10    x", "longer  9"]
+    assert text_table(rows, right=[1]) == ["name    size", "a         10  x", "longer     9"]
+    assert text_table([]) == [] and text_table([("only",)]) == ["only"]
+    with pytest.raises(ValueError, match="zip"):
+        text_table([("a", "b"), ("c",)])
+
+
+def test_markdown_says_which_columns_end_in_line() -> None:
+    assert markdown_table(("a", "b"), [("1|2", "3")], right=[1]) == [
+        "| a | b |",
+        "|:--|--:|",
+        r"| 1\|2 | 3 |",
+    ]

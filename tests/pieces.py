@@ -14,7 +14,26 @@ from xdist.scheduler import LoadScopeScheduling
 
 # In this order, before all other files: what comes last should be short, so that no worker waits
 # long for the other. The table at the end of a run says which pieces belong here.
-LONGEST = ("tests/browser", "tests/regression/test_series.py", "tests/regression/test_mutations.py")
+LONGEST = (
+    "tests/browser",
+    "tests/regression/test_series.py",
+    "tests/regression/test_mutations.py",
+    "tests/test_readme.py",
+    "tests/notebook/test_blitting.py",
+    "tests/instruments/test_validity.py",
+    "tests/regression/test_kernels.py",
+    "tests/notebook/test_cockpit.py",
+    "tests/regression/test_plain_tools.py",
+    "tests/equilibrium/test_self_report.py",
+    "tests/models/test_doors.py",
+    "tests/equilibrium/test_true_sigma.py",
+    "tests/equilibrium/test_layered_gradients.py",
+    "tests/notebook/test_freeing.py",
+    "tests/training/test_checkpoint.py",
+    "tests/test_argument_kinds.py",
+    "tests/training/test_precision.py",
+    "tests/experiments/test_recipes.py",
+)
 ROWS = 25
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.regression.test_plain_tools import check_seeded
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -25,12 +27,18 @@ COMMANDS = [
 def run(*command: str, cwd: Path = ROOT) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert {language for language, _ in BLOCKS} == {"python", "console"}
     assert len(PYTHON) >= 3 and "make lab" in COMMANDS and "make test" in COMMANDS
+    # These two stand for runs that tests/regression/test_plain_tools.py does not repeat.
+    for tool in (
+        r"papermill notebooks/00\S* out.ipynb -p seed 3",
+        r"pytest --nbval-lax notebooks/00",
+    ):
+        assert re.search(tool, README), tool
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))
@@ -76,8 +84,15 @@ def test_other_commands_work(command: str, tmp_path: Path) -> None:
         run(*words, "--runs", str(tmp_path / "runs"))
     elif module == "eqprop_lab" and rest[0] == "run":
         run(*words, "--output", str(tmp_path / "runs"))
+    elif module == "papermill":
+        out = tmp_path / "out.ipynb"
+        said = run(*words[:3], *(str(out) if word == out.name else word for word in rest))
+        assert "unknown parameter" not in said
+        check_seeded(out)
+    elif module == "pytest":
+        assert re.search(r"\d+ passed", run(*words))
     else:
-        run(*words[:3], *(str(tmp_path / word) if word == "out.ipynb" else word for word in rest))
+        run(*words)
 
 
 @pytest.mark.kernel

@@ -60,16 +60,10 @@ class TrainingWorker(HasTraits):
         return self._stop.is_set()
 
     def start(self) -> None:
-        """Begin a new run; AlreadyRunning (a RuntimeError, text also in `message`) while one is at
-        work.
-        """
+        """Begin a new run; AlreadyRunning (text also in `message`) while one is at work."""
         with self._start_lock:
             ended = self.status not in ("running", "stopping")
-            if (
-                ended
-                and self._thread is not None
-                and self._thread is not threading.current_thread()
-            ):
+            if ended and self._thread not in (None, threading.current_thread()):
                 # What is left of a run that has ended is its last picture.
                 self._thread.join()
             if self.running:
@@ -81,22 +75,16 @@ class TrainingWorker(HasTraits):
             self._thread.start()
 
     def stop(self) -> None:
-        """Ask the task to end; it does at its next checkpoint. Nothing happens when none is at
-        work.
-        """
+        """Ask the task to end at its next checkpoint; nothing happens when none is at work."""
         if self.running:
             self._stop.set()
             if self.status == "running":
                 self.status = "stopping"
 
     def reset(self, timeout: float = 5.0) -> None:
-        """Stop, forget records and errors, be idle; RuntimeError if the task does not end in
-        `timeout` s.
-        """
+        """Stop, forget all and be idle; RuntimeError if the task does not end in `timeout` s."""
         self.stop()
-        if self._thread is not None:
-            self._thread.join(timeout)
-        if self.running:
+        if not self._ends(timeout):
             raise RuntimeError(
                 f"the task did not end within {timeout:g} s of Stop; it lacks a checkpoint"
             )
@@ -104,16 +92,16 @@ class TrainingWorker(HasTraits):
         self.status = "idle"
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end; False when `timeout` seconds passed first. Raises the error of a failed
-        task.
-        """
+        """Wait for the end; False after `timeout` seconds. Raises the error of a failed task."""
+        ended = self._ends(timeout)
+        if ended and self.status == "failed":
+            raise self.errors[-1]
+        return ended
+
+    def _ends(self, timeout: float | None) -> bool:
         if self._thread is not None:
             self._thread.join(timeout)
-        if self.running:
-            return False
-        if self.status == "failed":
-            raise self.errors[-1]
-        return True
+        return not self.running
 
     def checkpoint(self) -> None:
         """Raise StopRequested if Stop was pressed; called by the task."""
@@ -128,7 +116,8 @@ class TrainingWorker(HasTraits):
         self._stop.clear()
         self.errors.clear()
         self.result = None
-        self.progress, self.message, self.history, self.image = 0.0, "", [], b""
+        self.progress, self.message = 0.0, ""
+        self.history, self.image = [], b""
 
     def _run(self) -> None:
         try:

@@ -3,9 +3,8 @@
 A figure that is cleared and drawn anew spends nine tenths of its time on axes, ticks and texts that
 look as before. Here artists are made once and get new data; matplotlib marks what was changed
 (`artist.stale`), and only these artists, with those that lie above them in the same axes, are drawn
-again. A background is made anew when something in it has
-changed: limits, tick labels, a text that stood still before. The pixels are those of a full
-    drawing.
+again. A background is made anew when something in it has changed: limits, tick labels, a text that
+stood still before. The pixels are those of a full drawing.
 """
 
 from __future__ import annotations
@@ -39,7 +38,8 @@ class MovingPicture:
     def __init__(self, figure: Figure, dpi: float) -> None:
         figure.set_layout_engine("none")
         figure.set_dpi(dpi)
-        self._figure, self._canvas = figure, FigureCanvasAgg(figure)
+        self._figure = figure
+        self._canvas = FigureCanvasAgg(figure)
         self._still: set[Artist] = set()
         self._moving: set[Artist] = set()
         self._unsteady: set[Artist] = set()
@@ -48,9 +48,7 @@ class MovingPicture:
         self._background: Any = None
 
     def pixels(self) -> NDArray[np.uint8]:
-        """The figure as (height, width, 4), transparent where nothing is drawn; raises what drawing
-        raises.
-        """
+        """(height, width, 4), transparent where nothing is drawn; raises what drawing raises."""
         panels = _panels(self._figure)
         shown = {artist for children in panels.values() for artist in children}
         with style_context():
@@ -67,9 +65,7 @@ class MovingPicture:
         return np.array(self._canvas.buffer_rgba())
 
     def _restore(self, panels: _Panels, changed: set[Artist]) -> list[Artist]:
-        """Put the background on the canvas, as far anew as it has to be; returns what is to be
-        drawn over it.
-        """
+        """Put the background on the canvas, as far anew as needed; returns what to draw over it."""
         shown = {artist for children in panels.values() for artist in children}
         front = _in_front(panels, self._moving | (shown - self._still))
         touched = self._still & (changed | set(front)) | self._still - shown
@@ -129,15 +125,9 @@ def _parts(artist: Artist) -> Iterator[Artist]:
 
 
 def _frame(axes: Axes) -> Hashable:
-    """Where the axes and their limits are; axes whose ticks are off have no axis that would be
-    changed with these.
-    """
-    return (
-        axes.viewLim.bounds,
-        axes.get_position(original=True).bounds,
-        axes.axison,
-        axes.get_frame_on(),
-    )
+    """Where the axes and their limits are; without ticks no axis would be changed with these."""
+    place = axes.get_position(original=True)
+    return axes.viewLim.bounds, place.bounds, axes.axison, axes.get_frame_on()
 
 
 def _owners(artists: set[Artist]) -> set[Artist]:
@@ -156,8 +146,7 @@ def _in_front(panels: _Panels, moving: set[Artist]) -> list[Artist]:
 
 
 def _panels(figure: Figure) -> _Panels:
-    """What is drawn, from the bottom up: the artists of every axes, and last those that lie on the
-    figure itself.
+    """What is drawn, from the bottom up: the artists of every axes, then the figure's own.
 
     Raises: ValueError where axes overlap: what moves in the lower one lies under the upper one.
     """
@@ -178,9 +167,7 @@ def _panels(figure: Figure) -> _Panels:
 
 
 def _children(axes: Axes) -> list[Artist]:
-    """Children in the order in which the axes draws them; the patch below them belongs to the
-    background.
-    """
+    """Children in the order in which the axes draws them; the patch is of the background."""
     hidden: set[Artist] = {axes.patch}
     if not (axes.axison and axes.get_frame_on()):
         hidden |= set(axes.spines.values())

@@ -1,6 +1,4 @@
-"""The controls of an explorer: labelled sliders, choices and switches that check what they are
-given.
-"""
+"""The controls of an explorer: labelled sliders, choices and switches that check their values."""
 
 from __future__ import annotations
 
@@ -17,8 +15,49 @@ LABEL_STYLE = {"description_width": "16em"}
 _WIDE = {"width": "36em", "max_width": "calc(100% - 4px)"}
 
 
+class _Labelled:
+    """What all controls have in common."""
+
+    name: str
+    value: Any
+    label: str
+    unit: str = ""
+    parameter: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(
+                f"control name {self.name!r} is not a Python name; it becomes a keyword of "
+                "compute()"
+            )
+        if not self.label.strip():
+            raise ValueError(
+                f"control {self.name!r} has no label; a reader cannot tell what it moves"
+            )
+        self.check(self.value)
+
+    @property
+    def caption(self) -> str:
+        """Label and unit, as the page shows them."""
+        return f"{self.label} [{self.unit}]" if self.unit else self.label
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every widget is made with."""
+        look = {"style": LABEL_STYLE, "layout": _WIDE}
+        return {"value": self.value, "description": self.caption} | look
+
+    def check(self, value: Any) -> Any:
+        """The value, else ValueError naming control, value and what is accepted."""
+        raise NotImplementedError
+
+    def widget(self) -> widgets.DOMWidget:
+        """What the reader moves."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Slider:
+class Slider(_Labelled):
     """A number between `low` and `high` (inclusive), int when all of low, high, value and step are
     ints.
 
@@ -39,51 +78,41 @@ class Slider:
     parameter: str = ""
 
     def __post_init__(self) -> None:
-        _require_label(self.name, self.label)
         for name in ("low", "high", "value", "step"):
             number = getattr(self, name)
-            if (
-                isinstance(number, bool)
-                or not isinstance(number, (int, float))
-                or not math.isfinite(number)
-            ):
+            if not _is_number(number) or not math.isfinite(number):
                 raise ValueError(
                     f"slider {self.name!r}: {name} = {number!r} is not a finite number"
                 )
         if not self.low < self.high or self.step <= 0 or (self.log and self.low <= 0):
             raise ValueError(
-                f"slider {self.name!r}: low {self.low!r}, high {self.high!r}, step {self.step!r}; needed "
-                f"low < high and step > 0{', and low > 0 on a log slider' if self.log else ''}"
+                f"slider {self.name!r}: low {self.low!r}, high {self.high!r}, step {self.step!r}; "
+                "needed low < high and step > 0"
+                f"{', and low > 0 on a log slider' if self.log else ''}"
             )
-        self.check(self.value)
+        super().__post_init__()
         if not self.log and not self._on_a_step(self.value):
             raise ValueError(
-                f"slider {self.name!r}: value = {self.value!r} is not low {self.low!r} plus whole steps of "
-                f"{self.step!r}"
+                f"slider {self.name!r}: value = {self.value!r} is not low {self.low!r} plus whole "
+                f"steps of {self.step!r}"
             )
 
     @property
     def page_step(self) -> float:
-        """Step of the handle on its scale: `step`, or for a log slider the nearest that leads from
-        low to value.
-        """
-        steps = round((self._scale(self.value) - self._scale(self.low)) / self.step)
-        fitted = self.log and steps > 0
-        return (self._scale(self.value) - self._scale(self.low)) / steps if fitted else self.step
+        """Step of the handle: `step`, on a log slider the nearest that leads from low to value."""
+        way = self._scale(self.value) - self._scale(self.low)
+        steps = round(way / self.step)
+        return way / steps if self.log and steps > 0 else self.step
 
     def rounded(self, value: float) -> float:
-        """The value a reader sees: a page sends 0.03162277660168379 and 0.30000000000000004 for
-        0.0316 and 0.3.
-        """
+        """The value a reader sees: a page sends 0.30000000000000004 for 0.3."""
         if self.integer:
             return int(value)
         short = float(f"{value:.3g}") if self.log else round(value, 9)
         return min(max(short, float(self.low)), float(self.high))
 
     def is_echo(self, held: float, sent: float) -> bool:
-        """Whether a page that holds `held` sends `sent` by itself: the nearest step, or its
-        rounding of the value.
-        """
+        """Whether a page that holds `held` sends `sent` by itself: the nearest step, or rounded."""
         if math.isclose(held, sent, rel_tol=1e-9, abs_tol=1e-12):
             return True
         distance = abs(self._scale(sent) - self._scale(held))
@@ -104,47 +133,29 @@ class Slider:
         )
 
     def check(self, value: Any) -> float:
-        """The value as int or float, else ValueError naming slider, value and range."""
         wanted = f"{'an integer' if self.integer else 'a number'} from {self.low} to {self.high}"
-        number = (
-            value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
-        )
-        whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
-        if (
-            isinstance(number, bool)
-            or not isinstance(number, (int, float))
-            or (self.integer and not whole)
-        ):
+        single = hasattr(value, "item") and getattr(value, "ndim", 0) == 0
+        number = value.item() if single else value
+        if not _is_number(number) or (self.integer and number % 1):
             raise ValueError(f"{self.name} = {value!r} is not accepted; {wanted} is needed")
         if not self.low <= number <= self.high:
             raise ValueError(f"{self.name} = {value!r} is out of range; {wanted} is needed")
         return int(number) if self.integer else float(number)
 
     def widget(self) -> widgets.DOMWidget:
-        """Slider with label, unit and read-out; arrow keys move it by one step."""
-        label = f"{self.label} [{self.unit}]" if self.unit else self.label
-        common = {
-            "value": self.value,
-            "step": self.page_step,
-            "description": label,
-            "style": LABEL_STYLE,
-            "layout": _WIDE,
-        }
+        common = self.common | {"step": self.page_step}
         if self.log:
-            low, high = math.log10(self.low), math.log10(self.high)
-            return widgets.FloatLogSlider(
-                base=10, min=low, max=high, readout_format=".3g", **common
-            )
+            ends = {"min": math.log10(self.low), "max": math.log10(self.high)}
+            return widgets.FloatLogSlider(base=10, readout_format=".3g", **common, **ends)
+        ends = {"min": self.low, "max": self.high}
         if self.integer:
-            return widgets.IntSlider(min=self.low, max=self.high, **common)
+            return widgets.IntSlider(**common, **ends)
         decimals = max(0, -math.floor(math.log10(self.step) + 1e-9))
-        return widgets.FloatSlider(
-            min=self.low, max=self.high, readout_format=f".{decimals}f", **common
-        )
+        return widgets.FloatSlider(readout_format=f".{decimals}f", **common, **ends)
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(_Labelled):
     """One of `options`, in a drop-down list."""
 
     name: str
@@ -152,12 +163,7 @@ class Choice:
     value: Any
     label: str
 
-    def __post_init__(self) -> None:
-        _require_label(self.name, self.label)
-        self.check(self.value)
-
     def check(self, value: Any) -> Any:
-        """The value, else ValueError listing the options."""
         for option in self.options:
             if option is value or (type(option) is type(value) and option == value):
                 return option
@@ -166,48 +172,28 @@ class Choice:
         )
 
     def widget(self) -> widgets.DOMWidget:
-        """Drop-down list with label."""
-        return widgets.Dropdown(
-            options=list(self.options),
-            value=self.value,
-            description=self.label,
-            style=LABEL_STYLE,
-            layout=_WIDE,
-        )
+        return widgets.Dropdown(options=list(self.options), **self.common)
 
 
 @dataclass(frozen=True)
-class Toggle:
+class Toggle(_Labelled):
     """True or False, in a check box."""
 
     name: str
     value: bool
     label: str
 
-    def __post_init__(self) -> None:
-        _require_label(self.name, self.label)
-        self.check(self.value)
-
     def check(self, value: Any) -> bool:
-        """The value, else ValueError."""
         if not isinstance(value, bool):
             raise ValueError(f"{self.name} = {value!r} is not accepted; True or False is needed")
         return value
 
     def widget(self) -> widgets.DOMWidget:
-        """Check box with label."""
-        return widgets.Checkbox(
-            value=self.value, description=self.label, style=LABEL_STYLE, layout=_WIDE
-        )
+        return widgets.Checkbox(**self.common)
 
 
 Control = Slider | Choice | Toggle
 
 
-def _require_label(name: str, label: str) -> None:
-    if not name.isidentifier():
-        raise ValueError(
-            f"control name {name!r} is not a Python name; it becomes a keyword of compute()"
-        )
-    if not label.strip():
-        raise ValueError(f"control {name!r} has no label; a reader cannot tell what it moves")
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

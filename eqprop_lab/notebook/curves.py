@@ -35,10 +35,8 @@ def draw_curves(
             [["accuracy", "residual"], ["accuracy", "norm"]], width_ratios=[1.25, 1.0]
         )
         accuracy = panels["accuracy"]
-        for i, (key, label) in enumerate(
-            (("train_accuracy", "training"), ("val_accuracy", "validation"))
-        ):
-            _curve(accuracy, history, key, i, label)
+        _curve(accuracy, history, "train_accuracy", 0, "training")
+        _curve(accuracy, history, "val_accuracy", 1, "validation")
         for axes in panels.values():
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         accuracy.set(title="Accuracy", xlabel="epoch", ylim=(0, 1.02), xlim=(0.5, last + 0.5))
@@ -50,7 +48,8 @@ def draw_curves(
             panels["residual"].set_yscale("log")
             panels["residual"].minorticks_off()
             # Whole decades: between two powers of ten the axis would have no label at all.
-            low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
+            low = math.floor(math.log10(min(positive)))
+            high = math.ceil(math.log10(max(positive)))
             panels["residual"].set_ylim(10.0**low, 10.0 ** max(high, low + 1))
         _curve(panels["norm"], history, "norm", 3, "operator norm")
         panels["residual"].set(title="Residual of the free phase", xlim=(0.5, last + 0.5))

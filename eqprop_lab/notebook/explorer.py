@@ -1,38 +1,21 @@
-"""`Explorer`: sliders, a pure computation, a private figure, shown as a picture and its sentence.
-
-Pictures are drawn under a lock on a figure of their own and never through pyplot: since ipykernel 7
-a slider's callback may run in another thread while a cell plots.
-"""
+"""`Explorer`: sliders, a pure computation, a private figure; shown as a picture and a sentence."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from eqprop_lab.notebook.blitting import MovingPicture
 from eqprop_lab.notebook.controls import Control
 from eqprop_lab.notebook.figures import require_alt
 from eqprop_lab.notebook.layout import SteadyLayout
-from eqprop_lab.notebook.panel import Controls, action_button, parameters_box, toggle_parameters
-from eqprop_lab.notebook.picture import (
-    LivePicture,
-    alert_html,
-    image_html,
-    safe_message,
-    title_html,
-)
+from eqprop_lab.notebook.live import DPI, LivePicture
+from eqprop_lab.notebook.moving_axes import Show
+from eqprop_lab.notebook.picture import alert_html, safe_message
 from eqprop_lab.notebook.png import quick_png
-from eqprop_lab.notebook.redrawing import LatestOnly
 from eqprop_lab.notebook.style import new_figure, style_context
-
-Show = Callable[[Any], None]
-"""Gives artists that were made once the data of another picture."""
-
-_DPI = 140
 
 
 class Explorer(LivePicture):
@@ -64,20 +47,11 @@ class Explorer(LivePicture):
             raise ValueError(f"{type(self).__name__} has no title")
         self.errors: list[BaseException] = []
         self.data: Any = None
-        self.alt, self.png = "", b""
-        self.picture_width = self.size[0] * 100
-        self._lock = threading.RLock()
-        self._figure, self._layout = new_figure(*self.size), SteadyLayout()
         self._moving: tuple[MovingPicture, Sequence[Show]] | None = None
-        self._redraws = LatestOnly(self._follow, f"redraw of {type(self).__name__}")
-        self._controls = Controls(self.make_controls(), self._redraws.ask, values)
         self._tried: dict[str, Any] | None = None
-        self._picture, self._alert, self._parameters = (
-            widgets.HTML(),
-            widgets.HTML(),
-            parameters_box(),
-        )
-        self.widget = self._build()
+        super().__init__(self.size, self.make_controls(), values)
+        tip = "Put every control back to its start value"
+        self.widget = self._box("explorer", self.title, [self._button("Reset", tip, self._restart)])
         self.redraw()
 
     def make_controls(self) -> Sequence[Control]:
@@ -107,26 +81,12 @@ class Explorer(LivePicture):
             f"{type(self).__name__} has no alternative text: define describe(self, data, **values)"
         )
 
-    @property
-    def values(self) -> dict[str, Any]:
-        """A copy of the controls' present values."""
-        return dict(self._controls.values)
-
-    def set(self, **values: Any) -> None:
-        """Move controls from code and redraw; ValueError for a wrong name or value."""
-        self._controls.assign(self._controls.check(values))
-        self.redraw()
-
     def reset(self) -> None:
         """Put every control back to its start value and redraw at once."""
         self._controls.reset()
         with self._lock:
             self._layout = SteadyLayout()
             self.redraw()
-
-    def parameters(self) -> str:
-        """The present values as the text of a papermill `parameters` cell."""
-        return self._controls.as_parameters()
 
     def redraw(self) -> None:
         """Compute, draw and show the present values in the calling thread; one redraw at a time."""
@@ -144,10 +104,9 @@ class Explorer(LivePicture):
                     f"{safe_message(error)}\nThe picture still shows the last good values."
                 )
                 raise
-            self.data, self.alt, self.png = data, alt, png
-            self._picture.value = image_html(png, alt, self.picture_width)
+            self.data = data
+            self._show(png, alt)
             self._alert.value = ""
-            self._parameters.value = self.parameters()
 
     def _drawing(self, data: Any) -> bytes:
         """PNG of `data`: what changed over what is kept; all of it where a subclass has `draw`."""
@@ -155,43 +114,22 @@ class Explorer(LivePicture):
             if type(self).draw is not Explorer.draw:
                 self._figure.clear()
                 self.draw(self._figure, data)
-                return self._layout.png(self._figure, _DPI)
+                return self._layout.png(self._figure, DPI)
             if self._moving is None:
                 self._figure = new_figure(*self.size)
-                self._moving = MovingPicture(self._figure, _DPI), self.build(self._figure)
+                self._moving = MovingPicture(self._figure, DPI), self.build(self._figure)
             picture, shows = self._moving
             for show in shows:
                 show(data)
             return quick_png(picture.pixels())
 
-    def _follow(self) -> None:
-        """In the thread of redraws, after a slider moved; what is shown is not drawn again."""
+    def _moved(self) -> None:
         with self._lock:
+            # What is shown already is not drawn again.
             if self.values != self._tried:
                 self.redraw()
 
-    def _build(self) -> widgets.VBox:
-        reset = action_button("Reset", "eqprop-reset", "Put every control back to its start value")
-        copy = action_button(
-            "Copy as parameters", "eqprop-copy", "Copy these values as a parameters cell"
-        )
-        reset.on_click(lambda _: self._reset_by_hand())
-        copy.on_click(lambda _: toggle_parameters(self._parameters, self.parameters()))
-        buttons = widgets.HBox([reset, copy])
-        title = widgets.HTML(title_html(self.title))
-        box = widgets.VBox(
-            [
-                title,
-                *self._controls.widgets.values(),
-                buttons,
-                self._parameters,
-                self._alert,
-                self._picture,
-            ]
-        )
-        box.add_class("eqprop-explorer").add_class("eqprop-live")
-        return box
-
-    def _reset_by_hand(self) -> None:
+    def _restart(self) -> None:
+        """The Reset of the page, where a redraw may take its time."""
         self._controls.reset()
         self._redraws.ask()

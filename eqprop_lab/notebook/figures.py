@@ -1,6 +1,4 @@
-"""`show`: a figure with its alternative text and caption, and, when the runner asks for it, as
-files.
-"""
+"""`show`: a figure with alternative text and caption; as files when the runner asks."""
 
 from __future__ import annotations
 
@@ -37,12 +35,10 @@ _LOCK_SECONDS = 30.0
 def show(
     fig: Figure, name: str, alt: str, caption: str, parameters: dict[str, Any] | None = None
 ) -> None:
-    """Display a figure at twice the page's resolution (PNG, at most 80 KB) with its caption and
-    description.
+    """Display a figure as a PNG of twice the page's resolution with its caption and description.
 
     Args:
-        fig: any matplotlib figure; a pyplot figure is closed, so that it does not appear a second
-            time.
+        fig: any matplotlib figure; one of pyplot is closed, so that it does not appear twice.
         name: `nbNN_slug`, for example "nb03_beta".
         alt: what is seen, at least 20 characters; stands for the picture where it cannot be seen.
         caption: printed below the picture; Markdown.
@@ -57,7 +53,8 @@ def show(
         raise ValueError(
             f'name = {name!r}: a figure is called nbNN_slug in lower case, for example "nb03_beta"'
         )
-    alt, caption = require_alt(alt), _require_text("caption", caption)
+    alt = require_alt(alt)
+    caption = _require_text("caption", caption)
     png = fit_png(encode_png(fig, _DPI))
     folder = os.environ.get(FIGURES_DIR)
     if folder:
@@ -131,12 +128,8 @@ def _write(folder: Path, name: str, png: bytes, svg: bytes, entry: dict[str, Any
             entries = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
             _replace(folder / f"{name}.png", png)
             _replace(folder / f"{name}.svg", svg)
-            entries[name] = entry | {
-                "sha256": {
-                    kind: hashlib.sha256(data).hexdigest()
-                    for kind, data in (("png", png), ("svg", svg))
-                }
-            }
+            sums = {"png": hashlib.sha256(png).hexdigest(), "svg": hashlib.sha256(svg).hexdigest()}
+            entries[name] = entry | {"sha256": sums}
             text = json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
             _replace(index, text.encode())
     except Timeout as error:
@@ -145,9 +138,9 @@ def _write(folder: Path, name: str, png: bytes, svg: bytes, entry: dict[str, Any
             "is another run writing to the same figures folder?"
         ) from error
     except OSError as error:
+        reason = error.strerror or type(error).__name__
         raise OSError(
-            error.errno,
-            f"figure {name}: cannot write to the figures folder ({error.strerror or type(error).__name__})",
+            error.errno, f"figure {name}: cannot write to the figures folder ({reason})"
         ) from error
     except json.JSONDecodeError as error:
         raise ValueError(

@@ -1,5 +1,4 @@
-"""A cell that is run again frees what it showed before: comms, figures, threads, and the references
-to them.
+"""A cell that is run again frees what it showed before: comms, figures, threads, references to it.
 
 ipywidgets keeps every widget until it is closed, and IPython keeps the last value of every cell in
 `Out`: without this each run of an explorer's cell would leave one more explorer in memory.
@@ -26,7 +25,8 @@ class _Shown:
     """What the cells of one shell show now; `fresh` is what the running cell has shown so far."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        self.shell, self.fresh = shell, list[Closable]()
+        self.shell = shell
+        self.fresh: list[Closable] = []
         self.cells: dict[Hashable, list[Closable]] = {}
         shell.events.register("post_run_cell", self.after_cell)
 
@@ -70,10 +70,9 @@ def close_all(widget: widgets.Widget) -> None:
 def _forget(shell: InteractiveShell, live: Closable) -> None:
     """Take `live` out of `Out`, `_`, `__`, `___` and `_12`; a variable of the reader's keeps it."""
     for names in (shell.user_ns, shell.user_ns_hidden):
-        for name in [
-            name for name, value in names.items() if value is live and not name.strip("_0123456789")
-        ]:
-            names[name] = "" if not name.strip("_") else None
+        for name in [name for name, value in names.items() if value is live]:
+            if not name.strip("_0123456789"):
+                names[name] = "" if not name.strip("_") else None
     kept = shell.user_ns.get("_oh", {})
     for number in [number for number, value in kept.items() if value is live]:
         del kept[number]

@@ -1,5 +1,4 @@
-"""Redraw without laying out again: the room for labels is measured once and kept while it is large
-enough.
+"""Redraw without laying out again: the room for labels is measured once and kept while it does.
 
 Measuring it (matplotlib's constrained layout) costs more than half of a redraw, and a picture whose
 axes stay where they are is easier to watch.
@@ -20,9 +19,7 @@ _SPARE_CHARACTERS = 1
 
 
 class SteadyLayout:
-    """Draws one figure again and again; `png(figure, dpi)` reuses the axes' places of an alike
-    drawing.
-    """
+    """Draws one figure again and again; `png` reuses the axes' places of an alike drawing."""
 
     def __init__(self) -> None:
         self._shape: Hashable = None
@@ -54,7 +51,8 @@ class SteadyLayout:
             for axes in figure.axes:
                 axes.set_in_layout(True)
         png = encode_png(figure, dpi)
-        self._shape, self._room = shape, _label_lengths(figure)
+        self._shape = shape
+        self._room = _label_lengths(figure)
         self._places = [axes.get_position(original=True).frozen() for axes in figure.axes]
         return png
 

@@ -1,4 +1,4 @@
-"""What a notebook leaves for the regression: metrics, provenance, and stored results of long runs."""
+"""What a notebook leaves for the regression: metrics, provenance, stored results of long runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def record(**metrics: Any) -> None:
     """
     if not metrics:
         raise ValueError("record() was called without a metric; write record(accuracy=...)")
-    session, (cell, count) = (current_session() if has_session() else None), _running_cell()
+    session = current_session() if has_session() else None
+    cell, count = _running_cell()
     values: dict[str, float] = {}
     for name, value in metrics.items():
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -60,7 +61,7 @@ def record(**metrics: Any) -> None:
 
 
 def provenance() -> None:
-    """Print the versions, seed and profile in one line; device and seconds go to the report only.
+    """Print versions, seed and profile in one line; device and seconds go to the report only.
 
     The line is the same on every machine with the same versions. RuntimeError when `setup` has not
     run.
@@ -117,16 +118,13 @@ def stored(name: str) -> dict[str, Any]:
     ]
     if missing:
         raise ValueError(f"data/results/{name}.json says nothing about: {', '.join(missing)}")
-    versions = result["versions"]
-    with_what = (
-        ", ".join(f"{k} {v}" for k, v in versions.items())
-        if isinstance(versions, dict)
-        else versions
-    )
-    seeds = result["seeds"]
-    seeds = ", ".join(map(str, seeds)) if isinstance(seeds, list) else seeds
+    versions, seeds = result["versions"], result["seeds"]
+    if isinstance(versions, dict):
+        versions = ", ".join(f"{package} {version}" for package, version in versions.items())
+    if isinstance(seeds, list):
+        seeds = ", ".join(map(str, seeds))
     print(
-        f"Stored result {name!r}: {result['device']}, {with_what}, {result['date']}, seeds {seeds}, "
+        f"Stored result {name!r}: {result['device']}, {versions}, {result['date']}, seeds {seeds}, "
         f"estimator {result['estimator']}."
     )
     return result
@@ -154,11 +152,8 @@ def _is_project(folder: Path) -> bool:
 
 
 def _one_number(name: str, value: Any) -> float:
-    item = (
-        value.item()
-        if isinstance(value, (np.generic, torch.Tensor, np.ndarray)) and _is_single(value)
-        else value
-    )
+    numeric = isinstance(value, (np.generic, torch.Tensor, np.ndarray))
+    item = value.item() if numeric and value.ndim == 0 else value
     if isinstance(item, bool) or not isinstance(item, (int, float)):
         raise TypeError(
             f"metric {name} = {value!r} is a {type(value).__name__}; one int or float is needed"
@@ -166,10 +161,6 @@ def _one_number(name: str, value: Any) -> float:
     if not math.isfinite(item):
         raise ValueError(f"metric {name} = {item!r} is not finite; a metric is a finite number")
     return item
-
-
-def _is_single(value: Any) -> bool:
-    return isinstance(value, np.generic) or value.ndim == 0
 
 
 def _running_cell() -> tuple[str, int]:

@@ -1,5 +1,4 @@
-"""What runs in the page beside the widgets: names and spoken values of sliders, copying to the
-clipboard, wrapping.
+"""What runs in the page beside the widgets: spoken names and values of sliders, copying, wrapping.
 
 ipywidgets gives a slider's handle no name, and a logarithmic one speaks its exponent; Python cannot
 reach the reader's clipboard. A picture of one pixel starts a few lines of script when the title is
@@ -18,8 +17,10 @@ const put = (element, name, value) => {
   if (element && value && element.getAttribute(name) !== value) element.setAttribute(name, value);
 };
 const speak = () => root.querySelectorAll('.widget-slider').forEach(slider => {
-  const label = slider.querySelector('.widget-label'), readout = slider.querySelector('.widget-readout');
-  const name = label ? label.textContent.trim() : '', shown = readout ? readout.textContent.trim() : '';
+  const label = slider.querySelector('.widget-label');
+  const readout = slider.querySelector('.widget-readout');
+  const name = label ? label.textContent.trim() : '';
+  const shown = readout ? readout.textContent.trim() : '';
   const unit = (name.match(/\\[(.*)\\]$/) || ['', ''])[1];
   const handle = slider.querySelector('.noUi-handle');
   put(handle, 'aria-label', name);
@@ -31,7 +32,8 @@ new MutationObserver(speak).observe(root, {...all, attributeFilter: ['aria-value
 speak();
 root.addEventListener('click', async event => {
   if (!event.target.closest('.eqprop-copy')) return;
-  const box = root.querySelector('.eqprop-parameters textarea'), note = root.querySelector('.eqprop-copied');
+  const box = root.querySelector('.eqprop-parameters textarea');
+  const note = root.querySelector('.eqprop-copied');
   let done = false;
   try { await navigator.clipboard.writeText(box.value); done = true; }
   catch (refused) {
@@ -47,15 +49,17 @@ root.addEventListener('click', async event => {
 _PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 STYLE = (
-    "<style>.eqprop-live .widget-inline-hbox,.eqprop-live .widget-hbox{flex-wrap:wrap;height:auto;max-width:100%}"
-    ".eqprop-live{max-width:100%;overflow-x:hidden}.eqprop-live .widget-slider .slider-container{min-width:8em}"
+    "<style>.eqprop-live .widget-inline-hbox,.eqprop-live .widget-hbox"
+    "{flex-wrap:wrap;height:auto;max-width:100%}"
+    ".eqprop-live{max-width:100%;overflow-x:hidden}"
+    ".eqprop-live .widget-slider .slider-container{min-width:8em}"
     ".eqprop-live .noUi-handle:focus-visible{outline:3px solid #E69F00;outline-offset:2px}</style>"
 )
 """Controls wrap where the page is narrow; the slider that the keyboard moves has a ring."""
 
 
 def page_script() -> str:
-    """The script as an element of the title, with the line that says whether something was copied."""
+    """The script as an element of the title, with the line that says what was copied."""
     run = html.escape(f"(function(){{{_SCRIPT}}}).call(this)", quote=True)
     return (
         f'{STYLE}<img alt="" aria-hidden="true" src="{_PIXEL}" onload="{run}" style="display:none">'

@@ -1,6 +1,4 @@
-"""All controls of one explorer together: their present values, reset, and the values as a
-parameters cell.
-"""
+"""All controls of one explorer together: present values, reset, the values as a parameters cell."""
 
 from __future__ import annotations
 
@@ -9,15 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import ipywidgets as widgets
-
-from eqprop_lab.notebook.controls import LABEL_STYLE, Control, Slider
+from eqprop_lab.notebook.controls import Control, Slider
 
 
 class Controls:
-    """The controls of one explorer and their values; `changed()` is called when the reader moves
-    one.
-    """
+    """Controls and their values; `changed()` is called when a reader moves one."""
 
     def __init__(
         self, controls: Sequence[Control], changed: Callable[[], None], start: Mapping[str, Any]
@@ -26,10 +20,10 @@ class Controls:
         if len(set(names)) != len(names):
             raise ValueError(f"two controls have the same name: {names}")
         self._controls = {control.name: control for control in controls}
-        self._defaults = {
-            control.name: control.check(control.value) for control in controls
-        } | self.check(start)
-        self.values: dict[str, Any] = dict(self._defaults)
+        self._defaults = self.check(
+            {control.name: control.value for control in controls} | dict(start)
+        )
+        self.values: dict[str, Any] = {}
         self.widgets = {control.name: control.widget() for control in controls}
         self._changed = changed
         self._quiet_thread: int | None = None
@@ -68,23 +62,21 @@ class Controls:
         """The present values in words: "learning rate 0.003, hidden units 64"."""
         words = []
         for name, control in self._controls.items():
-            value, unit = self.values[name], getattr(control, "unit", "")
+            value = self.values[name]
             text = f"{value:.4g}" if isinstance(value, float) else str(value)
-            words.append(f"{control.label} {text}{' ' + unit if unit else ''}")
+            words.append(f"{control.label} {text} {control.unit}".rstrip())
         return ", ".join(words)
 
     def as_parameters(self) -> str:
-        """The present values as the text of a papermill `parameters` cell, one annotated literal a
-        line.
-        """
+        """The present values as a papermill `parameters` cell, one annotated literal a line."""
         lines = []
         for name, control in self._controls.items():
-            value, unit = self.values[name], getattr(control, "unit", "")
-            note = f"{control.label} [{unit}]" if unit else control.label
+            value = self.values[name]
             # papermill takes an equals sign in the comment for another assignment and hides the
             # parameter.
-            name = getattr(control, "parameter", "") or name
-            lines.append(f"{name}: {type(value).__name__} = {value!r}  # {note.replace('=', ':')}")
+            note = control.caption.replace("=", ":")
+            parameter = control.parameter or name
+            lines.append(f"{parameter}: {type(value).__name__} = {value!r}  # {note}")
         return "\n".join(lines)
 
     def _moved(self, name: str, value: Any) -> None:
@@ -110,28 +102,3 @@ class Controls:
             yield
         finally:
             self._quiet_thread = before
-
-
-def action_button(text: str, css_class: str, tooltip: str) -> widgets.Button:
-    """A button with its label, tooltip and the class browser tests find it by."""
-    button = widgets.Button(description=text, tooltip=tooltip, layout={"width": "auto"})
-    button.add_class(css_class)
-    return button
-
-
-def parameters_box() -> widgets.Textarea:
-    """Hidden until asked for; a text area, so that select-all takes the cell and nothing else."""
-    box = widgets.Textarea(
-        description="Parameters cell",
-        rows=5,
-        style=LABEL_STYLE,
-        layout={"width": "100%", "display": "none"},
-    )
-    box.add_class("eqprop-parameters")
-    return box
-
-
-def toggle_parameters(box: widgets.Textarea, text: str) -> None:
-    """Show the box with `text`, or hide it."""
-    box.value = text
-    box.layout.display = "flex" if box.layout.display == "none" else "none"

@@ -1,6 +1,4 @@
-"""Events come faster than pictures: one redraw at work, at most one waiting, and that one shows the
-latest values.
-"""
+"""Events come faster than pictures: one redraw at work, one waiting to show the latest values."""
 
 from __future__ import annotations
 
@@ -9,8 +7,7 @@ from collections.abc import Callable
 
 
 class LatestOnly:
-    """Runs `work()` in a thread of its own as often as `ask` needs it: requests made during a run
-    share the next one.
+    """Runs `work()` in a thread of its own; requests made during a run share the next one.
 
     What `work` raises reaches the hook of threads; a request that waits is served all the same.
     """
@@ -27,13 +24,6 @@ class LatestOnly:
             self._waiting = True
             if self._thread is None:
                 self._begin()
-
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is at work; False after `timeout` seconds."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(timeout)
-        return thread is None or not thread.is_alive()
 
     def _begin(self) -> None:
         self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)

@@ -108,7 +108,8 @@ def _entry(path: Path) -> Entry:
     facts = next((match for line in plain if (match := _FACTS.search(line))), None)
     if facts is None:
         raise ValueError(
-            f"{path.name}: no line 'Time: 25 min read, 40 s run (CPU) · Needs: 01 · Level: graduate'"
+            f"{path.name}: no line "
+            "'Time: 25 min read, 40 s run (CPU) · Needs: 01 · Level: graduate'"
         )
     claim = _first_paragraph(lines[1:])
     if not claim:

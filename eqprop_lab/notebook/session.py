@@ -22,9 +22,7 @@ _current: Session | None = None
 
 @dataclass(frozen=True)
 class Session:
-    """What one run of a notebook was started with. `device` is where its tensors live: "cpu" or
-    "cuda".
-    """
+    """What a run of a notebook was started with; its tensors live on `device`, "cpu" or "cuda"."""
 
     seed: int
     profile: str
@@ -38,11 +36,10 @@ class Session:
 
 
 def setup(seed: int = 0, profile: str = "smoke", threads: int = 1) -> Session:
-    """Apply the figure style, limit torch to `threads`, seed python, NumPy and torch, start the
-    clock.
+    """Apply the figure style, limit torch to `threads`, seed all generators, start the clock.
 
     Args:
-        seed: 0 <= seed < 2**32, the same for all three generators.
+        seed: 0 <= seed < 2**32, the same for python, NumPy and torch.
         profile: "smoke", "full" or "cuda"; only "cuda" uses a GPU; the others give the same numbers
             anywhere.
         threads: CPU threads for torch; one thread makes sums reproducible and leaves a core for the
@@ -102,24 +99,19 @@ def require(
         TypeError: wrong type. ValueError: NaN, infinite, out of range, or not among the choices.
     """
     accepts_int = kind is float and isinstance(value, int) and not isinstance(value, bool)
-    if not (accepts_int or isinstance(value, kind)) or (
-        isinstance(value, bool) and kind is not bool
-    ):
-        hint = (
-            "; in YAML write 1.0e-3 or 0.001, not 1e-3"
-            if isinstance(value, str) and kind in (int, float)
-            else ""
-        )
-        raise TypeError(
-            f"{name} = {value!r} is a {type(value).__name__}; {_wanted(kind, low, high, choices)}{hint}"
-        )
-    if kind in (int, float) and not math.isfinite(value):
-        raise ValueError(f"{name} = {value!r} is not finite; {_wanted(kind, low, high, choices)}")
+    wanted = _wanted(kind, low, high, choices)
+    a_number = kind in (int, float)
+    if not (accepts_int or isinstance(value, kind)) or (type(value) is bool and kind is not bool):
+        yaml = "; in YAML write 1.0e-3 or 0.001, not 1e-3"
+        hint = yaml if isinstance(value, str) and a_number else ""
+        raise TypeError(f"{name} = {value!r} is a {type(value).__name__}; {wanted}{hint}")
+    if a_number and not math.isfinite(value):
+        raise ValueError(f"{name} = {value!r} is not finite; {wanted}")
     measured = len(value) if isinstance(value, (list, tuple)) else value
     below = low is not None and measured < low
     above = high is not None and measured > high
     if below or above or (choices is not None and value not in choices):
-        raise ValueError(f"{name} = {value!r} is not accepted; {_wanted(kind, low, high, choices)}")
+        raise ValueError(f"{name} = {value!r} is not accepted; {wanted}")
     return float(value) if accepts_int else value
 
 
@@ -129,15 +121,9 @@ def _wanted(
     """What `require` accepts, in words."""
     if choices is not None:
         return f"one of {', '.join(repr(c) for c in choices)} is needed"
-    subject = (
-        f"a {kind.__name__} with a length"
-        if kind in (list, tuple) and (low, high) != (None, None)
-        else (f"{'an' if kind is int else 'a'} {kind.__name__}")
-    )
-    bounds = {
-        (True, True): f" from {low} to {high}",
-        (True, False): f" of at least {low}",
-        (False, True): f" of at most {high}",
-        (False, False): "",
-    }[(low is not None, high is not None)]
-    return f"{subject}{bounds} is needed"
+    subject = f"{'an' if kind is int else 'a'} {kind.__name__}"
+    bounds = "" if low is None else f" of at least {low}"
+    if high is not None:
+        bounds = f" of at most {high}" if low is None else f" from {low} to {high}"
+    length = " with a length" if bounds and kind in (list, tuple) else ""
+    return f"{subject}{length}{bounds} is needed"

@@ -1,5 +1,4 @@
-"""The project's figure style: one palette, private figures that never touch pyplot, and small PNG
-files.
+"""The project's figure style: one palette, private figures without pyplot, and small PNG files.
 
 A figure has no ground of its own: the page shows through, so that a dark page has no white blocks
 on it. Colours are therefore ones that both pages show, and a map of values fades into the page
@@ -27,7 +26,9 @@ STYLE_PATH = Path(__file__).with_name("eqprop.mplstyle")
 """The style file; it travels inside the package."""
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D3B", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours in the order of the style's cycle, with a brown for black, which a dark page hides."""
+"""Okabe and Ito's colours in the order of the style's cycle, with a brown for black, which a dark
+page hides.
+"""
 
 NEUTRAL = "#767676"
 """Text, axes and lines for reference: a grey that a white page and a dark one both show."""
@@ -41,12 +42,11 @@ MAX_PNG_BYTES = 80 * 1024
 _TRUE_COLOUR_BYTES = 8 * 1024
 
 _WITH_ALPHA = Image.Quantize.FASTOCTREE
-"""The one method of Pillow that gives a palette transparent colours; one round of k-means then spreads them well."""
+"""Pillow's one method that gives a palette transparent colours; a round of k-means spreads them."""
 
 
 def fading(*colours: str, strength: float = 1.0, name: str = "fading") -> LinearSegmentedColormap:
-    """Values as colours that fade into the page: one colour from nothing, or two with nothing in
-    the middle.
+    """Values as colours that fade into the page: one from nothing, or two with nothing between.
 
     `fading(a)` runs from transparent to a; `fading(a, b)` from a through transparent to b; the ends
     have the opacity `strength`. On a white page they look as maps through white do. Raises:
@@ -78,13 +78,9 @@ INK = fading(NEUTRAL, name="ink")
 
 
 def outlined(width: float) -> dict[str, Any]:
-    """Keywords of a dark line `width` points wide with a light rim: seen on every colour of a map
-    and on every page.
-    """
-    return {
-        "color": "black",
-        "path_effects": [withStroke(linewidth=width + 1.4, foreground="white")],
-    }
+    """Keywords of a dark line `width` points wide with a light rim, seen on any map and page."""
+    rim = withStroke(linewidth=width + 1.4, foreground="white")
+    return {"color": "black", "path_effects": [rim]}
 
 
 _rc_lock = threading.RLock()
@@ -114,9 +110,7 @@ def style_context() -> Iterator[None]:
 
 
 def new_figure(width: float = 7.0, height: float = 3.2) -> Figure:
-    """A private figure of `width` x `height` inches under the project's style; pyplot does not know
-    it.
-    """
+    """A figure of `width` x `height` inches in the project's style that pyplot does not know."""
     for name, value in (("width", width), ("height", height)):
         if not 0.5 <= value <= 30:
             raise ValueError(f"{name} = {value!r}: a figure side is between 0.5 and 30 inches")
@@ -127,9 +121,7 @@ def new_figure(width: float = 7.0, height: float = 3.2) -> Figure:
 
 
 def encode_png(figure: Figure, dpi: float) -> bytes:
-    """PNG of a figure at `dpi` pixels per inch, transparent where nothing is drawn; raises what
-    drawing raises.
-    """
+    """PNG of a figure at `dpi`, transparent where nothing is drawn; raises what drawing raises."""
     with style_context():
         before = figure.dpi
         figure.dpi = dpi
@@ -154,32 +146,28 @@ def fit_png(png: bytes, limit: int = MAX_PNG_BYTES) -> bytes:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         resized = image if scale == 1.0 else image.resize(size, Image.Resampling.LANCZOS)
         for colours in (256, 128, 64):
-            smaller = _encode(
-                resized.quantize(colours, _WITH_ALPHA, 1, dither=Image.Dither.NONE), level=9
-            )
+            smaller = _quantised(resized, colours)
             if len(smaller) <= limit:
                 return smaller
     raise ValueError(
-        f"the picture does not fit into {limit} bytes even at a quarter of its size; draw less in it"
+        f"the picture does not fit into {limit} bytes even at a quarter of its size; draw less in "
+        "it"
     )
 
 
 def stand_in(png: bytes, width: float) -> bytes:
-    """The same picture `width` pixels wide, in 64 colours: a stand-in for pages that cannot show
-    the large one.
-    """
+    """The same picture `width` pixels wide in 64 colours, where the large one cannot be shown."""
     image = Image.open(io.BytesIO(png)).convert("RGBA")
     size = (round(width), max(1, round(image.height * width / image.width)))
-    small = image.resize(size, Image.Resampling.LANCZOS).quantize(
-        64, _WITH_ALPHA, 1, dither=Image.Dither.NONE
-    )
-    return _encode(small, level=9)
+    return _quantised(image.resize(size, Image.Resampling.LANCZOS), 64)
+
+
+def _quantised(image: Image.Image, colours: int) -> bytes:
+    return _encode(image.quantize(colours, _WITH_ALPHA, 1, dither=Image.Dither.NONE), level=9)
 
 
 def _encode(image: Image.Image, level: int = 3) -> bytes:
-    """Level 3 is three times quicker than Pillow's default and 5 % larger; a redraw has 0.1 s in
-    all.
-    """
+    """Level 3 is three times quicker than Pillow's default and 5 % larger; a redraw has 0.1 s."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=level)
     return buffer.getvalue()

@@ -29,7 +29,7 @@ from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 from eqprop_lab.notebook.explorers.stability_map import StabilityMap
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
-from eqprop_lab.notebook.picture import LivePicture
+from eqprop_lab.notebook.live import STORED_BYTES, LivePicture
 from eqprop_lab.notebook.style import (
     NEUTRAL,
     PALETTE,
@@ -68,7 +68,7 @@ def contrast(a: str | tuple[float, ...], b: str | tuple[float, ...]) -> float:
 
 
 def assert_fits_any_page(png: bytes) -> None:
-    """Corner transparent; on the dark page hardly anything is white, and something is seen on both."""
+    """Corner transparent; the dark page shows hardly any white, and both show something."""
     assert Image.open(io.BytesIO(png)).convert("RGBA").getpixel((0, 0))[3] == 0
     light, dark = on_page(png, WHITE), on_page(png, DARK)
     assert (dark > 215).mean() < 0.04, (
@@ -109,8 +109,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
 def test_every_live_picture_fits_any_page(name: str) -> None:
     live = LIVE[name]()
     assert_fits_any_page(live.png)
-    stored = base64.b64decode(live._repr_mimebundle_()[0]["image/png"])
-    assert_fits_any_page(stored)
+    assert_fits_any_page(fit_png(live.png, STORED_BYTES))
 
 
 def test_every_explorer_of_the_package_is_among_them() -> None:

@@ -71,6 +71,7 @@ def test_the_axis_grows_with_the_run() -> None:
 def test_the_sentence_names_the_last_values() -> None:
     assert curves_sentence({}, 5).startswith("Three empty panels")
     assert curves_sentence(HISTORY, 5) == (
-        "Curves after 2 of 5 epochs: training accuracy 0.75, validation accuracy 0.7, residual 1e-05."
+        "Curves after 2 of 5 epochs: training accuracy 0.75, validation accuracy 0.7, "
+        "residual 1e-05."
     )
     assert curves_sentence({"epoch": [1]}, 5) == "Curves after 1 of 5 epochs: nothing reported."

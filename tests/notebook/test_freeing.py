@@ -13,7 +13,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from ipywidgets.widgets.widget import _instances
 
-from eqprop_lab.notebook import freeing, picture
+from eqprop_lab.notebook import freeing, live as live_picture
 from tests.waiting import until
 
 SETUP = """import threading
@@ -51,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Runs the source of a cell; a shell of its own, whose pictures go nowhere."""
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
-    monkeypatch.setattr(picture, "emit", lambda *_, **__: None)
+    monkeypatch.setattr(live_picture, "emit", lambda *_, **__: None)
 
     def cell(source: str, cell_id: str | None = None) -> Any:
         result = shell.run_cell(source, store_history=True, cell_id=cell_id)
@@ -90,7 +90,7 @@ def test_only_what_the_last_run_shows_lives(
             refs.append(weakref.ref(live))
             note(live)
 
-        patch.setattr(picture, "keep_while_shown", noted)
+        patch.setattr(live_picture, "keep_while_shown", noted)
         for _ in range(4):
             run(source, cell_id)
             counts.append(len(set(_instances) - before))

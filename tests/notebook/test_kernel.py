@@ -17,7 +17,8 @@ from tests.waiting import PATIENCE
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 CELLS = (
-    "from eqprop_lab.notebook import Explorer, Slider, new_figure, provenance, record, setup, show\nsetup(0);",
+    "from eqprop_lab.notebook import Explorer, Slider, new_figure, provenance, record, setup, show"
+    "\nsetup(0);",
     """class Line(Explorer):
     title = "A line"
     controls = [Slider("slope", -2.0, 2.0, 1.0, 0.1, "slope")]

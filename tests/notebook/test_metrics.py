@@ -134,7 +134,10 @@ def test_a_stored_result_says_where_it_comes_from(
 ) -> None:
     monkeypatch.chdir(_project(tmp_path, {"mnist": json.dumps(RESULT)}))
     assert stored("mnist")["accuracy"] == 0.98
-    expected = "Stored result 'mnist': one GPU, torch 2.13.0, 2026-01-02, seeds 0, 1, estimator centered.\n"
+    expected = (
+        "Stored result 'mnist': one GPU, torch 2.13.0, 2026-01-02, seeds 0, 1, "
+        "estimator centered.\n"
+    )
     assert capsys.readouterr().out == expected
 
 

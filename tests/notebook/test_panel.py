@@ -9,7 +9,7 @@ import pytest
 
 from eqprop_lab.notebook import Choice, Slider, Toggle
 from eqprop_lab.notebook.controls import Control
-from eqprop_lab.notebook.panel import Controls, action_button, parameters_box, toggle_parameters
+from eqprop_lab.notebook.panel import Controls
 
 BETA = Slider("beta", 0.001, 1.0, 0.03, 0.1, "nudge strength", log=True)
 STEPS = Slider("steps", 1, 30, 10, 1, "relaxation steps")
@@ -129,7 +129,8 @@ def test_the_parameters_cell_is_python_and_its_comments_hide_nothing_from_paperm
 
 def test_the_settings_in_words() -> None:
     assert _controls()[0].describe() == (
-        "nudge strength 0.03, relaxation steps 10, norm = spectral 0.9 1/s, activation tanh, show grid True"
+        "nudge strength 0.03, relaxation steps 10, norm = spectral 0.9 1/s, activation tanh, "
+        "show grid True"
     )
 
 
@@ -139,20 +140,3 @@ def test_controls_can_be_locked() -> None:
     assert all(widget.disabled for widget in controls.widgets.values())
     controls.disable(False)
     assert not any(widget.disabled for widget in controls.widgets.values())
-
-
-def test_the_parameters_box_opens_and_closes() -> None:
-    box = parameters_box()
-    assert box.layout.display == "none"
-    toggle_parameters(box, "a: int = 1")
-    assert (box.layout.display, box.value) == ("flex", "a: int = 1")
-    toggle_parameters(box, "a: int = 1")
-    assert box.layout.display == "none"
-
-
-def test_buttons_carry_their_class() -> None:
-    button = action_button("Start", "eqprop-start", "Train")
-    assert (button.description, button.tooltip) == (
-        "Start",
-        "Train",
-    ) and "eqprop-start" in button._dom_classes

@@ -2,24 +2,13 @@ from __future__ import annotations
 
 import base64
 from html.parser import HTMLParser
-from typing import Any
 
-import ipywidgets as widgets
 import pytest
 
-from eqprop_lab.notebook.picture import (
-    LivePicture,
-    alert_html,
-    image_html,
-    safe_message,
-    title_html,
-)
-from eqprop_lab.notebook.style import encode_png, new_figure
-
-Outputs = list[tuple[dict[str, Any], dict[str, Any]]]
+from eqprop_lab.notebook.picture import alert_html, image_html, safe_message, title_html
 
 
-class _Tags(HTMLParser):
+class Tags(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
@@ -35,7 +24,7 @@ class _Tags(HTMLParser):
 
 def test_an_image_carries_its_sentence_whatever_it_contains() -> None:
     alt = 'x < 1 & "quoted" </figure>'
-    parsed = _Tags(image_html(b"\x89PNG", alt, 700))
+    parsed = Tags(image_html(b"\x89PNG", alt, 700))
     image = dict(parsed.tags)["img"]
     assert (
         image["alt"] == alt
@@ -45,7 +34,7 @@ def test_an_image_carries_its_sentence_whatever_it_contains() -> None:
 
 
 def test_an_alert_is_escaped_and_exists_only_with_a_message() -> None:
-    parsed = _Tags(alert_html("beta < 0 <b>"))
+    parsed = Tags(alert_html("beta < 0 <b>"))
     assert (
         parsed.tags[0][1]["role"] == "alert"
         and parsed.text == "beta < 0 <b>"
@@ -57,7 +46,7 @@ def test_an_alert_is_escaped_and_exists_only_with_a_message() -> None:
 def test_a_title_is_escaped() -> None:
     assert (
         "<strong>a &lt; b</strong>" in title_html("a < b")
-        and "a < b" in _Tags(title_html("a < b")).text
+        and "a < b" in Tags(title_html("a < b")).text
     )
 
 
@@ -74,36 +63,3 @@ def test_a_title_is_escaped() -> None:
 )
 def test_messages_name_files_without_the_machines_folders(message: str, shown: str) -> None:
     assert safe_message(ValueError(message)) == f"ValueError: {shown}"
-
-
-class _Still(LivePicture):
-    def __init__(self) -> None:
-        self.png, self.alt = (
-            encode_png(new_figure(2, 1), 100),
-            "An empty white rectangle, wider than high.",
-        )
-        self.widget, self.picture_width = widgets.VBox(), 200.4
-
-
-def test_the_bundle_has_view_picture_and_sentence() -> None:
-    still = _Still()
-    data, metadata = still._repr_mimebundle_()
-    assert list(data) == ["application/vnd.jupyter.widget-view+json", "image/png", "text/plain"]
-    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == still.widget.model_id
-    assert base64.b64decode(data["image/png"]) == still.png and data["text/plain"] == still.alt
-    assert metadata == {"image/png": {"alt": still.alt, "width": 200}}
-
-
-def test_a_page_without_widgets_gets_picture_and_sentence(shown: Outputs) -> None:
-    still = _Still()
-    still._ipython_display_()
-    (view, _), (page, metadata) = shown
-    assert list(view) == ["application/vnd.jupyter.widget-view+json"]
-    assert (
-        list(page) == ["text/html", "image/png", "text/plain"] and page["text/plain"] == still.alt
-    )
-    parsed = _Tags(page["text/html"])
-    assert ("div", {"class": "eqprop-static"}) == parsed.tags[0] and parsed.text == still.alt
-    image = dict(parsed.tags)["img"]
-    assert image["alt"] == still.alt and (image["src"] or "").startswith("data:image/png;base64,")
-    assert metadata == {"image/png": {"alt": still.alt, "width": 200}}

@@ -123,7 +123,8 @@ def test_table_links_every_notebook_and_keeps_its_columns(tmp_path: Path) -> Non
     head, rule, *rows = series_table(series(tmp_path), prefix="notebooks/").splitlines()
     assert len(rows) == 2 and head.count("|") == rule.count("|") == 7
     assert rows[1].startswith(
-        "| [03 · T](notebooks/03_x.ipynb) | Two states are enough \\| for a gradient. | 25\u00a0min | 40\u00a0s |"
+        "| [03 · T](notebooks/03_x.ipynb) | Two states are enough \\| for a gradient. "
+        "| 25\u00a0min | 40\u00a0s |"
     )
     assert "](02_x.ipynb)" in series_table(series(tmp_path))
 

@@ -15,14 +15,14 @@ from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.instruments.probes import convergence_curve, step_jacobian
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Slider
-from eqprop_lab.notebook.explorer import Explorer, Show
+from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.small_networks import (
     digits,
     first_true,
     random_state,
     recurrent,
 )
-from eqprop_lab.notebook.moving_axes import REFERENCE, decades, line, panels, titled
+from eqprop_lab.notebook.moving_axes import REFERENCE, Show, decades, line, panels, titled
 from eqprop_lab.notebook.style import PALETTE
 
 HIDDEN, LONGEST = 48, 80

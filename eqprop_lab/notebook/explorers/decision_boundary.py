@@ -27,8 +27,8 @@ from eqprop_lab.equilibrium.gradients import Gradients, Settings, estimate
 from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Control, Slider
-from eqprop_lab.notebook.explorer import Explorer, Show
-from eqprop_lab.notebook.moving_axes import line, panels, ticks_below, titled
+from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.moving_axes import Show, line, panels, ticks_below, titled
 from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE, fading, outlined
 
 Array = NDArray[np.float32]

@@ -18,9 +18,17 @@ from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.instruments.probes import energy_curve, increases
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Slider
-from eqprop_lab.notebook.explorer import Explorer, Show
+from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.small_networks import recurrent
-from eqprop_lab.notebook.moving_axes import limit, line, panels, round_limits, ticks_below, titled
+from eqprop_lab.notebook.moving_axes import (
+    Show,
+    limit,
+    line,
+    panels,
+    round_limits,
+    ticks_below,
+    titled,
+)
 from eqprop_lab.notebook.style import INK, PALETTE
 
 EDGE = 0.995

@@ -27,10 +27,11 @@ from eqprop_lab.equilibrium.state import State
 from eqprop_lab.instruments.probes import measured_rate
 from eqprop_lab.models.conv import ConvEqProp
 from eqprop_lab.notebook.controls import Slider, Toggle
-from eqprop_lab.notebook.explorer import Explorer, Show
+from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.small_networks import digits, first_true
 from eqprop_lab.notebook.moving_axes import (
     REFERENCE,
+    Show,
     decades,
     limit,
     line,

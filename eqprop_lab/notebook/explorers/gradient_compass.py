@@ -25,9 +25,9 @@ from eqprop_lab.equilibrium.norms import exact_norm
 from eqprop_lab.instruments.validity import Validity, check_nudge
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Slider
-from eqprop_lab.notebook.explorer import Explorer, Show
+from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.small_networks import digits, recurrent
-from eqprop_lab.notebook.moving_axes import decades, line, panels, titled
+from eqprop_lab.notebook.moving_axes import Show, decades, line, panels, titled
 from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE
 from eqprop_lab.training.trainer import EqPropTrainer
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from eqprop_lab.models.layered import LayeredModel
 from eqprop_lab.notebook.controls import Choice, Control, Slider
-from eqprop_lab.notebook.explorer import Explorer, Show
+from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.activity_film import (
     FREE_SWEEPS,
     STATE,
@@ -34,7 +34,7 @@ from eqprop_lab.notebook.explorers.activity_film import (
     relax_phases,
     rms,
 )
-from eqprop_lab.notebook.moving_axes import REFERENCE, decades, line, panels, titled
+from eqprop_lab.notebook.moving_axes import REFERENCE, Show, decades, line, panels, titled
 from eqprop_lab.notebook.style import PALETTE, SIGNED, outlined
 
 STRIP, BARS = 8, 10

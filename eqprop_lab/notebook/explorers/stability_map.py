@@ -20,10 +20,18 @@ from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.instruments.probes import distances, local_spectral_radius
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Slider
-from eqprop_lab.notebook.explorer import Explorer, Show
+from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.convergence import HIDDEN, network_of_norm
 from eqprop_lab.notebook.explorers.small_networks import digits, random_state, recurrent
-from eqprop_lab.notebook.moving_axes import REFERENCE, decades, line, panels, ticks_below, titled
+from eqprop_lab.notebook.moving_axes import (
+    REFERENCE,
+    Show,
+    decades,
+    line,
+    panels,
+    ticks_below,
+    titled,
+)
 from eqprop_lab.notebook.style import AMOUNT, PALETTE, outlined
 
 STEPS, WATCHED, TOLERANCE = 200, 60, 1e-3

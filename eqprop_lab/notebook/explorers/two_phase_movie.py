@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from eqprop_lab.datasets import build_dataset
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Slider
-from eqprop_lab.notebook.explorer import Explorer, Show
+from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.small_networks import digits, two_phases
 from eqprop_lab.notebook.moving_axes import (
     REFERENCE,
+    Show,
     limit,
     line,
     panels,

@@ -1,6 +1,4 @@
-"""Which device is meant, and whether this machine has it: the one choice, for data sets and
-trainers alike.
-"""
+"""Which device is meant, and whether this machine has it: for data sets and trainers alike."""
 
 from __future__ import annotations
 
@@ -44,6 +42,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
             f"{name} ({count})" for name, count in counts.items() if count and name != "meta"
         )
         raise ValueError(
-            f"device must be on this machine, which has {present}; got {str(device)!r} (on the command line: --device)"
+            f"device must be on this machine, which has {present}; got {str(device)!r} "
+            "(on the command line: --device)"
         )
     return chosen

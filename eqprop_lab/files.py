@@ -39,8 +39,7 @@ def checkout() -> Path | None:
 def replace_file(
     path: str | Path, write: Callable[[IO[bytes]], object], durable: bool = True
 ) -> Path:
-    """Let `write` fill a temporary file in the folder of `path`, bring it to the disk, and put it
-    in place of `path`.
+    """Let `write` fill a temporary file, bring it to the disk, and put it in place of `path`.
 
     The folder is made if need be. Raises what `write` raises, and OSError naming `path` (full disk,
     no right, something there that is no file); `path` is then as it was. Parts that killed writers
@@ -48,7 +47,8 @@ def replace_file(
     a power cut may bring the old file back.
     """
     path = a_path("path", path)
-    target, part = path, ""
+    target = path
+    part = ""
     try:
         target = _target(path)
         target.parent.mkdir(parents=True, exist_ok=True)

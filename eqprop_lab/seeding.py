@@ -1,5 +1,6 @@
-"""The random generators of a process: drawing from a seed without touching them, seeding them all,
-and their state as plain containers.
+"""The random generators of a process.
+
+Drawing from a seed without touching them, seeding them all, and their state as plain containers.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from eqprop_lab.validation import a_seed
 
 @contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
-    """Inside, torch's generators start from `seed`, and are afterwards as they were; None: the
-    global ones go on.
+    """Inside, torch's generators start from `seed`, and are afterwards as they were.
+
+    None: the global ones go on.
 
     It is the CPU's generator, and that of the default device where that is another. What is made
     inside can be trained, also where the caller is in inference_mode. Raises TypeError, ValueError
@@ -53,8 +55,9 @@ def seed_everything(seed: int) -> int:
 
 
 def rng_state(cuda: bool = False) -> dict[str, Any]:
-    """State of the global generators: tensors, numbers, tuples only. cuda: those of all CUDA
-    devices too.
+    """State of the global generators: tensors, numbers, tuples only.
+
+    cuda: those of all CUDA devices too.
     """
     numpy: Any = np.random.get_state()
     kind, keys, position, has_gauss, gauss = numpy
@@ -73,8 +76,9 @@ def rng_state(cuda: bool = False) -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put the global generators back where `rng_state` found them. CUDA generators only if they
-    were asked for.
+    """Put the global generators back where `rng_state` found them.
+
+    CUDA generators only if they were asked for.
     """
     kind, keys, *rest = state["numpy"]
     torch.set_rng_state(state["torch"])

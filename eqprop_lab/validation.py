@@ -23,9 +23,7 @@ LARGEST_SEED = 2**32 - 1  # what Python, NumPy and torch all accept
 
 
 class _Short(reprlib.Repr):
-    """repr of at most about a hundred characters, whatever the value: nested, endless, huge or
-    broken.
-    """
+    """repr of about a hundred characters at most, whatever the value: endless, huge or broken."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +53,7 @@ def _kind(value: object) -> str:
 def integer(
     name: str, value: object, *, at_least: int = 1, at_most: int = LARGEST_INT, accepted: str = ""
 ) -> int:
-    """Return `value` as an int within the bounds, else raise TypeError or ValueError naming `name`."""
+    """`value` as an int within the bounds, else TypeError or ValueError naming `name`."""
     wanted = accepted or f"an integer >= {at_least}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be {wanted}, got {_kind(value)}")
@@ -73,9 +71,7 @@ def positive_int(name: str, value: object) -> int:
 
 
 def a_seed(name: str, value: object) -> int:
-    """Return `value` if it can seed every generator, else raise TypeError or ValueError naming
-    `name`.
-    """
+    """`value` if it can seed every generator, else TypeError or ValueError naming `name`."""
     return integer(
         name, value, at_least=0, at_most=LARGEST_SEED, accepted="an integer from 0 to 2^32 - 1"
     )
@@ -98,9 +94,7 @@ def real(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> float:
-    """Return `value` as a finite float inside the given bounds, else raise TypeError or ValueError
-    naming `name`.
-    """
+    """`value` as a finite float inside the bounds, else TypeError or ValueError naming `name`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {_kind(value)}")
     limits = [
@@ -123,7 +117,7 @@ def real(
 
 
 def one_of(name: str, value: object, options: Iterable[str]) -> str:
-    """Return `value` if it is among `options`, else raise ValueError with the nearest known name."""
+    """`value` if it is among `options`, else ValueError with the nearest known name."""
     known = list(options)
     if isinstance(value, str) and value in known:
         return value
@@ -158,9 +152,7 @@ def arguments(function: Callable[..., object]) -> dict[str, inspect.Parameter] |
 
 
 def a_path(name: str, value: object) -> Path:
-    """Return `value` as a Path in which `~` is the home folder, else raise TypeError or ValueError
-    naming `name`.
-    """
+    """`value` as a Path, `~` the home folder, else TypeError or ValueError naming `name`."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise TypeError(f"{name} must be a path, as text or pathlib.Path, got {_kind(value)}")
     if not os.fspath(value) or "\0" in os.fspath(value):
@@ -174,9 +166,7 @@ def a_path(name: str, value: object) -> Path:
 
 
 def sizes(name: str, value: object) -> int | list[int]:
-    """One integer >= 1, or a list of them that is not empty, else raise TypeError or ValueError
-    naming `name`.
-    """
+    """One integer >= 1 or a list of them, else TypeError or ValueError naming `name`."""
     if isinstance(value, numbers.Integral):
         return positive_int(name, value)
     if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
@@ -187,8 +177,9 @@ def sizes(name: str, value: object) -> int | list[int]:
 
 
 def repeated(name: str, value: object, count: int, each: str) -> list[int]:
-    """`sizes` for `count` places: one integer stands for all of them. each: what a place is, for
-    the message.
+    """`sizes` for `count` places: one integer stands for all of them.
+
+    each: what a place is, for the message.
     """
     found = sizes(name, value)
     if isinstance(found, int):

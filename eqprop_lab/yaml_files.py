@@ -1,5 +1,6 @@
-"""Safe YAML, read in one place: what would take forever or mean something else than it seems is an
-error at once.
+"""Safe YAML, read in one place.
+
+What would take forever or mean something else than it seems is an error at once.
 
 1e-3 is a number (YAML 1.1 takes it for text); numbers that YAML reads otherwise than a person (010,
 1:30), a key given twice, nesting deeper than DEEPEST and more than MOST values, counted as often as
@@ -27,18 +28,15 @@ class StrictLoader(yaml.SafeLoader):
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
-        self.depth, self.values = 0, 0
+        self.depth = 0
+        self.values = 0
         self.counted: dict[int, int] = {}  # values in a finished node, aliases followed
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """A node, counted before it is built: an alias of few letters may stand for billions of
-        values.
-        """
-        alias, mark, before = (
-            self.check_event(yaml.AliasEvent),
-            self.peek_event().start_mark,
-            self.values,
-        )
+        """A node, counted before it is built: a short alias may stand for billions of values."""
+        alias = self.check_event(yaml.AliasEvent)
+        mark = self.peek_event().start_mark
+        before = self.values
         if self.depth >= DEEPEST:
             raise yaml.composer.ComposerError(None, None, f"nested deeper than {DEEPEST}", mark)
         self.depth += 1

@@ -36,8 +36,9 @@ VISION_OFFSET = 15
 
 @dataclass(frozen=True)
 class Row:
-    """One finding: status "ok", "note" (something optional is absent) or "problem"; `advice` says
-    what to do.
+    """One finding: status "ok", "note" (something optional is absent) or "problem".
+
+    `advice` says what to do.
 
     `local` rows differ from machine to machine (device, cores, folders) and stay out of committed
     notebooks.
@@ -92,10 +93,12 @@ def package_rows(requirements: Sequence[str]) -> Iterator[Row]:
 
 def vision_row(torch_version: str, vision_version: str, shim: bool) -> Row:
     """Do torch and torchvision belong together, and is the import shim at work?"""
-    found = f"{vision_version} beside torch {torch_version}, import shim {'in use' if shim else 'not needed'}"
-    torch_minor, vision_minor = Version(torch_version).minor, Version(vision_version).minor
-    if vision_minor != torch_minor + VISION_OFFSET:
-        right = f"torchvision 0.{torch_minor + VISION_OFFSET} goes with torch {Version(torch_version).public}"
+    state = "in use" if shim else "not needed"
+    found = f"{vision_version} beside torch {torch_version}, import shim {state}"
+    ours = Version(torch_version)
+    wanted = ours.minor + VISION_OFFSET
+    if Version(vision_version).minor != wanted:
+        right = f"torchvision 0.{wanted} goes with torch {ours.public}"
         return Row("torchvision pair", found, "problem", right)
     return Row("torchvision pair", found, local=True)
 
@@ -138,12 +141,13 @@ def cupy_rows(torch_cuda: str | None) -> Iterator[Row]:
 
 def thread_row() -> Row:
     """Threads of torch and cores of the machine."""
-    found = f"torch {torch.get_num_threads()}, cores {os.cpu_count()}, OMP {os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    omp = os.environ.get("OMP_NUM_THREADS", "unset")
+    found = f"torch {torch.get_num_threads()}, cores {os.cpu_count()}, OMP {omp}"
     return Row("threads", found, local=True)
 
 
 def data_rows(folder: Path) -> Iterator[Row]:
-    """The folder of downloaded sets and which of them are there; `digits` comes with scikit-learn."""
+    """The folder of downloaded sets and which of them are there."""
     yield Row("data folder", str(folder), local=True)
     present = [name for name, entry in VISION.items() if (folder / entry.file).exists()]
     absent = [name for name in VISION if name not in present]
@@ -153,8 +157,9 @@ def data_rows(folder: Path) -> Iterator[Row]:
 
 
 def kernel_row() -> Row:
-    """Does the kernel named python3 run this Python? An old kernel of the user may stand in front
-    of it.
+    """Does the kernel named python3 run this Python?
+
+    An old kernel of the user may stand in front of it.
     """
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
@@ -203,8 +208,9 @@ def browser_row() -> Row:
 
 
 def folder_rows(folders: Sequence[Path]) -> Iterator[Row]:
-    """Can the folders be written? The nearest existing one is tried where a folder is not there
-    yet.
+    """Can the folders be written?
+
+    The nearest existing one is tried where a folder is not there yet.
     """
     for folder in folders:
         place = nearest(Path.is_dir, folder) or folder
@@ -230,10 +236,8 @@ def environment_report() -> list[Row]:
         requirements = metadata.requires("eqprop_lab") or []
         own = [Row("eqprop_lab", metadata.version("eqprop_lab"))]
     except metadata.PackageNotFoundError:
-        requirements, own = (
-            [],
-            [Row("eqprop_lab", "not installed", "problem", "pip install -e '.[lab]'")],
-        )
+        requirements = []
+        own = [Row("eqprop_lab", "not installed", "problem", "pip install -e '.[lab]'")]
     vision = import_torchvision()
     here = Path.cwd()
     return [
@@ -252,8 +256,9 @@ def environment_report() -> list[Row]:
 
 
 def doctor_lines(rows: Sequence[Row] | None = None, machine: bool = False) -> list[str]:
-    """The report as lines. Without `machine`: only what is the same on every sound machine, and all
-    problems.
+    """The report as lines.
+
+    Without `machine`: only what is the same on every sound machine, and all problems.
     """
     rows = environment_report() if rows is None else rows
     shown = [row for row in rows if machine or not row.local or row.status == "problem"]

@@ -32,8 +32,9 @@ SPLITS = ("validation", "test", "train")
 def load(
     path: Path, config_path: str | None = None, device: str | None = None
 ) -> tuple[EqPropTrainer, ExperimentConfig]:
-    """The trainer a checkpoint describes, with the stored model in it. Raises CheckpointError,
-    ValueError.
+    """The trainer a checkpoint describes, with the stored model in it.
+
+    Raises CheckpointError, ValueError.
     """
     if config_path is not None:
         config = load_config(config_path, device)
@@ -50,7 +51,7 @@ def load(
 
 
 def choose_data(config: ExperimentConfig, name: str | None, root: str | None) -> DataSet:
-    """The data set of the config, or the one named; options of the config count only for its own."""
+    """The data set of the config, or the one named; options count only for their own set."""
     options: dict[str, Any] = dict(config.data)
     if name is not None and dataset_name(name) != options["name"]:
         options = {"name": dataset_name(name)}
@@ -89,7 +90,8 @@ def main(argv: Sequence[str]) -> int:
     settled = "" if math.isnan(result["residual"]) else f", residual {result['residual']:.1e}"
     kept = "" if trainer.state.last is None else " (the parameters kept from an earlier one)"
     print(
-        f"{config.model} after {trainer.history.epochs} epochs{kept}, {data.name} {options.split} ({result['samples']} "
-        f"samples): accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}{settled}"
+        f"{config.model} after {trainer.history.epochs} epochs{kept}, {data.name} {options.split} "
+        f"({result['samples']} samples): accuracy {result['accuracy']:.4f}, "
+        f"loss {result['loss']:.4f}{settled}"
     )
     return 0

@@ -1,4 +1,4 @@
-"""`python -m eqprop_lab lint-notebooks`: do the notebooks keep to their anatomy? In a checkout only."""
+"""`python -m eqprop_lab lint-notebooks`, in a checkout: do the notebooks keep to their anatomy?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eqprop_lab.files import checkout
 
 
 def main(argv: Sequence[str]) -> int:
-    """Hand over to `tools/anatomy` of the checkout that this package is part of; 2 where it is none."""
+    """Hand over to `tools/anatomy` of the checkout this package is part of; 2 where it is none."""
     project = checkout()
     if project is None or not (project / "tools" / "anatomy").is_dir():
         return refuse(

@@ -1,5 +1,6 @@
-"""`python -m eqprop_lab run`: the command line of the runner. Exit codes: 0 green, 1 red, 2 usage,
-130 interrupted.
+"""`python -m eqprop_lab run`: the command line of the runner.
+
+Exit codes: 0 green, 1 red, 2 usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def seeds_of(text: str) -> list[int]:
 
 
 def options_of(arguments: argparse.Namespace, root: Path) -> Options:
-    """Options from parsed arguments. Raises ParameterError or ValueError for values that cannot be."""
+    """Options from parsed arguments. Raises ParameterError, ValueError for what cannot be."""
     given: dict[str, Any] = load_parameters(arguments.parameters) if arguments.parameters else {}
     names = [name for name, _ in arguments.p]
     if len(set(names)) != len(names):
@@ -123,8 +124,9 @@ def options_of(arguments: argparse.Namespace, root: Path) -> Options:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside, being told to end (SIGTERM, a closed terminal) is an interruption: what has finished
-    is reported.
+    """Inside, being told to end (SIGTERM, a closed terminal) is an interruption.
+
+    What has finished is reported.
     """
 
     def stop(*_: object) -> None:

@@ -35,8 +35,9 @@ from eqprop_lab.training.progress import show
 
 
 def loggers(experiment: dict[str, Any], run: Run) -> list[Logger]:
-    """What `use_wandb` and `use_tensorboard` ask for, writing into the folder of the run. Raises
-    ImportError.
+    """What `use_wandb` and `use_tensorboard` ask for, writing into the folder of the run.
+
+    Raises ImportError.
     """
     found: list[Logger] = []
     if experiment["use_wandb"]:
@@ -78,8 +79,9 @@ def _go_on(run: Run | None) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """0 when the training is done, 3 when the time is up before; 2 for a wrong call, config or
-    data, 1 when a batch fails or the disk is full.
+    """0 when the training is done, 3 when the time is up before.
+
+    2 for a wrong call, config or data, 1 when a batch fails or the disk is full.
     """
     arguments = parser()
     options = arguments.parse_args(argv)

@@ -56,9 +56,9 @@ def check_imports() -> Result:
         except Exception as error:
             failed.append(f"{name} ({type(error).__name__}: {error})")
     if missing or failed:
-        return (
-            False,
-            f"missing names: {', '.join(missing) or 'none'}; modules that fail: {', '.join(failed) or 'none'}",
+        return False, (
+            f"missing names: {', '.join(missing) or 'none'}; "
+            f"modules that fail: {', '.join(failed) or 'none'}"
         )
     return True, f"{len(eqprop_lab.__all__)} public names, {len(modules)} modules"
 
@@ -70,7 +70,8 @@ def _modules(room: str) -> list[str]:
 
 def check_models() -> Result:
     """784-256-10: the parameter count of both models, and finite logits of the right shape."""
-    counts, finite = {}, True
+    counts = {}
+    finite = True
     for model in (LoopedMLP(784, 256, 10, seed=0), BackpropMLP(784, 256, 10, seed=0)):
         counts[type(model).__name__] = count_parameters(model)
         with torch.no_grad():
@@ -78,10 +79,8 @@ def check_models() -> Result:
         finite &= logits.shape == (3, 10) and bool(torch.isfinite(logits).all())
     line = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     ok = finite and all(count == PARAMETERS for count in counts.values())
-    return (
-        ok,
-        f"{line} parameters (expected {PARAMETERS:,}), logits {'sound' if finite else 'NOT finite or misshapen'}",
-    )
+    logits = "sound" if finite else "NOT finite or misshapen"
+    return ok, f"{line} parameters (expected {PARAMETERS:,}), logits {logits}"
 
 
 def _batches() -> list[tuple[Tensor, Tensor]]:
@@ -94,11 +93,12 @@ def _norm(model: LoopedMLP) -> float:
 
 
 def check_spectral_norm() -> Result:
-    """||W_rec|| by NumPy's SVD, strictly below rho before and after a training that pushes it up."""
+    """||W_rec|| by NumPy's SVD, strictly below rho before and after a training that raises it."""
     model = LoopedMLP(64, 64, 10, rho=0.9, seed=0)
     before = _norm(model)
     EqPropTrainer(model, lr=0.03, progress=False).fit(_batches(), epochs=2)
-    after, certificate = _norm(model), model.contraction_bound()
+    after = _norm(model)
+    certificate = model.contraction_bound()
     ok = before < model.rho and after < model.rho and abs(certificate - after) < 1e-4
     return (
         ok,
@@ -109,8 +109,9 @@ def check_spectral_norm() -> Result:
 def reference_gradients(
     model: LoopedMLP, x: Tensor, y: Tensor, steps: int = 200
 ) -> dict[str, Tensor]:
-    """Autograd through `steps` plain steps h <- tanh(W_rec h + u), written out; the model's own
-    parameters, mean cross-entropy.
+    """Autograd through `steps` plain steps h <- tanh(W_rec h + u), written out.
+
+    The model's own parameters, mean cross-entropy.
     """
     weight = model.W_rec.weight
     drive = model.W_in(x.flatten(1)) + model.W_rec.bias
@@ -123,8 +124,9 @@ def reference_gradients(
 
 
 def check_trainer() -> Result:
-    """The EqProp gradient against an independent reference in float64, then a loss that falls, on
-    unseen digits too.
+    """The EqProp gradient against an independent one in float64, then a loss that falls.
+
+    On unseen digits too.
     """
     model = LoopedMLP(64, 32, 10, seed=0).double()
     x, y = _batches()[0]
@@ -140,18 +142,19 @@ def check_trainer() -> Result:
     last = trainer.evaluate(held)
     ok = error < GRADIENT_ERROR and last["loss"] < 0.5 * first["loss"] and last["accuracy"] > 0.8
     return ok, (
-        f"gradient error {error:.1e} (limit {GRADIENT_ERROR:.0e}), train loss {history['train_loss'][-1]:.3f}, "
-        f"validation loss {first['loss']:.3f} -> {last['loss']:.3f}, accuracy {last['accuracy']:.3f}"
+        f"gradient error {error:.1e} (limit {GRADIENT_ERROR:.0e}), "
+        f"train loss {history['train_loss'][-1]:.3f}, validation loss {first['loss']:.3f} -> "
+        f"{last['loss']:.3f}, accuracy {last['accuracy']:.3f}"
     )
 
 
 def check_presets() -> Result:
-    """Every constructible preset has the size it names, overrides override, unknown ones are
-    refused.
-    """
-    wrong, names = [], presets.list_presets(constructible=True)
+    """Presets have the sizes they name, overrides override, unknown ones are refused."""
+    wrong = []
+    names = presets.list_presets(constructible=True)
     for name in names:
-        model, wanted = presets.create_model_preset(name), presets.get_model_config(name)
+        model = presets.create_model_preset(name)
+        wanted = presets.get_model_config(name)
         wrong += [
             f"{name}.{key}" for key, value in wanted.items() if getattr(model, key, value) != value
         ]
@@ -166,15 +169,14 @@ def check_presets() -> Result:
     later = [name for name in presets.list_presets() if name not in names]
     if wrong or len(names) < 4:
         return False, f"wrong: {', '.join(wrong) or 'presets are missing'} ({len(names)} construct)"
-    return (
-        True,
-        f"{', '.join(names)} construct and override; with later models: {', '.join(later) or 'none'}",
-    )
+    more = ", ".join(later) or "none"
+    return True, f"{', '.join(names)} construct and override; with later models: {more}"
 
 
 def check_optional() -> Result:
-    """Optional packages are absent or work; one that is installed and does not import is a failure."""
-    present, broken = [], []
+    """Optional packages are absent or work: one that does not import is a failure."""
+    present = []
+    broken = []
     for name in OPTIONAL:
         if importlib.util.find_spec(name) is None:
             continue
@@ -182,10 +184,12 @@ def check_optional() -> Result:
             importlib.import_module(name)
             present.append(name)
         except Exception as error:
-            broken.append(
-                f"{name} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-            )
-    line = f"backend {get_optimal_backend()}; {check_cupy_available()[1]}; present: {', '.join(present) or 'none'}"
+            why = str(error).partition("\n")[0]
+            broken.append(f"{name} ({type(error).__name__}: {why})")
+    line = (
+        f"backend {get_optimal_backend()}; {check_cupy_available()[1]}; "
+        f"present: {', '.join(present) or 'none'}"
+    )
     return not broken, line + (f"; installed but broken: {', '.join(broken)}" if broken else "")
 
 

@@ -1,6 +1,6 @@
 """Random changes of image batches that leave the class as it is: shift, crop, flip, cutout.
 
-    x'[b, c, i, j] = pad(x)[b, c, i + dy_b, j + dx_b],    dy_b, dx_b uniform in 0..2n, drawn for each image
+    x'[b, c, i, j] = pad(x)[b, c, i + dy_b, j + dx_b]     dy_b, dx_b uniform in 0..2n for each image
 
 Whole batches at once, on the device they are on; no loop over images.
 """
@@ -53,8 +53,9 @@ class Augmentation:
 
     @classmethod
     def from_config(cls, value: Mapping[str, Any]) -> Augmentation:
-        """From a mapping such as {"shift": 1, "flip": True}. Raises ValueError naming the nearest
-        known key.
+        """From a mapping such as {"shift": 1, "flip": True}.
+
+        Raises ValueError naming the nearest known key.
         """
         known_keys("the augmentation", value, (field.name for field in fields(cls)))
         return cls(**value)
@@ -63,19 +64,22 @@ class Augmentation:
         """Raise ValueError if images of this shape (C, H, W) cannot be changed so."""
         if len(shape) != 3:
             raise ValueError(
-                f"augmentation needs images (channels, height, width), got samples of shape {tuple(shape)}"
+                "augmentation needs images (channels, height, width), "
+                f"got samples of shape {tuple(shape)}"
             )
         side = min(shape[-2:])
         for name, most in (("shift", side - 1), ("crop", side - 1), ("cutout", side)):
             value = getattr(self, name)
             if value > most:
                 raise ValueError(
-                    f"{name} must be at most {most} for images of {shape[1]}x{shape[2]} pixels, got {value}"
+                    f"{name} must be at most {most} for images of {shape[1]}x{shape[2]} pixels, "
+                    f"got {value}"
                 )
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """x (B, C, H, W) -> changed images of the same shape, type and device; x itself is left as
-        it is.
+        """x (B, C, H, W) -> changed images of the same shape, type and device.
+
+        `x` itself is left as it is.
 
         generator: one of the CPU, from which everything is drawn; the same on every device. Raises
             ValueError.
@@ -104,9 +108,7 @@ PHOTOGRAPHS = Augmentation(crop=4, flip=True)
 
 
 def _windows(padded: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """For each image of (B, C, H + 2n, W + 2n) a window (C, H, W), at a random place of the (2n +
-    1)^2.
-    """
+    """A window (C, H, W) of each image of (B, C, H + 2n, W + 2n), at one of (2n + 1)^2 places."""
     batch, _, height, width = padded.shape
     top, left = torch.randint(2 * n + 1, (2, batch), generator=generator, device="cpu").to(
         padded.device
@@ -117,8 +119,9 @@ def _windows(padded: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 
 def _stretch(x: Tensor, axis: int, length: int, generator: torch.Generator) -> Tensor:
-    """For each image the mask of `length` neighbouring rows (axis 2) or columns (axis 3), broadcast
-    against x.
+    """The mask of `length` neighbouring rows (axis 2) or columns (axis 3) for each image.
+
+    Broadcast against `x`.
     """
     size = x.shape[axis]
     first = torch.randint(size - length + 1, (len(x), 1), generator=generator, device="cpu").to(

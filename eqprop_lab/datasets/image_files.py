@@ -1,5 +1,6 @@
-"""Image files as arrays: what a viewer shows, read by Pillow and brought to one size; errors name
-the file.
+"""Image files as arrays: what a viewer shows, read by Pillow and brought to one size.
+
+Errors name the file.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ Size = tuple[int, int]
 
 
 def parse_size(size: object) -> Size | None:
-    """(height, width) from None, pixels a side, or [height, width]. Raises TypeError, ValueError
-    naming `size`.
+    """(height, width) from None, pixels a side, or [height, width].
+
+    Raises TypeError, ValueError naming `size`.
     """
     if size is None:
         return None
@@ -48,8 +50,9 @@ def parse_ground(ground: object) -> str:
 
 
 def read_image(file: Path, root: Path, mode: str, ground: str = "white") -> Image.Image:
-    """The image as a viewer shows it, in Pillow's `mode` ("L" or "RGB"): turned as its EXIF says,
-    on a plain ground.
+    """The image as a viewer shows it, in Pillow's `mode` ("L" or "RGB").
+
+    It is turned as its EXIF says, on a plain ground.
 
     Colour profiles are not applied. Raises ValueError naming the file relative to `root`: damaged,
     too large (Pillow's limit against decompression bombs), several pictures, more than 8 bits of
@@ -73,20 +76,25 @@ def _check(image: Image.Image) -> None:
     if image.mode[0] in "IF":
         raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
     # Pillow warns at this size and refuses at twice the size.
-    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        limit = f"Pillow's limit against decompression bombs is {Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
-        raise ValueError(f"{image.width}x{image.height} pixels, and {limit}")
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:
+        raise ValueError(
+            f"{image.width}x{image.height} pixels, and Pillow's limit against decompression bombs "
+            f"is {most / 1e6:.0f} million pixels"
+        )
     # Cameras put previews behind the photograph (MPO): viewers show the first picture.
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise ValueError(
-            f"{frames} pictures in one file (an animation, or pages): save the one that counts by itself"
+            f"{frames} pictures in one file (an animation, or pages): "
+            "save the one that counts by itself"
         )
 
 
 def _on_ground(image: Image.Image, ground: str) -> Image.Image:
-    """The image without transparency: what shines through is the ground, as the colours below are
-    not to be seen.
+    """The image without transparency: what shines through is the ground.
+
+    The colours below are not to be seen.
     """
     if not image.has_transparency_data:
         return image
@@ -110,8 +118,7 @@ def read_pixels(
     pattern: Path | None = None,
     ground: str = "white",
 ) -> tuple[Tensor, list[bytes]]:
-    """(N, channels, height, width) float32 in [0, 1] of the files, scaled to cover `size` and cut
-    around the centre.
+    """(N, channels, height, width) float32 in [0, 1], scaled to cover `size` and cut to its centre.
 
     pattern: the file whose size this is; images of another size are then refused. With them come
     digests of the images before they are scaled: equal for equal pictures, whatever their format.
@@ -124,8 +131,9 @@ def read_pixels(
         image = read_image(file, root, MODES[channels], ground)
         if pattern is not None and (image.height, image.width) != size:
             raise ValueError(
-                f"images of different sizes: {place_in(pattern, root)} has {height}x{width} pixels, "
-                f"{place_in(file, root)} has {image.height}x{image.width}; give a `size` to bring them to one"
+                f"images of different sizes: {place_in(pattern, root)} has {height}x{width} "
+                f"pixels, {place_in(file, root)} has {image.height}x{image.width}; "
+                "give a `size` to bring them to one"
             )
         digests.append(
             hashlib.blake2b(f"{image.size}".encode() + image.tobytes(), digest_size=16).digest()

@@ -1,5 +1,4 @@
-"""Any folder of images as a data set: ROOT/train/CLASS/* with a val or test folder beside it, or
-plainly ROOT/CLASS/*.
+"""Any folder of images as a data set: ROOT/train/CLASS/* with val or test beside, or ROOT/CLASS/*.
 
 The names of the class folders, sorted, are the classes. A folder is read as its user sees it, or
 refused; what is left out of it is reported by a warning.
@@ -53,9 +52,7 @@ class _Part:
         return _Part([self.files[i] for i in rows.tolist()], self.labels[rows])
 
     def hold_out(self, count: int, seed: int) -> tuple[_Part, _Part]:
-        """(the rest, `count` files drawn at random), every class in its proportion, to within one
-        file.
-        """
+        """(the rest, `count` files drawn at random), every class in its proportion."""
         generator = torch.Generator(device="cpu").manual_seed(seed)
         order = torch.randperm(len(self.files), generator=generator, device="cpu")
         # The k-th of the n files of a class gets (k + u) / n, u uniform: the smallest keys are
@@ -107,11 +104,12 @@ def read_image_folder(
     Which part is what:
         ROOT/train, ROOT/val (or validation), ROOT/test   each is what it is called
         ROOT/train, ROOT/test                             validation is held out from train
-        ROOT/train, ROOT/val (or validation)              val, published with its labels, is the test part (the habit
-                                                          with ImageNet and its subsets); validation
-                                                          as above
-        ROOT/train alone, or ROOT/CLASS                   a tenth is the test part, the same whatever `validation` is;
-                                                          then validation is held out
+        ROOT/train, ROOT/val (or validation)              val, published with its labels, is the
+                                                          test part (the habit with ImageNet and
+                                                          its subsets); validation as above
+        ROOT/train alone, or ROOT/CLASS                   a tenth is the test part, the same
+                                                          whatever `validation` is; then
+                                                          validation is held out
     in any case of letters; training, valid, testing and the like count as well. A test folder
     without class folders in it holds images without labels and is not used. What is held out is
     drawn with `seed`, every class in its proportion. Hidden files and folders are left out; a link
@@ -146,7 +144,8 @@ def read_image_folder(
     parts = _find_parts(folder, folders, names, report)
     if "validation" in parts and validation is not None:
         raise ValueError(
-            f"validation: {folder} has a validation folder of its own, got {validation!r} to hold out"
+            f"validation: {folder} has a validation folder of its own, "
+            f"got {validation!r} to hold out"
         )
     found = len(parts["train"].files)
     counts = {
@@ -161,15 +160,17 @@ def read_image_folder(
     bare = [name for i, name in enumerate(names) if not bool((parts["train"].labels == i).any())]
     if bare:
         raise ValueError(
-            f"no training image is left of {', '.join(bare)}: hold out less, or raise limit ({limit})"
+            f"no training image is left of {', '.join(bare)}: hold out less, "
+            f"or raise limit ({limit})"
         )
     height_width = height_width or _size_of(parts["train"].files[0], folder)
     images = sum(len(part.files) for part in parts.values())
     needed = images * channels * height_width[0] * height_width[1] * 4
     if needed > MOST_BYTES:
         raise ValueError(
-            f"{images} images of {height_width[0]}x{height_width[1]} pixels need {needed / 2**30:.0f} GiB in memory, "
-            f"more than {MOST_BYTES / 2**30:.0f}: give a smaller `size`, or a `limit`"
+            f"{images} images of {height_width[0]}x{height_width[1]} pixels need "
+            f"{needed / 2**30:.0f} GiB in memory, more than {MOST_BYTES / 2**30:.0f}: "
+            "give a smaller `size`, or a `limit`"
         )
     pattern = parts["train"].files[0] if size is None else None
     read = {
@@ -242,8 +243,9 @@ def _size_of(file: Path, root: Path) -> Size:
 def _find_parts(
     root: Path, places: dict[str, Path], names: list[str], report: Report
 ) -> dict[str, _Part]:
-    """The files of each part. Raises ValueError for other classes than `names`, empty ones, a file
-    in two of them.
+    """The files of each part.
+
+    Raises ValueError for other classes than `names`, empty ones, a file in two of them.
     """
     owners: dict[str, tuple[str, int, Path]] = {}
     parts = {}
@@ -252,8 +254,8 @@ def _find_parts(
         if list(folders) != names:
             wrong = sorted(set(names) ^ set(folders))
             raise ValueError(
-                f"{place.relative_to(root)} and the training images must have the same class folders; only one has "
-                f"{', '.join(wrong)}"
+                f"{place.relative_to(root)} and the training images must have the same class "
+                f"folders; only one has {', '.join(wrong)}"
             )
         samples = []
         for label, (name, folder) in enumerate(folders.items()):
@@ -281,7 +283,8 @@ def _files_of(place: Path, name: str, folder: Path, report: Report) -> list[tupl
         other = f". It has {here.text()}" if here.text() else ""
         endings = ", ".join(EXTENSIONS)
         raise ValueError(
-            f"{place}: Found no valid file for the classes {name}. It must hold files ending in {endings}{other}"
+            f"{place}: Found no valid file for the classes {name}. "
+            f"It must hold files ending in {endings}{other}"
         )
     report.merge(here)
     return files

@@ -1,5 +1,6 @@
-"""What lies in a folder of images: its parts, their classes, every file once; and what is left out,
-by name and count.
+"""What lies in a folder of images: its parts, their classes, every file once.
+
+What is left out is kept by name and count.
 
 Hidden is what a file manager hides. Links are followed, each folder and file behind them is counted
 once.
@@ -27,8 +28,9 @@ _AGAIN = "links to a folder that is read already"
 
 @dataclass
 class Report:
-    """What a user should know of a folder: kind -> paths that are not used ("pipes"), and sentences
-    (`notes`).
+    """What a user should know of a folder.
+
+    left: kind ("pipes") -> paths that are not used; notes: sentences.
     """
 
     root: Path
@@ -47,7 +49,7 @@ class Report:
         self.notes += other.notes
 
     def text(self) -> str:
-        """One line, kinds with their counts and a few examples; empty when there is nothing to say."""
+        """One line, kinds with counts and a few examples; empty when there is nothing to say."""
         kinds = [f"{len(names)} {kind} ({examples(names)})" for kind, names in self.left.items()]
         return "; ".join(([f"left out: {', '.join(kinds)}"] if kinds else []) + self.notes)
 
@@ -58,9 +60,7 @@ def examples(names: Sequence[str]) -> str:
 
 
 def place_in(path: Path, root: Path) -> str:
-    """The path relative to `root` as a message can print it, also where the name on the disk is no
-    text.
-    """
+    """The path relative to `root` as a message can print it, also where it is no text."""
     place = path.relative_to(root) if path.is_relative_to(root) else path
     return place.as_posix().encode("utf-8", "backslashreplace").decode()
 
@@ -93,7 +93,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _mode(entry: os.DirEntry[str]) -> int | None:
-    """The type of what an entry leads to; None for a link that leads nowhere, or round in a circle."""
+    """The type of what an entry leads to; None for a link that leads nowhere or in a circle."""
     try:
         return entry.stat().st_mode
     except OSError:
@@ -105,12 +105,14 @@ def _holds(real: str, place: str) -> bool:
 
 
 def visible_folders(place: Path, report: Report) -> list[Path]:
-    """The visible folders in `place`, by name; links back to `place`, or to what holds it, go to
-    `report`.
+    """The visible folders in `place`, by name.
+
+    Links back to `place`, or to what holds it, go to `report`.
     """
     found = []
     for entry in _entries(place):
-        path, mode = Path(entry.path), _mode(entry)
+        path = Path(entry.path)
+        mode = _mode(entry)
         if mode is None:
             report.add(_NOWHERE, path)
         elif stat.S_ISDIR(mode) and _holds(os.path.realpath(path), os.path.realpath(place)):
@@ -123,15 +125,18 @@ def visible_folders(place: Path, report: Report) -> list[Path]:
 
 
 def find_files(place: Path, report: Report) -> list[tuple[Path, str]]:
-    """(file, real path) of every image under `place`, by folder and name; what is left out goes to
-    `report`.
+    """(file, real path) of every image under `place`, by folder and name.
+
+    What is left out goes to `report`.
 
     Folders of `place` itself come before links to others, so that a file keeps the name it has
     here.
     """
     found: dict[str, Path] = {}
-    start, read = os.path.realpath(place), set[str]()
-    folders, links = [(place, start)], list[tuple[Path, str]]()
+    start = os.path.realpath(place)
+    read: set[str] = set()
+    folders = [(place, start)]
+    links: list[tuple[Path, str]] = []
     while folders or links:
         folder, real = folders.pop() if folders else links.pop(0)
         if real in read or (real != start and _holds(real, start)):
@@ -139,7 +144,8 @@ def find_files(place: Path, report: Report) -> list[tuple[Path, str]]:
             continue
         read.add(real)
         for entry in _entries(folder):
-            path, mode = Path(entry.path), _mode(entry)
+            path = Path(entry.path)
+            mode = _mode(entry)
             behind = (
                 os.path.realpath(path) if entry.is_symlink() else os.path.join(real, entry.name)
             )
@@ -169,8 +175,9 @@ def looks(name: str) -> str:
 
 
 def class_folders(place: Path, report: Report) -> dict[str, Path]:
-    """Class -> its folder, sorted by class; a class is the folder's name with composed letters
-    (NFC).
+    """Class -> its folder, sorted by class.
+
+    A class is the folder's name with composed letters (NFC).
 
     Raises ValueError for two folders whose names look the same, and for names that are no text.
     """
@@ -185,15 +192,17 @@ def class_folders(place: Path, report: Report) -> dict[str, Path]:
             )
         if place_in(folder, place) != folder.name:
             raise ValueError(
-                f"{place}: the name of the class folder {place_in(folder, place)} is no text; rename it"
+                f"{place}: the name of the class folder {place_in(folder, place)} is no text; "
+                "rename it"
             )
         found[unicodedata.normalize("NFC", folder.name)] = folder
     return dict(sorted(found.items()))
 
 
 def part_folders(root: Path, report: Report) -> dict[str, Path]:
-    """role -> folder of the parts in `root` ("train", "validation", "test"), in any case; {} where
-    there is none.
+    """role -> folder of the parts in `root` ("train", "validation", "test"), in any case.
+
+    {} where there is none.
 
     Raises ValueError where a name could be a part or a class, or two folders have one role.
     """
@@ -214,14 +223,15 @@ def part_folders(root: Path, report: Report) -> dict[str, Path]:
     names = examples([folder.name for folder in parts.values()])
     if "train" not in parts:
         raise ValueError(
-            f"{root} has {names}, but no train folder: name the part to train on train, or, if these are "
-            "classes, rename them"
+            f"{root} has {names}, but no train folder: name the part to train on train, or, "
+            "if these are classes, rename them"
         )
     full = [folder for folder in others if find_files(folder, Report(root))]
     if full:
         beside = examples([folder.name for folder in full])
         raise ValueError(
-            f"{root} has {names} beside {beside}, and all hold images: are these parts or classes? Rename or move some"
+            f"{root} has {names} beside {beside}, and all hold images: are these parts or classes? "
+            "Rename or move some"
         )
     report.merge(here)
     report.add("folders beside the parts", *others)
@@ -229,8 +239,9 @@ def part_folders(root: Path, report: Report) -> dict[str, Path]:
 
 
 def same_inside(classes: dict[str, Path]) -> str:
-    """A sentence where the folders taken for classes hold no images but the same folders, as parts
-    would.
+    """A sentence where what is taken for classes looks like parts, or an empty text.
+
+    It does where they hold no images but the same folders.
     """
     inside = [
         {folder.name for folder in visible_folders(place, Report(place))}
@@ -243,6 +254,6 @@ def same_inside(classes: dict[str, Path]) -> str:
     if len(shared) < 2 or direct.left:
         return ""
     return (
-        f"{examples(list(classes))} are read as classes, and each holds the folders {examples(shared)}: "
-        "if they are parts, call them train, val and test"
+        f"{examples(list(classes))} are read as classes, and each holds the folders "
+        f"{examples(shared)}: if they are parts, call them train, val and test"
     )

@@ -49,9 +49,7 @@ class Source:
     measure: Measure | None = None
 
     def check_options(self, given: Mapping[str, Any]) -> None:
-        """Raise ValueError for an option the set does not know (naming the nearest) or one that is
-        missing.
-        """
+        """Raise ValueError for an unknown option (naming the nearest) or one that is missing."""
         options = arguments(self.build)
         if options is None:
             return

@@ -30,8 +30,10 @@ class Batches:
     ) -> None:
         if augment is not None:
             augment.check(split.x.shape[1:])
-        self.split, self.augment = split, augment
-        self.size, self.shuffle = positive_int("size", size), switch("shuffle", shuffle)
+        self.split = split
+        self.augment = augment
+        self.size = positive_int("size", size)
+        self.shuffle = switch("shuffle", shuffle)
         self.generator = torch.Generator(device="cpu").manual_seed(a_seed("seed", seed))
 
     def __len__(self) -> int:
@@ -65,15 +67,17 @@ class Split:
         return len(self.y)
 
     def to(self, device: str | torch.device) -> Split:
-        """The whole set on `device`: batches are cut and augmented there, nothing is copied to it
-        while training.
+        """The whole set on `device`: nothing is copied to it while training.
+
+        Batches are cut and augmented there.
         """
         place = pick_device(device)
         return Split(self.x.to(place), self.y.to(place))
 
     def split(self, fraction: float, seed: int = 0) -> tuple[Split, Split]:
-        """(the rest, a random `fraction` held out), each in its old order; the same for the same
-        seed.
+        """(the rest, a random `fraction` held out), each in its old order.
+
+        The same for the same seed.
 
         Raises ValueError for a fraction outside (0, 1) or one that leaves either part empty.
         """
@@ -84,8 +88,9 @@ class Split:
             )
         generator = torch.Generator(device="cpu").manual_seed(a_seed("seed", seed))
         order = torch.randperm(len(self), generator=generator, device="cpu")
-        rest, out = order[held:].sort().values, order[:held].sort().values
-        return Split(self.x[rest], self.y[rest]), Split(self.x[out], self.y[out])
+        parts = (order[held:].sort().values, order[:held].sort().values)
+        rest, out = (Split(self.x[rows], self.y[rows]) for rows in parts)
+        return rest, out
 
     def batches(
         self,

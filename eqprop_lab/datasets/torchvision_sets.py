@@ -32,9 +32,7 @@ _declared: list[torch.library.Library] = []
 
 
 def import_torchvision() -> ModuleType:
-    """The torchvision module, declared operators added only if its own import failed for want of
-    them.
-    """
+    """The torchvision module; operators are declared only if its import failed for want of them."""
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:
@@ -54,9 +52,10 @@ def shim_in_use() -> bool:
 
 @dataclass(frozen=True)
 class VisionSet:
-    """A torchvision set: its class, the file that shows it is there, shape and number of classes,
-    its usual augmentation, its class names where torchvision has no plain ones, and how its test
-    part is asked for.
+    """A torchvision set: its class, and the file that shows it is there.
+
+    usual: its augmentation; classes: their names where torchvision has no plain ones; by_split: how
+    its test part is asked for.
     """
 
     cls: str
@@ -85,7 +84,7 @@ VISION = {
 
 
 def data_dir() -> Path:
-    """Where downloaded sets live: $EQPROP_DATA_DIR, `data/` of the checkout, or the user's cache."""
+    """Where sets are kept: $EQPROP_DATA_DIR, `data/` of the checkout, or the user's cache."""
     chosen = os.environ.get("EQPROP_DATA_DIR")
     if chosen:
         return Path(chosen).expanduser()
@@ -103,7 +102,8 @@ def read_vision_set(
     """
     held = positive_int("validation", validation)
     kept = None if limit is None else positive_int("limit", limit)
-    entry, folder = VISION[name], Path(root).expanduser() if root is not None else data_dir()
+    entry = VISION[name]
+    folder = data_dir() if root is None else Path(root).expanduser()
     train, test = (load(name, entry, folder, part) for part in (True, False))
     classes = entry.classes or tuple(str(c) for c in train.classes)
     (x, y), (test_x, test_y) = (_tensors(name, part, len(classes)) for part in (train, test))
@@ -117,8 +117,9 @@ def read_vision_set(
 
 
 def load(name: str, entry: VisionSet, folder: Path, train: bool) -> Any:
-    """The training or test part as torchvision reads it, downloaded if it is not there. Raises
-    DataUnavailable.
+    """The training or test part as torchvision reads it, downloaded if it is not there.
+
+    Raises DataUnavailable.
     """
     import_torchvision()
     from torchvision import datasets
@@ -132,35 +133,36 @@ def load(name: str, entry: VisionSet, folder: Path, train: bool) -> Any:
     except Exception as error:
         # A damaged file shows as whatever its reader stumbles over: assertion, value, index and
         # runtime errors.
-        found, first = error, next(_faults(source, folder), None)
+        found = error
+        first = next(_faults(source, folder), None)
     if first is None or (first[1] == "damaged" and not _replaced(source)):
         file = f"{first[0]} is damaged" if first else "a file cannot be read"
         raise DataUnavailable(
-            f"data set {name!r}: {file} in the data folder ({folder}): {type(found).__name__} {found}. Remove it; the "
-            "next call downloads it anew."
+            f"data set {name!r}: {file} in the data folder ({folder}): {type(found).__name__} "
+            f"{found}. Remove it; the next call downloads it anew."
         ) from found
     try:
         return source(str(folder), download=True, **part)
     except Exception as error:
         file, state = next(_faults(source, folder), first)
         raise DataUnavailable(
-            f"data set {name!r}: {file} is {state} in the data folder ({folder}) and the download failed ({error}). "
-            f"Either go online once, or put the files of torchvision's {entry.cls} there, or point EQPROP_DATA_DIR at "
-            "a folder that has them. build_dataset('digits') needs no files."
+            f"data set {name!r}: {file} is {state} in the data folder ({folder}) and the download "
+            f"failed ({error}). Either go online once, or put the files of torchvision's "
+            f"{entry.cls} there, or point EQPROP_DATA_DIR at a folder that has them. "
+            "build_dataset('digits') needs no files."
         ) from error
 
 
 def _replaced(source: Any) -> bool:
-    """Does torchvision's download replace damaged files (sets with checksums), or only missing ones
-    (idx files)?
+    """Does torchvision's download replace damaged files, or only missing ones?
+
+    The first for sets with checksums, the second for idx files.
     """
     return not hasattr(source, "resources")
 
 
 def _faults(source: Any, folder: Path) -> Iterator[tuple[str, str]]:
-    """(path relative to the folder, "missing" or "damaged") of the files that torchvision cannot
-    use.
-    """
+    """(path in the folder, "missing" or "damaged") of the files that torchvision cannot use."""
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
     from torchvision.datasets.utils import check_integrity
 
@@ -191,8 +193,9 @@ def _faults(source: Any, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(name: str, source: Any, classes: int) -> tuple[Tensor, Tensor]:
-    """torchvision's array attributes -> x (N, C, H, W) float32 in [0, 1], y (N,) int64. Raises
-    DataUnavailable.
+    """torchvision's array attributes -> x (N, C, H, W) float32 in [0, 1], y (N,) int64.
+
+    Raises DataUnavailable.
     """
     images = torch.as_tensor(source.data, device="cpu")
     labels = torch.as_tensor(
@@ -200,8 +203,9 @@ def _tensors(name: str, source: Any, classes: int) -> tuple[Tensor, Tensor]:
     ).long()
     if len(images) != len(labels) or not len(labels) or labels.min() < 0 or labels.max() >= classes:
         raise DataUnavailable(
-            f"data set {name!r}: its files are damaged: {len(images)} images, {len(labels)} labels, which must be "
-            f"0 to {classes - 1}. Remove them; the next call downloads them anew."
+            f"data set {name!r}: its files are damaged: {len(images)} images, {len(labels)} "
+            f"labels, which must be 0 to {classes - 1}. Remove them; the next call downloads "
+            "them anew."
         )
     if images.ndim == 3:
         images = images.unsqueeze(1)

@@ -1,6 +1,4 @@
-"""Whole experiments: presets, YAML files, stored runs and what is compared between them, shipped
-networks.
-"""
+"""Whole experiments: presets, YAML files, runs and what differs between them, shipped networks."""
 
 from __future__ import annotations
 

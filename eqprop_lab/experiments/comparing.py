@@ -24,9 +24,7 @@ NO_CURVES = ("seconds", "epoch", "estimator")
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that is not the same in both: its dotted name and both values ("-" where it is not
-    set).
-    """
+    """A setting that differs: its dotted name and both values ("-" where it is not set)."""
 
     name: str
     a: Any
@@ -37,7 +35,9 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
     """Settings of nested mappings that differ, in the order of `a`, then those only `b` has."""
     found: list[Difference] = []
     for key in dict.fromkeys((*a, *b)):
-        one, two, name = a.get(key, MISSING), b.get(key, MISSING), f"{prefix}{key}"
+        name = f"{prefix}{key}"
+        one = a.get(key, MISSING)
+        two = b.get(key, MISSING)
         if isinstance(one, Mapping) and isinstance(two, Mapping):
             found += differences(one, two, f"{name}.")
         elif one != two:
@@ -47,8 +47,9 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") ->
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: differing settings and versions; curves by name, of each run that has them:
-    (epochs, values).
+    """Two runs: differing settings and versions.
+
+    Curves by name, of each run that has them: (epochs, values).
     """
 
     ids: tuple[str, str]
@@ -112,10 +113,10 @@ def compare(a: Run, b: Run) -> Comparison:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A run against its repetition. curves: largest absolute difference by curve (inf where one has
-    no number);
-    parameters: whether every parameter and buffer is the same, bit for bit; versions: what has
-        changed since.
+    """A run against its repetition.
+
+    curves: largest absolute difference by curve (inf where one has no number); parameters: whether
+    every parameter and buffer is the same, bit for bit; versions: what has changed since.
     """
 
     id: str
@@ -134,15 +135,19 @@ class Reproduction:
     def summary(self) -> str:
         """The verdict and what it rests on, as text."""
         if self.exact:
-            verdict = f"run {self.id} reproduces exactly: {self.epochs[0]} epochs, every curve and every parameter"
+            verdict = (
+                f"run {self.id} reproduces exactly: {self.epochs[0]} epochs, "
+                "every curve and every parameter"
+            )
         else:
             worst = (
                 ", ".join(f"{name} by {gap:.2g}" for name, gap in self.curves.items() if gap)
                 or "none"
             )
             verdict = (
-                f"run {self.id} does not reproduce: {self.epochs[0]} epochs stored, {self.epochs[1]} now; "
-                f"parameters {'equal' if self.parameters else 'differ'}; curves that differ: {worst}"
+                f"run {self.id} does not reproduce: {self.epochs[0]} epochs stored, "
+                f"{self.epochs[1]} now; parameters {'equal' if self.parameters else 'differ'}; "
+                f"curves that differ: {worst}"
             )
         changed = [f"  {d.name}: {d.a} then, {d.b} now" for d in self.versions]
         return "\n".join(
@@ -158,7 +163,8 @@ def rerun(run: Run, train: Train) -> Reproduction:
     processor and number of threads a CPU gives the same bits. Raises RunError for a run without
     finished epochs, and what `train` raises.
     """
-    stored, digest = run.history, run.parameters
+    stored = run.history
+    digest = run.parameters
     if not stored.epochs:
         raise RunError(f"run {run.id} has no finished epoch to compare with")
     trainer, history = train(run.config)
@@ -170,8 +176,9 @@ def rerun(run: Run, train: Train) -> Reproduction:
 
 
 def _gap(a: list[Any], b: list[Any]) -> float:
-    """Largest |a - b| over the common epochs; nan, and None in its place in a file, are no numbers
-    but the same.
+    """Largest |a - b| over the common epochs.
+
+    nan, and None in its place in a file, are no numbers but the same.
     """
     if not a or not b:
         return math.inf

@@ -1,7 +1,6 @@
-"""Experiments as YAML files: four sections, every key known, every value checked before data is
-loaded.
+"""Experiments as YAML files: four sections, every key and value checked before data is loaded.
 
-    model:      {name: LoopedMLP, params: {hidden_dim: 256}}          or {preset: mnist_small, params: {...}}
+    model:      {name: LoopedMLP, params: {hidden_dim: 256}}       or {preset: mnist_small, ...}
     training:   {epochs: 10, batch_size: 64, learning_rate: 1e-3, optimizer: adam, ...}
     data:       {dataset: digits, ...}
     experiment: {name: first_try, seed: 0}
@@ -50,15 +49,17 @@ EXPERIMENT_KEYS = ("name", "seed", "use_wandb", "use_tensorboard", "project")
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the file, the key and what is
-    accepted.
+    """A configuration that cannot be used.
+
+    The message names the file, the key and what is accepted.
     """
 
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """A checked experiment. params: complete arguments of the model; trainer: arguments of
-    EqPropTrainer.
+    """A checked experiment.
+
+    params: complete arguments of the model; trainer: arguments of EqPropTrainer.
     """
 
     model: str
@@ -77,8 +78,9 @@ class ExperimentConfig:
         return int(self.experiment["seed"])
 
     def as_dict(self) -> dict[str, Any]:
-        """The four sections with everything filled in, plain values only; `parse_config` reads them
-        back.
+        """The four sections with everything filled in, plain values only.
+
+        `parse_config` reads them back.
         """
         training = {
             "epochs": self.epochs,
@@ -121,8 +123,7 @@ def config_file(path: str | Path) -> Path:
 
 
 def load_config(path: str | Path, device: str | None = None) -> ExperimentConfig:
-    """Read and check a YAML experiment: a path, or the name of a recipe of the package
-    (`list_recipes`).
+    """Read and check a YAML experiment: a path, or the name of a recipe (`list_recipes`).
 
     device: in the place of the one it names.
     Raises: FileNotFoundError; ConfigError for bad YAML, unknown keys (naming the nearest), bad
@@ -140,8 +141,9 @@ def load_config(path: str | Path, device: str | None = None) -> ExperimentConfig
 
 
 def on_device(content: Mapping[str, Any], device: str | None) -> dict[str, Any]:
-    """The same config for another device (None: the one it names). Raises ValueError for one that
-    is not here.
+    """The same config for another device (None: the one it names).
+
+    Raises ValueError for one that is not here.
     """
     if device is None:
         return dict(content)
@@ -165,15 +167,17 @@ def _section(content: Mapping[str, Any], name: str, keys: Sequence[str] = ()) ->
 
 
 def parse_config(content: Any) -> ExperimentConfig:
-    """Check the four sections as Python data. Builds model and trainer once to check their values;
-    loads no data.
+    """Check the four sections as Python data.
+
+    Builds model and trainer once to check their values; loads no data.
 
     Raises: TypeError, ValueError naming the key, the value and what is accepted; DataUnavailable if
     a folder of images is not there and the sizes of the model are to follow from it.
     """
     if not isinstance(content, Mapping):
         raise TypeError(
-            f"a config must be a mapping with the sections {', '.join(SECTIONS)}, got {shown(content)}"
+            f"a config must be a mapping with the sections {', '.join(SECTIONS)}, "
+            f"got {shown(content)}"
         )
     known_keys("the config", content, SECTIONS)
     model = _section(content, "model", ("name", "preset", "params"))
@@ -204,7 +208,7 @@ def parse_config(content: Any) -> ExperimentConfig:
 
 
 def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
-    """A trainer with a fresh model. Equal for equal configs; the global generators are left alone."""
+    """A trainer with a fresh model, equal for equal configs; global generators are left alone."""
     # Models without a seed of their own draw from the global generator.
     with seeded(config.seed):
         model = model_registry.create(config.model, **config.params)
@@ -218,10 +222,12 @@ def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
 
 
 def build_experiment(config: ExperimentConfig) -> tuple[EqPropTrainer, DataSet]:
-    """(trainer with a fresh model, data set). Raises as `build_dataset` does: DataUnavailable,
-    ValueError.
+    """(trainer with a fresh model, data set).
+
+    Raises as `build_dataset` does: DataUnavailable, ValueError.
     """
-    trainer, data = make_trainer(config), build_dataset(config.data)
+    trainer = make_trainer(config)
+    data = build_dataset(config.data)
     check_sizes(config.params, data_facts(data))
     return trainer, data
 
@@ -233,8 +239,9 @@ def fit_experiment(
     callbacks: Sequence[Any] = (),
     **options: Any,
 ) -> History:
-    """Train on the training split, looking at the validation split after every epoch; the test
-    split is not touched.
+    """Train on the training split, looking at the validation split after every epoch.
+
+    The test split is not touched.
 
     Both are moved whole to the device of the trainer; augmentation changes the training images
     only.

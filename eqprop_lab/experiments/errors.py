@@ -1,4 +1,4 @@
-"""The errors that are the user's: a config, run, checkpoint, data set or machine that will not do."""
+"""Errors that are the user's: a config, run, checkpoint, data set or device that will not do."""
 
 from __future__ import annotations
 

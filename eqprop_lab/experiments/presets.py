@@ -23,7 +23,7 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 
 def list_presets(constructible: bool = False) -> list[str]:
-    """Names of all model presets; `constructible`: only those whose model is part of this version."""
+    """Names of all model presets; `constructible`: those whose model is part of this version."""
     return [
         name
         for name, entry in _presets().items()
@@ -32,13 +32,12 @@ def list_presets(constructible: bool = False) -> list[str]:
 
 
 def preset_model(name: str) -> str:
-    """Name of the model a preset builds, e.g. "LoopedMLP". Raises ValueError for an unknown preset."""
+    """Name of the model a preset builds ("LoopedMLP"). Raises ValueError for an unknown preset."""
     return _presets()[one_of("name", name, list_presets())]["model"]
 
 
 def get_model_config(name: str, **overrides: Any) -> dict[str, Any]:
-    """Constructor arguments of a preset with `overrides` in place:
-    ``LoopedMLP(**get_model_config("mnist_tiny"))``.
+    """Constructor arguments of a preset, some replaced: ``LoopedMLP(**get_model_config(NAME))``.
 
     Overrides may be any argument of the model; for a model that is not part of this version, any
     the preset sets.

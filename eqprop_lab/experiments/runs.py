@@ -49,9 +49,7 @@ def versions() -> dict[str, Any]:
 
 
 def tensors_digest(tensors: Mapping[str, Any]) -> str:
-    """SHA-256 of names, shapes, types and bytes of all tensors among the values: equal if and only
-    if they are.
-    """
+    """SHA-256 of names, shapes, types and bytes of all tensors: equal if and only if they are."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         if isinstance(value, Tensor):
@@ -67,9 +65,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 class Run:
-    """One run of a store, and the callback of `fit` that fills it: curves and a checkpoint after
-    every epoch.
-    """
+    """One run of a store, and the callback of `fit` that fills it after every epoch."""
 
     runs_last = True
 
@@ -133,20 +129,22 @@ class Run:
         )
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        """The checkpoints of this fit carry the config of the run. Raises RunError for a second
-        training in one run.
+        """The checkpoints of this fit carry the config of the run.
+
+        Raises RunError for a second training in one run.
         """
         trainer.state.config = self.config
         if not trainer.state.resumed and (epochs := self.history.epochs):
             lost = "" if self.checkpoint.exists() else f" ({self.checkpoint.name} is missing)"
             raise RunError(
-                f"run {self.id} holds a training of {epochs} epochs: create a run for the next one, "
-                f"or go on with this one from its checkpoint{lost}, with resume=True"
+                f"run {self.id} holds a training of {epochs} epochs: create a run for the next "
+                f"one, or go on with this one from its checkpoint{lost}, with resume=True"
             )
 
     def on_epoch_end(self, trainer: Trainer, record: Record) -> None:
-        """Store where the training is; the curves second: no epoch is shown that cannot be gone
-        back to.
+        """Store where the training is, then the curves.
+
+        So no epoch is shown that cannot be gone back to.
         """
         trainer.save_checkpoint(self.checkpoint)
         self.write_curves(trainer.history, trainer.model)
@@ -171,8 +169,9 @@ class RunStore:
         self.folder = a_path("folder", folder)
 
     def create(self, config: Mapping[str, Any]) -> Run:
-        """A new run with its config and versions. Raises ValueError for a config that YAML cannot
-        hold, OSError.
+        """A new run with its config and versions.
+
+        Raises ValueError for a config that YAML cannot hold, OSError.
         """
         try:
             text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
@@ -202,8 +201,9 @@ class RunStore:
         return [Run(path.parent) for path in sorted(self.folder.glob("*/config.yaml"))]
 
     def get(self, id: str) -> Run:
-        """The run with this id, or the only one whose id starts so. Raises RunError naming what
-        there is.
+        """The run with this id, or the only one whose id starts so.
+
+        Raises RunError naming what there is.
         """
         found = [run for run in self.runs() if run.id == id] or [
             r for r in self.runs() if id and r.id.startswith(id)

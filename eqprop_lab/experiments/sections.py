@@ -1,9 +1,9 @@
 """Sections of an experiment: the model gets its sizes from the data set, augmentation its default.
 
 data: {augmentation: false}                       no augmentation, also where it is left out
-data: {augmentation: true}                        the usual one of that set: shift 1 for digits, MNIST and its
-                                                  kin, crop 4 for SVHN, crop 4 and flip for other
-                                                  photographs
+data: {augmentation: true}                        the usual one of that set, which it is registered
+                                                  with: shift 1 for digits, MNIST and its kin,
+                                                  crop 4 for SVHN, crop 4 and flip for photographs
 data: {augmentation: {shift: 1, cutout: 8}}       arguments of `Augmentation`
 """
 
@@ -47,8 +47,9 @@ def read_experiment(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_augmentation(value: object, name: str) -> Augmentation | None:
-    """What `data.augmentation` asks for; None: nothing. Raises TypeError, ValueError, before any
-    image is read.
+    """What `data.augmentation` asks for; None: nothing.
+
+    Raises TypeError, ValueError, before any image is read.
     """
     if value is None or value is False:
         return None
@@ -77,8 +78,7 @@ def read_augmentation(value: object, name: str) -> Augmentation | None:
 def read_model(
     section: Mapping[str, Any], data: Mapping[str, Any], seed: int
 ) -> tuple[str, dict[str, Any]]:
-    """(registered name, complete arguments) of the section `model` for a data set, {"name": ...,
-    options}.
+    """(registered name, complete arguments) of the section `model` for {"name": data set, options}.
 
     A folder of images, or a set that was registered without its sizes, is looked at only if an
     argument is to follow from it. Raises TypeError, ValueError; DataUnavailable for a missing
@@ -113,11 +113,10 @@ def read_model(
 
 
 def check_sizes(params: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Raise ValueError if an argument of a model contradicts its data set, as far as the facts are
-    known.
-    """
+    """Raise ValueError if an argument of a model contradicts what is known of its data set."""
     for key, fact in SIZES.items():
-        has, asked = facts.get(fact), params.get(key)
+        has = facts.get(fact)
+        asked = params.get(key)
         if key in params and has is not None and _pair(key, asked) != _pair(key, has):
             raise ValueError(f"model.params.{key} is {asked}, but {facts['name']} has {has}")
 

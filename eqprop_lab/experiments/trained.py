@@ -56,8 +56,9 @@ def list_trained() -> list[str]:
 
 
 def load_trained(name: str | Path) -> ConvEqProp:
-    """A trained network on the CPU, in eval mode; logits and certificate are those of the network
-    that was saved.
+    """A trained network on the CPU, in eval mode.
+
+    Logits and certificate are those of the network that was saved.
 
     name: one of `list_trained`, or the path of a file (a Path, or a text that ends in
         ".safetensors").
@@ -69,10 +70,12 @@ def load_trained(name: str | Path) -> ConvEqProp:
     params = header["params"]
     with _own_defaults():
         try:
-            needed, there = _size(params), sum(tensor.numel() for tensor in tensors.values())
+            needed = _size(params)
+            there = sum(tensor.numel() for tensor in tensors.values())
             if needed > there:
                 raise TrainedError(
-                    f"{path.name}: its weights have {there} values, those of its params {params} would have {needed}"
+                    f"{path.name}: its weights have {there} values, "
+                    f"those of its params {params} would have {needed}"
                 )
             model = ConvEqProp(**params)
         except (TypeError, ValueError) as error:
@@ -90,8 +93,7 @@ def load_trained(name: str | Path) -> ConvEqProp:
 
 
 def trained_info(name: str | Path) -> dict[str, Any]:
-    """What is known about a trained network: `model` and its `params`, `parameters` (their number),
-    and `INFO`.
+    """What is known about a trained network: its model, params, their number, and `INFO`.
 
     Arguments and errors as in `load_trained`.
     """
@@ -122,7 +124,8 @@ def save_trained(model: ConvEqProp, name: str | Path, info: dict[str, Any]) -> P
     if path is None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", str(name)):
             raise ValueError(
-                f"name must be letters, digits, _ and -, or the path of a {ENDING} file, got {str(name)!r}"
+                f"name must be letters, digits, _ and -, or the path of a {ENDING} file, "
+                f"got {str(name)!r}"
             )
         path = _folder() / f"{name}{ENDING}"
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
@@ -165,8 +168,9 @@ def seal(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
 
 
 def _size(params: Mapping[str, Any]) -> int:
-    """Number of parameters of ConvEqProp(**params), without building it. Raises TypeError,
-    ValueError.
+    """Number of parameters of ConvEqProp(**params), without building it.
+
+    Raises TypeError, ValueError.
     """
     sizes = inspect.signature(ConvEqProp).bind(**params).arguments
     names = ("input_channels", "hidden_channels", "image_size", "kernel_size", "strides")
@@ -204,7 +208,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise TrainedError(f"{path} is missing: there is no such file")
     try:
         with torch.device("cpu"), safe_open(path, framework="pt", device="cpu") as file:
-            tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            metadata = file.metadata()
     except (SafetensorError, OSError) as error:
         raise TrainedError(f"{path.name} is damaged, or it is no {ENDING} file: {error}") from error
     try:
@@ -228,8 +233,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _params(model: ConvEqProp, seed: int) -> dict[str, Any]:
-    """The arguments that build `model` anew, but for its weights; a seed keeps the global generator
-    as it is.
+    """The arguments that build `model` anew, but for its weights.
+
+    A seed keeps the global generator as it is.
     """
     sizes = geometry(model) | {"seed": seed}
     rest = [key for key in inspect.signature(ConvEqProp).parameters if key not in sizes]

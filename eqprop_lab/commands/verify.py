@@ -49,7 +49,12 @@ def check_imports() -> Result:
     """Every public name exists and every module of the core rooms imports."""
     missing = [name for name in eqprop_lab.__all__ if not hasattr(eqprop_lab, name)]
     failed = []
-    modules = [name for room in ROOMS for name in _modules(f"eqprop_lab.{room}")]
+    rooms = [importlib.import_module(f"eqprop_lab.{room}") for room in ROOMS]
+    modules = [
+        f"{room.__name__}.{file.name}"
+        for room in rooms
+        for file in pkgutil.iter_modules(room.__path__)
+    ]
     for name in modules:
         try:
             importlib.import_module(name)
@@ -61,11 +66,6 @@ def check_imports() -> Result:
             f"modules that fail: {', '.join(failed) or 'none'}"
         )
     return True, f"{len(eqprop_lab.__all__)} public names, {len(modules)} modules"
-
-
-def _modules(room: str) -> list[str]:
-    folder = importlib.import_module(room).__path__
-    return [room, *(f"{room}.{info.name}" for info in pkgutil.iter_modules(folder))]
 
 
 def check_models() -> Result:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from eqprop_lab.datasets.image_tree import place_in
 from eqprop_lab.datasets.splits import as_pixels
-from eqprop_lab.validation import integer, one_of, repeated
+from eqprop_lab.validation import integer, repeated
 
 MODES = {1: "L", 3: "RGB"}
 GROUNDS = ("white", "black")
@@ -42,11 +42,6 @@ def parse_channels(channels: object) -> int:
     if number not in MODES:
         raise ValueError(f"channels must be 1 (grey) or 3 (colour), got {number}")
     return number
-
-
-def parse_ground(ground: object) -> str:
-    """ "white" or "black". Raises ValueError naming `ground`."""
-    return one_of("ground", ground, GROUNDS)
 
 
 def read_image(file: Path, root: Path, mode: str, ground: str = "white") -> Image.Image:

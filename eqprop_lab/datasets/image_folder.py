@@ -16,9 +16,9 @@ from torch import Tensor
 
 from eqprop_lab.datasets.augmentation import PHOTOGRAPHS
 from eqprop_lab.datasets.image_files import (
+    GROUNDS,
     Size,
     parse_channels,
-    parse_ground,
     parse_size,
     read_image,
     read_pixels,
@@ -36,7 +36,7 @@ from eqprop_lab.datasets.image_tree import (
 )
 from eqprop_lab.datasets.registry import register_dataset
 from eqprop_lab.datasets.splits import DataSet, DataUnavailable, Split
-from eqprop_lab.validation import a_path, a_seed, positive_int, real
+from eqprop_lab.validation import a_path, a_seed, one_of, positive_int, real
 
 MOST_BYTES = 8 * 2**30
 
@@ -133,7 +133,7 @@ def read_image_folder(
     height_width = parse_size(size)
     parse_channels(channels)
     seed = a_seed("seed", seed)
-    parse_ground(ground)
+    one_of("ground", ground, GROUNDS)
     folder = _existing(root)
     report = Report(folder)
     folders = _layout(folder, report)

@@ -135,7 +135,8 @@ def load(name: str, entry: VisionSet, folder: Path, train: bool) -> Any:
         # runtime errors.
         found = error
         first = next(_faults(source, folder), None)
-    if first is None or (first[1] == "damaged" and not _replaced(source)):
+    # A download replaces damaged files of sets with checksums; of idx files only missing ones.
+    if first is None or (first[1] == "damaged" and hasattr(source, "resources")):
         file = f"{first[0]} is damaged" if first else "a file cannot be read"
         raise DataUnavailable(
             f"data set {name!r}: {file} in the data folder ({folder}): {type(found).__name__} "
@@ -151,14 +152,6 @@ def load(name: str, entry: VisionSet, folder: Path, train: bool) -> Any:
             f"{entry.cls} there, or point EQPROP_DATA_DIR at a folder that has them. "
             "build_dataset('digits') needs no files."
         ) from error
-
-
-def _replaced(source: Any) -> bool:
-    """Does torchvision's download replace damaged files, or only missing ones?
-
-    The first for sets with checksums, the second for idx files.
-    """
-    return not hasattr(source, "resources")
 
 
 def _faults(source: Any, folder: Path) -> Iterator[tuple[str, str]]:

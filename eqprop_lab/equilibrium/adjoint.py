@@ -1,12 +1,13 @@
 """Estimators without a nudge: the limit beta -> 0, the adjoint, and backpropagation through time.
 
-    response   v = N (J v - g/kappa):   how the equilibrium answers an infinitesimal nudge (J symmetric up to kappa)
-    implicit   a = N (g + J^T a):       the adjoint, for any J; equals -kappa v where there is an energy
+    response   v = N (J v - g/kappa)   how the equilibrium answers an infinitesimal nudge
+    implicit   a = N (g + J^T a)       the adjoint
     bptt       autograd through the unrolled free phase
 
-g = dC/ds at the free state. Both linear relaxations contract as fast as the free phase does.
-Sources: Scellier and Bengio 2019, arXiv:1711.08416 (response and recurrent backpropagation); Bai et
-al. 2019, arXiv:1909.01377 (implicit differentiation).
+g = dC/ds at the free state. `response` wants a J that is symmetric up to kappa, `implicit` takes
+any; where there is an energy, a = -kappa v. Both linear relaxations contract as fast as the free
+phase does. Sources: Scellier and Bengio 2019, arXiv:1711.08416 (response and recurrent
+backpropagation); Bai et al. 2019, arXiv:1909.01377 (implicit differentiation).
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from torch import Tensor
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.contrast import (
     INPUT,
+    Displacement,
     Estimate,
-    contrast,
-    missed_by,
+    estimator,
     trained_parameters,
 )
 from eqprop_lab.equilibrium.costs import CostGradient
@@ -97,14 +98,9 @@ def _solve(
     )
 
 
-def _cost_slope(
-    model: EquilibriumModel, free: State, cost_grad: CostGradient
-) -> tuple[Tensor, State]:
-    logits = model.readout(free)
-    pulls = model.readout_vjp(free, cost_grad(logits))
-    return logits, tuple(
-        torch.zeros_like(s) if p is None else p for p, s in zip(pulls, free, strict=True)
-    )
+def _cost_slope(model: EquilibriumModel, free: State, cost_grad: CostGradient) -> State:
+    pulls = model.readout_vjp(free, cost_grad(model.readout(free)))
+    return tuple(torch.zeros_like(s) if p is None else p for p, s in zip(pulls, free, strict=True))
 
 
 def _forward(
@@ -120,40 +116,44 @@ def _forward(
     return lambda group, v: forward(v), (tuple(range(len(state))),)
 
 
+@estimator
 def response(
-    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
-) -> Estimate:
+    model: EquilibriumModel,
+    drive: State,
+    free: Equilibrium,
+    cost_grad: CostGradient,
+    settings: Settings,
+) -> Displacement:
     """v = N (J v - g/kappa), dL/dtheta = -sum_l kappa_l <v_l, d force_l/d theta>: EqProp in the
     limit of a weak nudge.
 
     No beta and no rounding floor, half the products of two phases. Exact where the force has a
     primitive function.
     """
-    with torch.no_grad(), model.frozen_weights():
-        drive, free = free_phase(model, x, settings)
-        logits, g = _cost_slope(model, free.state, cost_grad)
-        forward, groups = _forward(model, free.state, drive)
-        pull = tuple(-block / k for block, k in zip(g, model.kappa, strict=True))
-        end = _solve(model, free, drive, forward, groups, pull, settings)
-    gradients = contrast(model, x, end.state, free.state, free.state, logits, cost_grad, 1.0)
-    return Estimate(gradients, free, logits, end.change, end.error, missed=missed_by(free, end))
+    g = _cost_slope(model, free.state, cost_grad)
+    forward, groups = _forward(model, free.state, drive)
+    pull = tuple(-block / k for block, k in zip(g, model.kappa, strict=True))
+    end = _solve(model, free, drive, forward, groups, pull, settings)
+    return Displacement(end.state, free.state, end)
 
 
+@estimator
 def implicit(
-    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
-) -> Estimate:
+    model: EquilibriumModel,
+    drive: State,
+    free: Equilibrium,
+    cost_grad: CostGradient,
+    settings: Settings,
+) -> Displacement:
     """a = N (g + J^T a), dL/dtheta = sum_l <a_l, d force_l/d theta>: the adjoint, for directed
     models too.
     """
-    with torch.no_grad():
-        drive, free = free_phase(model, x, settings)
-        logits, g = _cost_slope(model, free.state, cost_grad)
-        backward = force_vjp(model, free.state, drive)
-        every = (tuple(range(len(g))),)
-        end = _solve(model, free, drive, lambda group, v: backward(v), every, g, settings)
-        minus = tuple(-block / k for block, k in zip(end.state, model.kappa, strict=True))
-    gradients = contrast(model, x, minus, free.state, free.state, logits, cost_grad, 1.0)
-    return Estimate(gradients, free, logits, end.change, end.error, missed=missed_by(free, end))
+    g = _cost_slope(model, free.state, cost_grad)
+    backward = force_vjp(model, free.state, drive)
+    every = (tuple(range(len(g))),)
+    end = _solve(model, free, drive, lambda group, v: backward(v), every, g, settings)
+    minus = tuple(-block / k for block, k in zip(end.state, model.kappa, strict=True))
+    return Displacement(minus, free.state, end)
 
 
 def _unrolled(
@@ -190,7 +190,8 @@ def _unrolled(
         n: torch.zeros_like(p) if g is None else g
         for (n, p), g in zip(named.items(), grads, strict=False)
     }
-    return Estimate(found, free, logits.detach(), change, error, missed=missed_by(end))
+    missed = () if end.missed is None else (end.missed,)
+    return Estimate(found, free, logits.detach(), change, error, missed=missed)
 
 
 def bptt(

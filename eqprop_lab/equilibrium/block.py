@@ -106,5 +106,4 @@ class EquilibriumBlock(nn.Module):
         return logits
 
     def extra_repr(self) -> str:
-        """Estimator and beta, for print(model)."""
         return f"estimator={self.estimator!r}, beta={self.settings.beta}"

@@ -102,7 +102,8 @@ class EquilibriumModel(nn.Module, ABC):
         `pair` may be overwritten.
         """
         mean, half = pair.chunk(2)
-        plus, minus = self.activate(mean + half), self.activate(mean - half)
+        plus = self.activate(mean + half)
+        minus = self.activate(mean - half)
         return torch.cat([plus + minus, plus - minus]).mul_(0.5)
 
     def activation_slope(self, state: State) -> State | None:
@@ -116,7 +117,8 @@ class EquilibriumModel(nn.Module, ABC):
         TypeError.
         """
         raise TypeError(
-            f"{type(self).__name__} has no energy: its force is not the gradient of a primitive function"
+            f"{type(self).__name__} has no energy: its force is not the gradient of a primitive "
+            "function"
         )
 
     def contraction_bound(self) -> float:
@@ -126,7 +128,7 @@ class EquilibriumModel(nn.Module, ABC):
         return float("inf")
 
     def effective_weights(self) -> dict[str, Tensor]:
-        """The parametrised weights a relaxation reads again and again, evaluated now. Empty: none."""
+        """The parametrised weights a relaxation reads at every step, evaluated now. Empty: none."""
         return {}
 
     @property
@@ -185,7 +187,7 @@ class EquilibriumModel(nn.Module, ABC):
         return self.force(state, drive)
 
     def _sees(self, group: tuple[int, ...], nudge: Nudge) -> bool:
-        """Whether a nudge can act on these blocks; one by the cost acts through the readout only."""
+        """Whether a nudge can act on these blocks; that of a cost acts through the readout only."""
         if self.readout_blocks is None or not getattr(nudge, "through_readout", False):
             return True
         return not set(group).isdisjoint(self.readout_blocks)

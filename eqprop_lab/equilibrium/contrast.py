@@ -1,7 +1,8 @@
 """From relaxed states to dL/dtheta: the one formula every estimator ends in.
 
     D = (s+ - s-)/2,   M = (s+ + s-)/2,
-    dL/dtheta = -(1/(beta B)) d/dtheta sum_l kappa_l <D_l, force_l(M)>  +  (1/B) d/dtheta <dC/dz, readout(s*)>
+    dL/dtheta = -(1/(beta B)) d/dtheta sum_l kappa_l <D_l, force_l(M)>
+                + (1/B) d/dtheta <dC/dz, readout(s*)>
 
 s+ and s- are the states nudged by +beta and -beta, s* the free one. For a quadratic primitive
 function Phi the first term is exactly -(1/(2 beta B)) (dPhi/dtheta(s+) - dPhi/dtheta(s-)). States
@@ -14,7 +15,8 @@ Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024 (the theorem); L
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +29,7 @@ from eqprop_lab.equilibrium.relaxation import (
     Equilibrium,
     RoundingWarning,
 )
+from eqprop_lab.equilibrium.settings import Settings, free_phase
 from eqprop_lab.equilibrium.state import State
 
 # expected relative error of a phase from which an estimate says that it has not settled
@@ -37,6 +40,25 @@ ROUNDED = 0.05  # the same for rounding
 PER_EPS = 0.4
 INPUT = "<input>"  # the key of dL/dx, present when x requires gradients
 Gradients = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """What displaces the free state: D and M of the formula, the beta that causes D, and the
+    equilibrium that D was read off.
+
+    apart: how many betas lie between the states subtracted for D (inf: none were). drift: as in
+    `Estimate`. driven: D and M may hold several phases along the batch; whether the force of each
+    has the drive or none.
+    """
+
+    difference: State
+    mean: State
+    phase: Equilibrium
+    beta: float = 1.0
+    apart: float = math.inf
+    drift: float = 0.0
+    driven: Sequence[bool] = (True,)
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,10 @@ class Estimate:
         return told
 
 
+Displace = Callable[[EquilibriumModel, State, Equilibrium, CostGradient, Settings], Displacement]
+Estimator = Callable[[EquilibriumModel, Tensor, CostGradient, Settings], Estimate]
+
+
 def _percent(error: float) -> str:
     return f"{error:.0%}" if error < 1 else "more than 100%"
 
@@ -91,27 +117,22 @@ def _percent(error: float) -> str:
 def unsettled(phase: str, residual: float, error: float) -> str:
     """What is said of a phase that still moves."""
     return (
-        f"the {phase} phase has not settled: residual {residual:.1e}, which is expected to put the gradient "
-        f"{_percent(error)} off; take more {phase}_steps, or bound the norm of the weights"
+        f"the {phase} phase has not settled: residual {residual:.1e}, which is expected to put the "
+        f"gradient {_percent(error)} off; take more {phase}_steps, or bound the norm of the weights"
     )
 
 
 def rounded(error: float) -> str:
     """What is said of a difference of phases that is mostly rounding."""
     return (
-        f"the difference of the phases is {_percent(error)} rounding; take a beta larger by {error / 0.01:.0e} "
-        "(1 % is left then), beta='auto', or estimator='response'"
+        f"the difference of the phases is {_percent(error)} rounding; take a beta larger by "
+        f"{error / 0.01:.0e} (1 % is left then), beta='auto', or estimator='response'"
     )
 
 
 def trained_parameters(model: EquilibriumModel) -> dict[str, Tensor]:
     """The parameters an optimiser sees, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def missed_by(*phases: Equilibrium) -> tuple[str, ...]:
-    """What the phases say of tolerances that they missed."""
-    return tuple(phase.missed for phase in phases if phase.missed is not None)
 
 
 def stacked(states: Sequence[State]) -> State:
@@ -122,26 +143,42 @@ def stacked(states: Sequence[State]) -> State:
 def contrast(
     model: EquilibriumModel,
     x: Tensor,
-    difference: State,
-    mean: State,
+    moved: Displacement,
     free: State,
     logits: Tensor,
     cost_grad: CostGradient,
-    beta: float,
-    driven: Sequence[bool] = (True,),
 ) -> Gradients:
-    """The formula above: (D, M, s*, logits of s*) -> {parameter name: dL/dparameter}.
-
-    D and M may hold several phases along the batch; `driven` says for each whether its force has
-    the drive or none.
-    """
+    """The formula above: (D, M, beta), s*, logits of s* -> {parameter name: dL/dparameter}."""
     batch = x.shape[0]
     with torch.no_grad():
         cotangent = tuple(
-            d * (-k / (beta * batch)) for k, d in zip(model.kappa, difference, strict=True)
+            d * (-k / (moved.beta * batch))
+            for k, d in zip(model.kappa, moved.difference, strict=True)
         )
         error = cost_grad(logits) / batch
-    gradients = model.parameter_gradients(x, cotangent, mean, free, error, driven)
+    gradients = model.parameter_gradients(x, cotangent, moved.mean, free, error, moved.driven)
     if x.requires_grad:
-        gradients[INPUT] = model.input_gradient(x, cotangent, mean, driven)
+        gradients[INPUT] = model.input_gradient(x, cotangent, moved.mean, moved.driven)
     return gradients
+
+
+def estimator(displace: Displace) -> Estimator:
+    """The estimator of a displacement: free phase, what displaces its state, the formula above."""
+
+    def estimate(
+        model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+    ) -> Estimate:
+        with torch.no_grad(), model.frozen_weights():
+            drive, free = free_phase(model, x, settings)
+            moved = displace(model, drive, free, cost_grad, settings)
+            logits = model.readout(free.state)
+        gradients = contrast(model, x, moved, free.state, logits, cost_grad)
+        phase = moved.phase
+        rounding = 2 / moved.apart * PER_EPS * torch.finfo(logits.dtype).eps * phase.coarse
+        missed = tuple(end.missed for end in (free, phase) if end.missed is not None)
+        return Estimate(
+            gradients, free, logits, phase.change, phase.error, rounding, moved.drift, missed
+        )
+
+    estimate.__doc__ = displace.__doc__
+    return estimate

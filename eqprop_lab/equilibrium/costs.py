@@ -43,7 +43,8 @@ def _float_targets(cost: str, logits_width: int, y: Tensor, like: Tensor) -> Ten
         row, column = wrong.nonzero()[0].tolist()
         value = float(y[row, column])
         raise ValueError(
-            f"y with float targets must be {accepted}, got {value:g} at [{row}, {column}] in {t.dtype}"
+            f"y with float targets must be {accepted}, got {value:g} at [{row}, {column}] in "
+            f"{t.dtype}"
         )
     return t
 
@@ -88,7 +89,8 @@ def make_cost(cost: str, y: Tensor, classes: int, like: Tensor) -> Cost:
         )
     if y.dtype == torch.bool or y.is_complex() or (not y.is_floating_point() and y.ndim != 1):
         raise ValueError(
-            f"y must be class indices (B,) or float targets (B, {classes}), got {y.dtype} {tuple(y.shape)}"
+            f"y must be class indices (B,) or float targets (B, {classes}), got {y.dtype} "
+            f"{tuple(y.shape)}"
         )
     if y.numel() == 0:
         raise ValueError(f"y must hold at least one target, got shape {tuple(y.shape)}")

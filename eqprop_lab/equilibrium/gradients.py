@@ -1,14 +1,14 @@
 """Gradient estimators behind one switch: {name: dL/dparameter} of a batch, for any model that keeps
 the contract.
 
-    estimator               what it uses                                        error in beta    module
-    one_sided               states at +beta and 0                               beta^1           phases
-    centered                states at +beta and -beta                           beta^2           phases
-    holomorphic             N complex nudges                                    beta^N           phases
-    asymmetric              centered with (J^T - J)(s - s*): directed models    beta^2           phases
-    response                linear response, the limit beta -> 0                0                adjoint
-    implicit                the adjoint, directed models too                    0                adjoint
-    bptt, truncated_bptt    autograd through (the last) steps                   truncation       adjoint
+    estimator              what it uses                                      error       module
+    one_sided              states at +beta and 0                             beta^1      phases
+    centered               states at +beta and -beta                         beta^2      phases
+    holomorphic            N complex nudges                                  beta^N      phases
+    asymmetric             centered with (J^T - J)(s - s*): directed models  beta^2      phases
+    response               linear response, the limit beta -> 0              0           adjoint
+    implicit               the adjoint, directed models too                  0           adjoint
+    bptt, truncated_bptt   autograd through (the last) steps                 truncation  adjoint
 
 The formula they share stands in `contrast`.
 """
@@ -16,7 +16,6 @@ The formula they share stands in `contrast`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,8 +23,8 @@ from torch import Tensor
 
 from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_bptt
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.equilibrium.contrast import Estimate, Gradients
-from eqprop_lab.equilibrium.costs import CostGradient, make_cost
+from eqprop_lab.equilibrium.contrast import Estimate, Estimator, Gradients
+from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.phases import asymmetric, centered, holomorphic, one_sided
 from eqprop_lab.equilibrium.requirements import (
@@ -41,7 +40,6 @@ from eqprop_lab.validation import one_of, positive_int
 SENSIBLE = 1e3
 # the estimators that divide by beta
 NUDGED = ("one_sided", "centered", "holomorphic", "asymmetric")
-Estimator = Callable[[EquilibriumModel, Tensor, CostGradient, Settings], Estimate]
 
 ESTIMATORS: dict[str, Estimator] = {
     "one_sided": one_sided,
@@ -74,8 +72,9 @@ def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> None:
     """Raise ValueError with the smallest sensible beta where the model's dtype cannot resolve what
     this one does.
 
-    two stacked phases                beta >= eps: a weaker nudge moves states of size 1 by less than they are rounded
-    mean and half difference          beta >= max(kappa) tiny / eps: below it the difference itself underflows
+    two stacked phases        beta >= eps                    a weaker nudge moves states of size 1
+                                                             by less than they are rounded
+    mean and half difference  beta >= max(kappa) tiny / eps  below it the difference underflows
     """
     dtype = next((p.dtype for p in model.parameters()), torch.get_default_dtype())
     limits = torch.finfo(dtype)
@@ -86,8 +85,9 @@ def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> None:
     # Coarser numbers are refused as such, whatever beta is.
     if estimator in NUDGED and beta < floor and dtype in (torch.float32, torch.float64):
         raise ValueError(
-            f"beta={beta:g} is below the rounding of {dtype}: what it changes is lost (estimator={estimator!r}); the "
-            f"smallest sensible beta is about {sensible:.0e}, and beta='auto' fits it to the cost"
+            f"beta={beta:g} is below the rounding of {dtype}: what it changes is lost "
+            f"(estimator={estimator!r}); the smallest sensible beta is about {sensible:.0e}, and "
+            "beta='auto' fits it to the cost"
         )
 
 

@@ -1,10 +1,10 @@
 """The linearised step at a fixed point: products with the Jacobian of the force and of the
 activation.
 
-    s = activate(a), a = force(s):   N = d activate/da,   J = d force/ds     (at the fixed point, never formed)
+    s = activate(a),  a = force(s):      N = d activate/da,   J = d force/ds
 
-What the response, the adjoint and the asymmetric estimator need, for any model that keeps the
-contract.
+Both at the fixed point, never formed. What the response, the adjoint and the asymmetric estimator
+need, for any model that keeps the contract.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def force_jvp(model: EquilibriumModel, state: State, drive: State) -> Product:
     used = [i for i, p in enumerate(pulled) if p is not None]
 
     def product(v: State) -> State:
-        rows, given = [pulled[i] for i in used], [v[i] for i in used]
+        rows = [pulled[i] for i in used]
+        given = [v[i] for i in used]
         return _filled(
             torch.autograd.grad(rows, probes, given, retain_graph=True, allow_unused=True), state
         )

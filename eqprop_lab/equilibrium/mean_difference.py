@@ -1,11 +1,11 @@
 """The two nudged phases of an affine force as their mean and half difference, s+- = M +- D, a+- =
 abar +- alpha.
 
-    abar = J M + u - beta (g+ - g-)/2,    alpha = J D - beta (g+ + g-)/2        g+- = dC/ds(M +- D) / kappa
-    p, r = tanh(abar +- alpha),           M = (p + r)/2,    D = (p - r)/2   (see `activations.tanh_pair`)
+    abar = J M + u - beta (g+ - g-)/2,    alpha = J D - beta (g+ + g-)/2
+    p, r = tanh(abar +- alpha),           M = (p + r)/2,    D = (p - r)/2
 
-The same states as relaxing +beta and -beta, with as many products, but D never comes from
-subtracting two nearly equal
+g+- = dC/ds(M +- D) / kappa; see `activations.tanh_pair` for the second line. The same states as
+relaxing +beta and -beta, with as many products, but D never comes from subtracting two nearly equal
 numbers: where a layer hardly moves (far below the readout, with a small feedback gain) float32
 would keep only rounding of it.
 """

@@ -53,7 +53,6 @@ class CostNudge(ReadoutNudge):
         self.scale = self.betas
 
     def cotangent(self, state: State) -> Tensor:
-        """beta dC/dz of every phase."""
         logits = self.model.readout(state)
         phases = logits.unflatten(0, (len(self.betas), -1))
         if self.scale.ndim != phases.ndim:

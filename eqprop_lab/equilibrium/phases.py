@@ -1,14 +1,14 @@
 """Estimators with nudged phases of finite beta.
 
-    one_sided    states at +beta and 0                                                           error beta^1
-    centered     states at +beta and -beta, one batch of 2B                                      error beta^2
-    holomorphic  N complex nudges beta exp(2 pi i k/N), first Fourier coefficient                error beta^N
-    asymmetric   centered, nudged step with force(s) + (J^T - J)(s - s*): directed models too    error beta^2
+    one_sided     beta^1   states at +beta and 0
+    centered      beta^2   states at +beta and -beta, one batch of 2B
+    holomorphic   beta^N   N complex nudges beta exp(2 pi i k/N), first Fourier coefficient
+    asymmetric    beta^2   centered with force(s) + (J^T - J)(s - s*): directed models too
 
-The first two compare settled states, which a physical system can hold and read; `holomorphic` needs
-complex states, `asymmetric` the transpose. For a model with `mean_difference`, `centered` is a
-simulation only: it relaxes M and D themselves. No device reads D: it would subtract two states that
-it measured, noise and all.
+Second column: the error. The first two compare settled states, which a physical system can hold and
+read; `holomorphic` needs complex states, `asymmetric` the transpose. For a model with
+`mean_difference`, `centered` is a simulation only: it relaxes M and D themselves. No device reads
+D: it would subtract two states that it measured, noise and all.
 
 Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024; Laborieux et al. 2021,
 doi:10.3389/fnins.2021.633674; Laborieux and Zenke 2022, arXiv:2209.00530 (holomorphic); Scurria et
@@ -18,54 +18,21 @@ al. 2026, arXiv:2602.03670 (asymmetric).
 from __future__ import annotations
 
 import cmath
-import math
 
 import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.equilibrium.contrast import (
-    PER_EPS,
-    Estimate,
-    Gradients,
-    contrast,
-    missed_by,
-    stacked,
-)
+from eqprop_lab.equilibrium.contrast import Displacement, estimator, stacked
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import force_jvp, force_vjp
 from eqprop_lab.equilibrium.mean_difference import relax_pair
 from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.relaxation import Equilibrium
-from eqprop_lab.equilibrium.settings import Settings, free_phase, nudged_phase
+from eqprop_lab.equilibrium.settings import Settings, nudged_phase
 from eqprop_lab.equilibrium.solvers import rows
 from eqprop_lab.equilibrium.state import State
 from eqprop_lab.equilibrium.view import ModelView
-
-
-def _estimate(
-    gradients: Gradients,
-    free: Equilibrium,
-    logits: Tensor,
-    nudged: Equilibrium,
-    *,
-    apart: float = 2.0,
-    drift: float = 0.0,
-) -> Estimate:
-    """The estimate of two settled phases that are `apart` betas from each other (inf: nothing was
-    subtracted).
-    """
-    rounding = 2 / apart * PER_EPS * torch.finfo(logits.dtype).eps * nudged.coarse
-    return Estimate(
-        gradients,
-        free,
-        logits,
-        nudged.change,
-        nudged.error,
-        rounding,
-        drift,
-        missed_by(free, nudged),
-    )
 
 
 def strength(
@@ -94,59 +61,63 @@ def _halves(state: State) -> tuple[State, State]:
     return difference, tuple((p + m) / 2 for p, m in zip(plus, minus, strict=True))
 
 
+@estimator
 def one_sided(
-    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
-) -> Estimate:
+    model: EquilibriumModel,
+    drive: State,
+    free: Equilibrium,
+    cost_grad: CostGradient,
+    settings: Settings,
+) -> Displacement:
     """States at +beta and 0: D = s+ - s*, M = (s+ + s*)/2. Error beta^1."""
-    with torch.no_grad(), model.frozen_weights():
-        drive, free = free_phase(model, x, settings)
-        beta = strength(model, free.state, cost_grad, settings)
+    beta = strength(model, free.state, cost_grad, settings)
 
-        def away(state: State) -> State:
-            return tuple(p - f for p, f in zip(state, free.state, strict=True))
+    def away(state: State) -> State:
+        return tuple(p - f for p, f in zip(state, free.state, strict=True))
 
-        nudge = CostNudge(model, cost_grad, (beta,))
-        nudged = nudged_phase(model, free.state, drive, nudge, settings, away, free.radius)
-        difference = away(nudged.state)
-        mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
-        logits = model.readout(free.state)
-    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta)
+    nudge = CostNudge(model, cost_grad, (beta,))
+    nudged = nudged_phase(model, free.state, drive, nudge, settings, away, free.radius)
+    difference = away(nudged.state)
+    mean = tuple((p + f) / 2 for p, f in zip(nudged.state, free.state, strict=True))
     # What the free state still had before it is in the difference too: with two nudged phases it
     # cancels.
-    return _estimate(gradients, free, logits, nudged, apart=1.0, drift=free.error * nudged.coarse)
+    drift = free.error * nudged.coarse
+    return Displacement(difference, mean, nudged, beta, apart=1.0, drift=drift)
 
 
+@estimator
 def centered(
-    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
-) -> Estimate:
+    model: EquilibriumModel,
+    drive: State,
+    free: Equilibrium,
+    cost_grad: CostGradient,
+    settings: Settings,
+) -> Displacement:
     """States at +beta and -beta, relaxed together as one batch of 2B from the free state. Error
     beta^2.
 
     Models that ask for it hold their mean and half difference in that batch instead (see
     `mean_difference`).
     """
-    with torch.no_grad(), model.frozen_weights():
-        drive, free = free_phase(model, x, settings)
-        beta = strength(model, free.state, cost_grad, settings)
-        if model.mean_difference:
-            difference, mean, nudged = relax_pair(
-                model, free.state, drive, cost_grad, beta, settings
-            )
-        else:
-            nudge = CostNudge(model, cost_grad, (beta, -beta))
-            start, twice = stacked([free.state] * 2), stacked([drive] * 2)
-            nudged = nudged_phase(model, start, twice, nudge, settings, _half, free.radius)
-            difference, mean = _halves(nudged.state)
-        logits = model.readout(free.state)
-    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta)
-    return _estimate(
-        gradients, free, logits, nudged, apart=math.inf if model.mean_difference else 2.0
-    )
+    beta = strength(model, free.state, cost_grad, settings)
+    if model.mean_difference:
+        half, middle, pair = relax_pair(model, free.state, drive, cost_grad, beta, settings)
+        return Displacement(half, middle, pair, beta)  # nothing was subtracted
+    nudge = CostNudge(model, cost_grad, (beta, -beta))
+    start, twice = stacked([free.state] * 2), stacked([drive] * 2)
+    nudged = nudged_phase(model, start, twice, nudge, settings, _half, free.radius)
+    difference, mean = _halves(nudged.state)
+    return Displacement(difference, mean, nudged, beta, apart=2.0)
 
 
+@estimator
 def asymmetric(
-    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
-) -> Estimate:
+    model: EquilibriumModel,
+    drive: State,
+    free: Equilibrium,
+    cost_grad: CostGradient,
+    settings: Settings,
+) -> Displacement:
     """Nudged step activate(force(s) + (J^T - J)(s - s*) - beta dC/ds), J the Jacobian of the force
     at s*. Error beta^2.
 
@@ -154,25 +125,22 @@ def asymmetric(
     is `centered`. One product with J and one with J^T a step, so not purely local. Gradient: <D, d
     force/d theta> at s*.
     """
-    with torch.no_grad(), model.frozen_weights():
-        drive, free = free_phase(model, x, settings)
-        beta = strength(model, free.state, cost_grad, settings)
-        twice, start = stacked([drive] * 2), stacked([free.state] * 2)
-        pull = CostNudge(model, cost_grad, (beta, -beta))
-        forward, backward = force_jvp(model, start, twice), force_vjp(model, start, twice)
+    beta = strength(model, free.state, cost_grad, settings)
+    twice, start = stacked([drive] * 2), stacked([free.state] * 2)
+    pull = CostNudge(model, cost_grad, (beta, -beta))
+    forward = force_jvp(model, start, twice)
+    backward = force_vjp(model, start, twice)
 
-        def nudge(state: State) -> State:
-            away = tuple(s - f for s, f in zip(state, start, strict=True))
-            terms = zip(pull(state), forward(away), backward(away), model.kappa, strict=True)
-            return tuple(j - jt if p is None else k * p + j - jt for p, j, jt, k in terms)
+    def nudge(state: State) -> State:
+        away = tuple(s - f for s, f in zip(state, start, strict=True))
+        terms = zip(pull(state), forward(away), backward(away), model.kappa, strict=True)
+        return tuple(j - jt if p is None else k * p + j - jt for p, j, jt, k in terms)
 
-        nudged = nudged_phase(model, start, twice, nudge, settings, _half, free.radius)
-        # The adjoint is the displacement itself; `contrast` weights with kappa, as it has to for a
-        # primitive function.
-        difference = tuple(d / k for d, k in zip(_half(nudged.state), model.kappa, strict=True))
-        logits = model.readout(free.state)
-    gradients = contrast(model, x, difference, free.state, free.state, logits, cost_grad, beta)
-    return _estimate(gradients, free, logits, nudged)
+    nudged = nudged_phase(model, start, twice, nudge, settings, _half, free.radius)
+    # The adjoint is the displacement itself; `contrast` weights with kappa, as it has to for a
+    # primitive function.
+    difference = tuple(d / k for d, k in zip(_half(nudged.state), model.kappa, strict=True))
+    return Displacement(difference, free.state, nudged, beta, apart=2.0)
 
 
 class _Complexified(ModelView):
@@ -186,10 +154,8 @@ class _Complexified(ModelView):
         return tuple(torch.complex(*f.chunk(2)) for f in forces)
 
     def readout(self, state: State) -> Tensor:
-        real, imaginary = (
-            tuple(s.real.contiguous() for s in state),
-            tuple(s.imag.contiguous() for s in state),
-        )
+        real = tuple(s.real.contiguous() for s in state)
+        imaginary = tuple(s.imag.contiguous() for s in state)
         origin = self.model.readout(tuple(torch.zeros_like(s[:1]) for s in real))
         return torch.complex(self.model.readout(real), self.model.readout(imaginary) - origin)
 
@@ -204,9 +170,14 @@ class _Complexified(ModelView):
         )
 
 
+@estimator
 def holomorphic(
-    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
-) -> Estimate:
+    model: EquilibriumModel,
+    drive: State,
+    free: Equilibrium,
+    cost_grad: CostGradient,
+    settings: Settings,
+) -> Displacement:
     """-(1/(N beta)) sum_k exp(-2 pi i k/N) dPhi/dtheta(s_k), s_k nudged by beta exp(2 pi i k/N).
     Error beta^N.
 
@@ -216,7 +187,8 @@ def holomorphic(
     """
     if not model.affine_force:
         raise TypeError(
-            f"estimator='holomorphic' needs a model whose force is affine, {type(model).__name__}'s is not"
+            "estimator='holomorphic' needs a model whose force is affine, "
+            f"{type(model).__name__}'s is not"
         )
     points = settings.points
     half = range(points // 2 + 1)
@@ -226,41 +198,36 @@ def holomorphic(
         (1 if k in (0, points / 2) else 2) * p.conjugate() / points
         for k, p in zip(half, phases, strict=True)
     ]
-    with torch.no_grad(), model.frozen_weights():
-        drive, free = free_phase(model, x, settings)
-        beta = strength(model, free.state, cost_grad, settings)
-        view = _Complexified(model)
-        many = len(half)
-        nudge = CostNudge(view, cost_grad, [beta * p for p in phases])
-        start = tuple(torch.complex(s, torch.zeros_like(s)) for s in stacked([free.state] * many))
+    beta = strength(model, free.state, cost_grad, settings)
+    view = _Complexified(model)
+    many = len(half)
+    nudge = CostNudge(view, cost_grad, [beta * p for p in phases])
+    start = tuple(torch.complex(s, torch.zeros_like(s)) for s in stacked([free.state] * many))
 
-        def first(state: State) -> State:
-            """The first Fourier coefficient over the circle; the free state has none."""
-            parts = (block.chunk(many) for block in state)
-            return tuple(
-                torch.stack([(w * s).real for w, s in zip(weights, part, strict=True)]).sum(0)
-                for part in parts
-            )
+    def first(state: State) -> State:
+        """The first Fourier coefficient over the circle; the free state has none."""
+        parts = (block.chunk(many) for block in state)
+        return tuple(
+            torch.stack([(w * s).real for w, s in zip(weights, part, strict=True)]).sum(0)
+            for part in parts
+        )
 
-        drives = stacked([drive] * many)
-        nudged = nudged_phase(view, start, drives, nudge, settings, first, free.radius)
-        moves, middles = [], []
-        for weight, state in zip(
-            weights, zip(*(s.chunk(many) for s in nudged.state), strict=True), strict=True
-        ):
-            moves.append(tuple(weight * (s - f) for s, f in zip(state, free.state, strict=True)))
-            middles.append(tuple((s + f) / 2 for s, f in zip(state, free.state, strict=True)))
-        # Re <p + iq, force(m) + i J n> = <p, force(m)> - <q, J n>: the imaginary parts see no
-        # drive.
-        difference = stacked(
-            [tuple(m.real for m in move) for move in moves]
-            + [tuple(-m.imag for m in v) for v in moves]
-        )
-        mean = stacked(
-            [tuple(m.real for m in mid) for mid in middles]
-            + [tuple(m.imag for m in v) for v in middles]
-        )
-        logits = model.readout(free.state)
+    drives = stacked([drive] * many)
+    nudged = nudged_phase(view, start, drives, nudge, settings, first, free.radius)
+    moves, middles = [], []
+    for weight, state in zip(
+        weights, zip(*(s.chunk(many) for s in nudged.state), strict=True), strict=True
+    ):
+        moves.append(tuple(weight * (s - f) for s, f in zip(state, free.state, strict=True)))
+        middles.append(tuple((s + f) / 2 for s, f in zip(state, free.state, strict=True)))
+    # Re <p + iq, force(m) + i J n> = <p, force(m)> - <q, J n>: the imaginary parts see no
+    # drive.
+    difference = stacked(
+        [tuple(m.real for m in move) for move in moves] + [tuple(-m.imag for m in v) for v in moves]
+    )
+    mean = stacked(
+        [tuple(m.real for m in mid) for mid in middles]
+        + [tuple(m.imag for m in v) for v in middles]
+    )
     driven = [True] * many + [False] * many
-    gradients = contrast(model, x, difference, mean, free.state, logits, cost_grad, beta, driven)
-    return _estimate(gradients, free, logits, nudged)
+    return Displacement(difference, mean, nudged, beta, apart=2.0, driven=driven)

@@ -2,7 +2,7 @@
 did.
 
     s <- F(s), or what a solver of `solvers` makes of it
-    residual        max over samples of ||F(s) - s|| / ||F(s)||      relative, the worst sample of the batch
+    residual        max over samples of ||F(s) - s|| / ||F(s)||
     error bound     ||s - s*|| <= c (L ||F(s) - s|| + d)/(1-L)
     expected error  q/(1-q) ||r(F(s)) - r(s)|| / ||r(F(s))||         whole batch, worst block
 
@@ -84,29 +84,6 @@ def movement(new: State, old: State) -> tuple[Tensor, Tensor]:
     return moved / rows(new).clamp_min(torch.finfo(moved.dtype).tiny), moved
 
 
-def block_norms(*states: State) -> Any:
-    """The norm of each block over the whole batch: one list of floats, or one for each state."""
-    found = torch.stack(
-        [torch.stack([torch.linalg.vector_norm(block) for block in s]) for s in states]
-    ).tolist()
-    return found if len(states) > 1 else found[0]
-
-
-def relative_change(moved: Sequence[float], size: Sequence[float], steps: int) -> float:
-    """Movement over size, the worst block. A block that is zero counts as 1 where nothing can have
-    reached it.
-    """
-    lost = unreached(size, steps)
-    return max(m / s if s > 0 else float(m > 0 or lost) for m, s in zip(moved, size, strict=True))
-
-
-def unreached(size: Sequence[float], steps: int) -> bool:
-    """Whether a block is zero only for want of steps: each carries every change one block further
-    at least.
-    """
-    return 0.0 in size and steps < len(size)
-
-
 @torch.no_grad()
 def _reading(
     image: State,
@@ -116,15 +93,21 @@ def _reading(
     dtype: torch.dtype,
     solver: Solver,
 ) -> tuple[float, float, float]:
-    """(change, error, coarse) of an Equilibrium that ends with this step."""
+    """(change, error, coarse) of an Equilibrium that ends with this step: of the worst block."""
     new, old = (image, state) if read is None else (read(image), read(state))
     difference = tuple(n - o for n, o in zip(new, old, strict=True))
-    moved, size, whole = block_norms(difference, new, image)
+    moved, size, whole = torch.stack(
+        [torch.stack([torch.linalg.vector_norm(b) for b in s]) for s in (difference, new, image)]
+    ).tolist()
+    # A block may be zero only for want of steps: each carries every change one block further at
+    # least.
+    unreached = 0.0 in size and pace[-1][0] < len(size)
+    shares = zip(moved, size, strict=True)
+    change = max(m / s if s > 0 else float(m > 0 or unreached) for m, s in shares)
     copies = math.sqrt(len(image[0]) / len(new[0]))  # phases stacked along the batch
-    change = relative_change(moved, size, pace[-1][0])
     coarse = max(w / copies / s if s > 0 else 0.0 for w, s in zip(whole, size, strict=True))
     noise = NOISE * torch.finfo(dtype).eps * math.hypot(*whole)
-    error = 1.0 if unreached(size, pace[-1][0]) else expected_error(change, pace, noise, solver)
+    error = 1.0 if unreached else expected_error(change, pace, noise, solver)
     return change, error, coarse
 
 

@@ -36,20 +36,21 @@ def equilibrium_model(model: object) -> EquilibriumModel:
     found = original(model) if isinstance(model, nn.Module) else model
     if not isinstance(found, EquilibriumModel):
         raise TypeError(
-            f"model: {type(model).__name__} is not an EquilibriumModel; ordinary modules train with gradient='autograd'"
+            f"model: {type(model).__name__} is not an EquilibriumModel; ordinary modules train "
+            "with gradient='autograd'"
         )
     return found
 
 
 def check_trainable(model: nn.Module) -> nn.Parameter:
-    """The first parameter of a module that can be trained. Raises ValueError for one that has none."""
+    """The first parameter of a module to train. Raises ValueError where nothing can be trained."""
     first = next(model.parameters(), None)
     if first is None:
         raise ValueError(f"model must have parameters to train, {type(model).__name__} has none")
     if first.is_inference():
         raise ValueError(
-            "model must not be built under torch.inference_mode(): such parameters can never be trained; build it "
-            "outside"
+            "model must not be built under torch.inference_mode(): such parameters can never be "
+            "trained; build it outside"
         )
     return first
 
@@ -60,15 +61,16 @@ def check_precision(x: Tensor, estimator: str) -> None:
     """
     if torch.is_autocast_enabled(x.device.type):
         raise ValueError(
-            f"estimator={estimator!r} is refused inside torch.autocast, which would round weights and states alike; "
-            "leave it, and ask for amp=True in EqPropTrainer (response, implicit)"
+            f"estimator={estimator!r} is refused inside torch.autocast, which would round weights "
+            "and states alike; leave it, and ask for amp=True in EqPropTrainer (response, implicit)"
         )
     allowed = NO_DIFFERENCE if x.dtype == torch.bfloat16 else ()
     if x.dtype in (torch.bfloat16, torch.float16) and estimator not in allowed:
         kind = str(x.dtype).removeprefix("torch.")
         raise ValueError(
-            f"estimator={estimator!r} is refused in {kind}: the difference of two nearly equal states would be mostly "
-            f"rounding; use float32 (model.float()), or {' and '.join(NO_DIFFERENCE)} in bfloat16"
+            f"estimator={estimator!r} is refused in {kind}: the difference of two nearly equal "
+            "states would be mostly rounding; use float32 (model.float()), or "
+            f"{' and '.join(NO_DIFFERENCE)} in bfloat16"
         )
 
 

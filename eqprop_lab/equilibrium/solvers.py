@@ -2,8 +2,10 @@
 
     picard         s_{k+1} = F(s_k)
     damped         s_{k+1} = (1 - a) s_k + a F(s_k)
-    chebyshev      s_{k+1} = s_{k-1} + w_{k+1} (F(s_k) - s_{k-1}),  w_{k+1} = 1/(1 - r^2 w_k/4),  w_2 = 1/(1 - r^2/2)
-    over_relaxed   s_g <- s_g + omega (F_g(s) - s_g), group by group,  omega = 2/(1 + sqrt(1 - q))
+    chebyshev      s_{k+1} = s_{k-1} + w_{k+1} (F(s_k) - s_{k-1})
+                   w_{k+1} = 1/(1 - r^2 w_k/4),   w_2 = 1/(1 - r^2/2)
+    over_relaxed   s_g <- s_g + omega (F_g(s) - s_g), group by group
+                   omega = 2/(1 + sqrt(1 - q))
 
 Chebyshev needs the radius r of the step's Jacobian, which is real for symmetric couplings. The
 certified norm is far too large for it (activations saturate), so r is measured, per sample, from
@@ -100,12 +102,14 @@ class Damped(Solver):
         self.share = share
 
     def advance(self, state: State, image: State) -> State:
-        """The weighted mean of the state and its image."""
         return tuple(torch.lerp(s, f, self.share) for s, f in zip(state, image, strict=True))
 
 
 class OverRelaxed(Solver):
-    """Omega starts at 1.1 and is corrected where movements are measured (with a tolerance)."""
+    """Omega starts at 1.1 and is corrected where movements are measured (with a tolerance).
+
+    Its sweep raises ValueError for a model whose blocks all move at once.
+    """
 
     def __init__(self) -> None:
         self.omega = FIRST
@@ -122,7 +126,6 @@ class OverRelaxed(Solver):
         *,
         last: bool = False,
     ) -> State:
-        """One over-relaxed sweep. Raises ValueError for a model whose blocks all move at once."""
         self.further = self.omega > 1 and not last
         if not self.further:
             return super().sweep(model, state, drive, nudge, out)
@@ -140,15 +143,12 @@ class OverRelaxed(Solver):
         return state
 
     def watch(self, moved: float, reached: bool = False) -> bool:
-        """Correct omega by the last three movements. What is returned is an image of the step
-        itself: a tolerance reached by going further calls for one plain sweep more.
-        """
         if not self.further:
             return reached
         self.movements = [*self.movements[-2:], moved]
         if self.omega > 1 and len(self.movements) == 3:
             self._correct(*self.movements)
-        if reached:
+        if reached:  # what is returned is an image of the step itself: one plain sweep more
             self.omega = 1.0
         return False
 
@@ -182,11 +182,10 @@ class Chebyshev(Solver):
 
     @property
     def slowest(self) -> float:
-        """The radius, of the slowest sample: movements may rise, the rate may not."""
+        # movements may rise, the rate may not
         return SLOWEST if self.radius is None else float(self.radius.max())
 
     def advance(self, state: State, image: State) -> State:
-        """Picard while the radius is measured, the recurrence afterwards."""
         previous, self.previous = self.previous, state
         self.steps += 1
         if self.steps % 2 == 0:

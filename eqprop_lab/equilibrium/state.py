@@ -27,19 +27,16 @@ class Steppable(Protocol):
 
     def frozen_weights(self) -> AbstractContextManager[None]:
         """A body in which the weights are evaluated once."""
-        ...
 
     def step(
         self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None
     ) -> State:
         """F(s), every group once; `out` may be written into."""
-        ...
 
     def update(
         self, group: tuple[int, ...], state: State, drive: State, nudge: Nudge | None = None
     ) -> State:
         """The state after one group has moved."""
-        ...
 
 
 class Relaxable(Steppable, Protocol):
@@ -50,19 +47,15 @@ class Relaxable(Steppable, Protocol):
 
     def check_batch(self, x: Tensor) -> None:
         """Raise when x cannot be fed to it."""
-        ...
 
     def drive(self, x: Tensor) -> State:
         """What depends on the input only."""
-        ...
 
     def initial_state(self, drive: State) -> State:
         """Where the state begins."""
-        ...
 
     def contraction_bound(self) -> float:
         """Certified Lipschitz constant of a step."""
-        ...
 
 
 def added(force: State, pulls: tuple[Tensor | None, ...], factor: float) -> State:

@@ -22,49 +22,36 @@ class ModelView(EquilibriumModel):
         super().__init__(model.max_steps)
         # Not registered as a submodule: a view has no parameters of its own.
         self.__dict__["model"] = model
-        self.groups, self.kappa, self.readout_blocks = (
-            model.groups,
-            model.kappa,
-            model.readout_blocks,
-        )
-        self.affine_force, self.output_dim = model.affine_force, model.output_dim
+        for name in ("groups", "kappa", "readout_blocks", "affine_force", "output_dim"):
+            setattr(self, name, getattr(model, name))
 
     @contextmanager
     def frozen_weights(self) -> Iterator[None]:
-        """The model's own."""
         with self.model.frozen_weights():
             yield
 
     def check_batch(self, x: Tensor) -> None:
-        """The model's own."""
         self.model.check_batch(x)
 
     def drive(self, x: Tensor) -> State:
-        """The model's own."""
         return self.model.drive(x)
 
     def initial_state(self, drive: State) -> State:
-        """The model's own."""
         return self.model.initial_state(drive)
 
     def force(self, state: State, drive: State) -> State:
-        """The model's own."""
         return self.model.force(state, drive)
 
     def activate(self, a: Tensor) -> Tensor:
-        """The model's own."""
         return self.model.activate(a)
 
     def activation_slope(self, state: State) -> State | None:
-        """The model's own."""
         return self.model.activation_slope(state)
 
     def readout(self, state: State) -> Tensor:
-        """The model's own."""
         return self.model.readout(state)
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        """The model's own."""
         return self.model.readout_vjp(state, cotangent)
 
     def parameter_gradients(
@@ -76,5 +63,4 @@ class ModelView(EquilibriumModel):
         error: Tensor,
         driven: Sequence[bool] = (True,),
     ) -> dict[str, Tensor]:
-        """The model's own."""
         return self.model.parameter_gradients(x, cotangent, state, free, error, driven)

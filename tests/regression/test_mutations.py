@@ -23,14 +23,14 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     "none": ("__init__.py", "", "", ""),
     "one_over_beta_dropped": (
         "equilibrium/contrast.py",
-        "(-k / (beta * batch))",
+        "(-k / (moved.beta * batch))",
         "(-k / batch)",
         "gradient_error",
     ),
     "sign_flipped": (
         "equilibrium/contrast.py",
-        "(-k / (beta * batch))",
-        "(k / (beta * batch))",
+        "(-k / (moved.beta * batch))",
+        "(k / (moved.beta * batch))",
         "gradient_error",
     ),
     "phases_swapped": (

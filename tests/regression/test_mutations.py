@@ -96,7 +96,7 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
         "TypeError",
     ),
     "explorer_stuck": (
-        "notebook/explorer.py",
+        "notebook/live.py",
         "self._controls.assign(self._controls.check(values))",
         "self._controls.check(values)",
         "explorer_moved",

@@ -5,7 +5,7 @@ went.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator
 
 import pytest
@@ -35,6 +35,9 @@ LONGEST = (
     "tests/experiments/test_recipes.py",
 )
 ROWS = 25
+# Cases of one parametrised test that are traced for coverage. Tracing costs half of the run's CPU
+# time again where Python has no sys.monitoring, and further cases walk the same lines.
+TRACED = 2
 
 
 def piece(nodeid: str) -> str:
@@ -64,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest pieces first: nobody waits for one of those at the end."""
     first = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: first.get(piece(item.nodeid), len(first)))
+    cases: Counter[str] = Counter()
+    for item in items:
+        test, parametrised, _ = item.nodeid.partition("[")
+        cases[test] += 1
+        if parametrised and cases[test] > TRACED:
+            item.add_marker("no_cover")
 
 
 COUNTED, CPU = pytest.StashKey[float](), "CPU seconds"

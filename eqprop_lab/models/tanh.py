@@ -22,7 +22,8 @@ class TanhModel(EquilibriumModel):
 
     def _weights(self) -> dict[str, Tensor]:
         """`effective_weights`, as this thread has frozen them or as they are now."""
-        return self.effective_weights() if self._frozen is None else self._frozen
+        frozen = self._frozen  # looked up once: a step of a small network is not much more
+        return self.effective_weights() if frozen is None else frozen
 
     def activate(self, a: Tensor) -> Tensor:
         return tanh(a)

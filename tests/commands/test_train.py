@@ -1,4 +1,4 @@
-"""`train` keeps a run, goes on with it, and says what is wrong; `evaluate` gives the figures back."""
+"""`train` keeps a run, goes on with it, and says what is wrong; `evaluate` gives it back."""
 
 from __future__ import annotations
 

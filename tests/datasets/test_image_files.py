@@ -214,7 +214,8 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, ending: str, kept: 
 @pytest.mark.parametrize(
     ("mode", "ending", "value", "wanted"),
     [
-        ("1", "png", 1, (255, 255, 255)), ("1", "tif", 0, (0, 0, 0)), ("L", "png", 77, (77, 77, 77)),
+        ("1", "png", 1, (255, 255, 255)), ("1", "tif", 0, (0, 0, 0)),
+        ("L", "png", 77, (77, 77, 77)),
         ("CMYK", "jpg", (0, 0, 0, 255), (0, 0, 0)), ("CMYK", "jpg", (0, 255, 255, 0), (255, 0, 0)),
         ("CMYK", "tif", (255, 0, 0, 0), (0, 255, 255)), ("P", "png", 0, (200, 10, 30)),
     ],

@@ -52,8 +52,10 @@ def test_the_formats_are_torchvisions() -> None:
 @pytest.mark.parametrize(
     "hidden",
     [
-        "ant/.ipynb_checkpoints/000-checkpoint.png", "ant/deep/.thumbnails/large/x.png", "ant/._000.png",
-        "bee/__MACOSX/ant/000.png", "__MACOSX/ant/000.png", ".git/a/b.png", "cat/@eaDir/000.png/SYNO.png",
+        "ant/.ipynb_checkpoints/000-checkpoint.png", "ant/deep/.thumbnails/large/x.png",
+        "ant/._000.png",
+        "bee/__MACOSX/ant/000.png", "__MACOSX/ant/000.png", ".git/a/b.png",
+        "cat/@eaDir/000.png/SYNO.png",
         "cat/$RECYCLE.BIN/x.png", "bee/Thumbs.db", "desktop.ini", "ant/.DS_Store",
     ],
 )  # fmt: skip
@@ -70,7 +72,8 @@ def test_what_a_file_manager_hides_is_no_image_and_no_class_at_any_depth(
 @pytest.mark.parametrize(
     ("link", "target"),
     [
-        ("ant/up", ".."), ("ant/here", "."), ("ant/deep/round", "../../ant"), ("all", "."), ("ant/above", "../.."),
+        ("ant/up", ".."), ("ant/here", "."), ("ant/deep/round", "../../ant"), ("all", "."),
+        ("ant/above", "../.."),
         ("train", "."),
     ],
 )  # fmt: skip
@@ -115,8 +118,10 @@ def test_links_to_a_store_elsewhere_are_followed_and_a_file_counts_once(tmp_path
 @pytest.mark.parametrize(
     ("link", "target", "what"),
     [
-        ("train/cow", "cat", "classes"), ("train/bee/more", "../cat", "classes"), ("val", "train", "parts"),
-        ("test/ant/t.png", "../../train/ant/000.png", "parts"), ("test/ant/more", "../../train/ant", "parts"),
+        ("train/cow", "cat", "classes"), ("train/bee/more", "../cat", "classes"),
+        ("val", "train", "parts"),
+        ("test/ant/t.png", "../../train/ant/000.png", "parts"),
+        ("test/ant/more", "../../train/ant", "parts"),
     ],
 )  # fmt: skip
 def test_one_file_in_two_classes_or_parts_is_refused(
@@ -168,7 +173,8 @@ def test_formats_that_are_not_read_are_counted_by_name(tmp_path: Path) -> None:
     said = str(caught[0].message)
     for part in (
         "2 files .heic, a format that is not read (ant/a.heic, ant/b.HEIC)",
-        "1 files .svg, a format", "1 files .txt, a format", "1 files without an ending", "1 files .gif, a",
+        "1 files .svg, a format", "1 files .txt, a format", "1 files without an ending",
+        "1 files .gif, a",
         "1 files .avif, a",
         "1 images outside the class folders (stray.png)",
     ):  # fmt: skip

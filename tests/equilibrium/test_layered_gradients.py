@@ -161,9 +161,7 @@ def test_a_nudge_is_per_sample_and_never_divided_by_the_batch() -> None:
         torch.testing.assert_close(both[name], value, rtol=1e-9, atol=1e-12)
 
 
-def test_digits_are_learned_within_a_budget_of_products_and_the_certificate_holds_at_every_epoch() -> (
-    None
-):
+def test_digits_are_learned_within_a_budget_and_the_certificate_holds_at_every_epoch() -> None:
     _, _, history = trained()
     assert history["val_accuracy"][-1] >= 0.95
     assert max(history["norm"]) < 0.9

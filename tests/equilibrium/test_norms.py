@@ -51,7 +51,8 @@ def dense_norm(
     ("out", "inside", "size", "stride", "padding", "dilation", "groups", "image"), GEOMETRIES
 )
 def test_norm_is_the_largest_singular_value_of_the_unrolled_map(
-    out: int, inside: int, size: tuple[int, int], stride: int, padding: int, dilation: int, groups: int,
+    out: int, inside: int, size: tuple[int, int], stride: int, padding: int,
+    dilation: int, groups: int,
     image: tuple[int, int],
 ) -> None:  # fmt: skip
     weight = kernel(out, inside // groups, size)

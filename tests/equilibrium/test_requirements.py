@@ -1,4 +1,4 @@
-"""What estimators refuse of a model and its surroundings: coarse numbers, autocast, inference_mode."""
+"""What estimators refuse of a model and around it: coarse numbers, autocast, inference_mode."""
 
 from __future__ import annotations
 

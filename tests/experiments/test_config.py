@@ -166,7 +166,8 @@ def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
         ("model: {name: [", "config.yaml is not valid YAML"),
         ("model: {}\nmodel: {}", "key 'model' is given twice"),
         ("model: !!python/object/apply:os.system ['true']", "config.yaml is not valid YAML"),
-        ("training: {learning_rate: '1e-3'}\nmodel: {name: LoopedMLP, params: {hidden_dim: 3}}\ndata: {dataset: xor}",
+        ("training: {learning_rate: '1e-3'}\nmodel: {name: LoopedMLP, params: {hidden_dim: 3}}\n"
+         "data: {dataset: xor}",
          "config.yaml: lr must be a number, got '1e-3'"),
         ("", "a config must be a mapping"),
     ):  # fmt: skip

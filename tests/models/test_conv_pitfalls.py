@@ -3,7 +3,7 @@ guards each.
 
 1   An answer that depends on how long one waits.
     tests/equilibrium/test_layered_gradients.py::test_logits_do_not_depend_on_the_number_of_sweeps_after_training
-    tests/equilibrium/test_layered_gradients.py::test_digits_are_learned_within_a_budget_of_products_and_the_certificate_holds_at_every_epoch
+    tests/equilibrium/test_layered_gradients.py::test_digits_are_learned_within_a_budget_and_the_certificate_holds_at_every_epoch
 2   A norm that is none: the flattened kernel, a grid of frequencies without its slack, an estimate
     that stops too soon; a transposed convolution of the wrong size.
     tests/models/test_conv_pitfalls.py::test_certified_norms_lie_above_the_converged_one_and_the_flattened_kernel_below

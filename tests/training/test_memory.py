@@ -347,8 +347,8 @@ def test_a_full_disk_ends_the_command_with_one_line(
     (run,) = RunStore(runs).runs()
     said = capsys.readouterr().err
     assert (
-        said
-        == f"error: [Errno 28] No space left on device: '{run.checkpoint}'; go on with --resume {run.id}\n"
+        said == f"error: [Errno 28] No space left on device: '{run.checkpoint}'; "
+        f"go on with --resume {run.id}\n"
     )
     assert train_command.main(["--resume", run.id, "--runs", str(runs)]) == 0
     assert run.history.epochs > 2

@@ -1,4 +1,4 @@
-"""A checkpoint is looked at whole before anything of it is loaded: shapes, types, numbers, counts."""
+"""A checkpoint is looked at whole before any of it is loaded: shapes, types, numbers, counts."""
 
 from __future__ import annotations
 

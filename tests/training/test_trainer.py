@@ -1,4 +1,4 @@
-"""The trainer trains with the estimator it names, records what happened, and stops on what fails."""
+"""The trainer trains with the estimator it names, records what happened, stops on what fails."""
 
 from __future__ import annotations
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.chromium import NoBrowser, launched
+from tests.browser.cut import cut_to_explorers
 from tests.browser.lab import OpenNotebook
+from tests.browser.series import SERIES
 from tests.browser.server import JupyterServer
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class Desk:
         self._open: OpenNotebook | None = None
 
     def executed(self, name: str) -> OpenNotebook:
-        """The notebook notebooks/<name>.ipynb, opened and run once."""
+        """The notebook notebooks/<name>.ipynb, cut to its explorers, opened and run once."""
         path = f"notebooks/{name}.ipynb"
         if not (self._server.root / path).is_file():
             raise FileNotFoundError(f"there is no {path}")
@@ -67,6 +69,8 @@ def server(
     browser: Browser, root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[JupyterServer]:
     with JupyterServer(tmp_path_factory.mktemp("jupyter"), root) as running:
+        for name in SERIES:
+            cut_to_explorers(running.notebooks / f"{name}.ipynb")
         yield running
 
 

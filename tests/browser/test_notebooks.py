@@ -1,5 +1,5 @@
-"""Every notebook of the series in a real JupyterLab: opens, runs, and every slider moves its
-picture.
+"""Every notebook of the series in a real JupyterLab: opens, what its explorers need runs, and every
+slider moves its picture. (The first one runs as a whole in test_reading.)
 """
 
 from __future__ import annotations

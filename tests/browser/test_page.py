@@ -12,6 +12,7 @@ from tests.browser.conftest import Desk
 from tests.browser.lab import OpenNotebook
 from tests.browser.server import JupyterServer
 from tests.browser.tiny import write_notebook
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.kernel]
 COMPASS = """from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
@@ -60,13 +61,15 @@ def test_the_values_are_on_the_clipboard_and_the_page_says_so(
 ) -> None:
     opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     live = opened.live()[part]
+    line = ("skew: float = 0.0  # Asymmetry of W_rec", COPIED_RATE)[part]
+    box = live.root.locator(".eqprop-parameters textarea")
+    # The kernel writes the text anew after a slider has moved, a moment after the slider itself.
+    until(lambda: line in box.input_value().splitlines(), line)
     live.click("copy")
     live.wait_for_text(".eqprop-copied", "Copied.")
-    box = live.root.locator(".eqprop-parameters textarea")
     box.wait_for(state="visible")
     copied = opened.page.evaluate("() => navigator.clipboard.readText()")
-    assert copied == box.input_value()
-    assert ("skew: float = 0.0  # Asymmetry of W_rec", COPIED_RATE)[part] in copied.splitlines()
+    assert copied == box.input_value() and line in copied.splitlines()
 
 
 COPIED_RATE = "lr: float = 0.003  # learning rate [1/step]"

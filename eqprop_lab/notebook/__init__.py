@@ -12,9 +12,11 @@ from eqprop_lab.notebook.claims import (
 )
 from eqprop_lab.notebook.cockpit import TrainingCockpit
 from eqprop_lab.notebook.controls import Choice, Slider, Toggle
+from eqprop_lab.notebook.exercises import Exercise
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.figures import show
 from eqprop_lab.notebook.metrics import provenance, record, stored
+from eqprop_lab.notebook.questions import quiz
 from eqprop_lab.notebook.session import Session, require, setup
 from eqprop_lab.notebook.style import (
     INK,
@@ -36,6 +38,7 @@ __all__ = [
     "AlreadyRunning",
     "CheckFailed",
     "Choice",
+    "Exercise",
     "Explorer",
     "Session",
     "Slider",
@@ -49,6 +52,7 @@ __all__ = [
     "check_equal",
     "new_figure",
     "provenance",
+    "quiz",
     "record",
     "require",
     "setup",

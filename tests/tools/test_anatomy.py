@@ -15,7 +15,7 @@ from nbformat.v4 import new_notebook, new_output
 from eqprop_lab.regression.clean import source_hash
 from eqprop_lab.regression.outputs import METRICS_MIME
 from tests.regression.tiny import KERNEL, code, project, prose
-from tools.anatomy import anatomy
+from tools.anatomy import anatomy, form
 from tools.anatomy.anatomy import RULES, lint_notebook
 from tools.anatomy.view import View, words
 
@@ -27,6 +27,12 @@ EXERCISE = "## Exercise\n\nChange beta. <details><summary>Hint</summary>Halve it
 SENTENCE = (
     "The free phase settles where the force vanishes and the nudged phase moves away from there. "
 )
+
+
+@pytest.fixture(autouse=True)
+def _other_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The form of exercises has tests of its own."""
+    monkeypatch.setattr(form, "OTHER_FORM", {"03"})
 
 
 def sound() -> NotebookNode:
@@ -327,7 +333,7 @@ def test_the_command_prints_a_line_per_notebook(
     monkeypatch.chdir(root)
     assert anatomy.main([]) == 0
     assert capsys.readouterr().out == (
-        "03_two_phases: ok (10 code cells, 14 lines of code, 76 words)\n"
+        "03_two_phases: ok (10 code cells, 14 lines of code, 76 words, 5 min said, 7 needed)\n"
     )
     nb = sound()
     tagged(nb, "solution").source = "beta = 0.06"

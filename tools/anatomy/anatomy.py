@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from eqprop_lab.regression.parameters import ParameterError
 from eqprop_lab.regression.plan import find_notebooks, project_root
-from tools.anatomy import cells, outputs
+from tools.anatomy import cells, form, outputs
 from tools.anatomy.view import Find, View, each, one, some, words
 
 RENEW = "run make notebooks UPDATE=1"
@@ -31,7 +31,43 @@ class Rule(NamedTuple):
     message: str
 
 
-RULES = tuple(
+FORM = tuple(
+    Rule(name, asked, form.formed(find), message)
+    for name, asked, find, message in (
+        ("exercise-three", "there are three exercises", form.too_few,
+         "{found} exercises (at least {least})"),
+        ("exercise-heading", "an exercise has number, level and title", form.headings,
+         "an exercise begins '### Exercise {count} · warm-up|core|stretch: title', or '... · core "
+         "· write the idea: title'"),
+        ("exercise-idea", "one exercise writes the idea", form.ideas,
+         "{found} exercises '· write the idea:' (one is needed)"),
+        ("exercise-parts", "task, stub, check, solution follow each other", form.parts,
+         "this task is not followed by stub, check and solution, a cell each"),
+        ("exercise-stub", "a stub is a typed function with a docstring",
+         each("exercise", "code", form.no_stub),
+         "a stub is one function with types, a docstring and the body ..."),
+        ("exercise-calls", "check and solution call the same check", form.other_checks,
+         "does not call {call}"),
+        ("folded", "checks, solutions, figures and the quiz are folded", form.unfolded,
+         "tagged {tag!r} but not folded (metadata jupyter: source_hidden)"),
+        ("folded-label", "a folded cell begins with a comment that says what it is",
+         form.unlabelled, "a folded cell shows its first line: begin with a comment"),
+        ("quiz", "there is one quiz", one("quiz", "code"), ONE),
+        ("quiz-questions", "a quiz has three to five questions", form.questions,
+         "{found} questions in the quiz (3 to 5)"),
+        ("quiz-number", "a quiz asks for a number of the run",
+         each("quiz", "code", form.asks_no_number), "no answer has a number of the run in it"),
+        ("rhythm", "at most two code cells without a sentence", form.code_in_a_row,
+         "more than {most} code cells in a row: say what is seen, or what comes"),
+        ("width", "code lines fit on a page", form.wide_lines,
+         "a line of {widest} characters (at most {most})"),
+        ("papers", "the metadata say which published numbers stand here", form.papers,
+         "papers: {problem}"),
+        ("time", "the time in the header is honest", form.dishonest_time,
+         "the header says {said} min; words, code lines and exercises need {needed}"),
+    )
+)  # fmt: skip
+RULES = FORM + tuple(
     Rule(*row)
     for row in (
         ("file-name", "the file is called NN_topic.ipynb, in lower case", cells.file_name,
@@ -170,7 +206,9 @@ def _problems(view: View) -> list[str]:
 def facts(view: View) -> str:
     """What nobody has to fit, and everybody may want to know: cells, lines of code, words."""
     lines = sum(len(cell.source.splitlines()) for _, cell in view.code)
-    return f"{len(view.code)} code cells, {lines} lines of code, {words(view)} words"
+    said, needed = form.minutes(view)
+    time = f"{said} min said, {needed} needed"
+    return f"{len(view.code)} code cells, {lines} lines of code, {words(view)} words, {time}"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ from tools.anatomy.view import Hit, View, at, called, calls, nodes, parse, text_
 
 TAGS = {
     "goals", "setup", "parameters", "predict", "explorer", "check", "figure", "summary", "metrics",
-    "exercise", "exercise-check", "solution",
+    "exercise", "exercise-context", "exercise-check", "solution", "quiz",
     "nbval-check-output", "nbval-ignore-output", "hide-input",
 }  # fmt: skip
 # What a notebook takes for granted: school mathematics; linear algebra and gradients; papers.
@@ -214,21 +214,21 @@ def checks_nothing(view: View, index: int) -> bool:
     return not any(name.startswith("check") for name in called(view.cells[index].source))
 
 
-def _exercises(view: View) -> Iterator[range]:
-    """The cells of each exercise, up to the next one."""
+def exercise_cells(view: View) -> Iterator[range]:
+    """The cells of each exercise, from its task up to the next one."""
     starts = view.tagged("exercise", "markdown")
     yield from (range(start, end) for start, end in pairwise([*starts, len(view.cells)]))
 
 
 def exercise_gaps(view: View) -> Iterator[Hit]:
-    for cells in _exercises(view):
+    for cells in exercise_cells(view):
         for tag in ("exercise", "exercise-check", "solution"):
             if not set(view.tagged(tag, "code")) & set(cells):
                 yield at(cells[0], tag=tag)
 
 
 def no_hint(view: View) -> Iterator[Hit]:
-    for cells in _exercises(view):
+    for cells in exercise_cells(view):
         told = [view.cells[index].source for index in view.tagged("exercise") if index in cells]
         if not any("hint" in source.lower() for source in told):
             yield at(cells[0])

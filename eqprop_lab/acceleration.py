@@ -10,7 +10,8 @@ import ctypes
 import importlib
 import sys
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,11 +46,19 @@ def quick_convolutions(device: torch.device) -> AbstractContextManager[None]:
 
     Which one that is differs from run to run, and so do the last digits. Elsewhere: nothing.
     """
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(
-        enabled=True, benchmark=True, deterministic=False, allow_tf32=True
-    )
+    return _quickest() if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def _quickest() -> Iterator[None]:
+    # Not cudnn.flags: it asks for one TF32 switch, and raises where convolutions have their own.
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision
+    cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = True, False, "tf32"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = before
 
 
 def check_cupy_available() -> tuple[bool, str]:

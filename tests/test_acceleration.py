@@ -214,10 +214,18 @@ def test_freed_memory_is_kept_for_the_next_tensors() -> None:
     assert faults[0] < 0.1 * faults[1]
 
 
-def test_quick_convolutions_are_a_matter_of_cuda() -> None:
-    before = torch.backends.cudnn.benchmark
-    with quick_convolutions(torch.device("cpu")):
-        assert torch.backends.cudnn.benchmark == before
-    with quick_convolutions(torch.device("cuda")):
-        assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
-    assert torch.backends.cudnn.benchmark == before
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_quick_convolutions_are_a_matter_of_cuda(precision: str) -> None:
+    cudnn: Any = torch.backends.cudnn
+    own = cudnn.conv.fp32_precision
+    try:
+        cudnn.conv.fp32_precision = precision  # as somebody's enable_tf32 leaves it
+        before = cudnn.benchmark, cudnn.deterministic, precision
+        with quick_convolutions(torch.device("cpu")):
+            assert (cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision) == before
+        with quick_convolutions(torch.device("cuda")):
+            assert cudnn.benchmark and not cudnn.deterministic
+            assert cudnn.conv.fp32_precision == "tf32"
+        assert (cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision) == before
+    finally:
+        cudnn.conv.fp32_precision = own

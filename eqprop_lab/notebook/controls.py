@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ LABEL_STYLE = {"description_width": "16em"}
 _WIDE = {"width": "36em", "max_width": "calc(100% - 4px)"}
 
 
-class _Labelled:
+class _Labelled(ABC):
     """What all controls have in common."""
 
     name: str
@@ -47,13 +48,13 @@ class _Labelled:
         look = {"style": LABEL_STYLE, "layout": _WIDE}
         return {"value": self.value, "description": self.caption} | look
 
+    @abstractmethod
     def check(self, value: Any) -> Any:
         """The value, else ValueError naming control, value and what is accepted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def widget(self) -> widgets.DOMWidget:
         """What the reader moves."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

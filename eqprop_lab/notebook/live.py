@@ -8,6 +8,7 @@ a slider's callback may run in another thread while a cell plots.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ STORED_BYTES = 48 * 1024
 DPI = 140
 
 
-class LivePicture:
+class LivePicture(ABC):
     """Base of `Explorer` and `TrainingCockpit`: png, alt (its sentence), widget, values.
 
     A subclass draws in `redraw`, which ends in `_show`, and puts its widget together with `_box`.
@@ -68,9 +69,9 @@ class LivePicture:
         self._controls.assign(self._controls.check(values))
         self.redraw()
 
+    @abstractmethod
     def redraw(self) -> None:
         """Draw and show the present values in the calling thread; a subclass's work."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Take it off the page and free what works for it; picture, sentence and values stay."""

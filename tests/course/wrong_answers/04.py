@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
@@ -102,17 +104,13 @@ def trained(
 
 
 @wrong("train", "the hidden weights climb")
-def minus_before_plus(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, inside=-1)
+def minus_before_plus(*given: Any) -> Weights:
+    return trained(*given, inside=-1)
 
 
 @wrong("train", "everything climbs")
-def ascent(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, inside=-1, readout=-1)
+def ascent(*given: Any) -> Weights:
+    return trained(*given, inside=-1, readout=-1)
 
 
 @wrong("train", "lacks its 1/beta")
@@ -123,59 +121,43 @@ def one_over_two(
 
 
 @wrong("train", "twice too large")
-def over_beta(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, inside=2)
+def over_beta(*given: Any) -> Weights:
+    return trained(*given, inside=2)
 
 
 @wrong("train", "half of what it should be")
-def halved_twice(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, inside=0.5)
+def halved_twice(*given: Any) -> Weights:
+    return trained(*given, inside=0.5)
 
 
 @wrong("train", "the contrast is a sum over the batch")
-def sum_of_energies(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, summed=True)
+def sum_of_energies(*given: Any) -> Weights:
+    return trained(*given, summed=True)
 
 
 @wrong("train", "gradients are sums over the batch")
-def sums(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, all_summed=True)
+def sums(*given: Any) -> Weights:
+    return trained(*given, all_summed=True)
 
 
 @wrong("train", "zero_grad")
-def no_zero_grad(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, clear=False)
+def no_zero_grad(*given: Any) -> Weights:
+    return trained(*given, clear=False)
 
 
 @wrong("train", "only the read-out learns")
-def from_the_free_state(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, inside=0)
+def from_the_free_state(*given: Any) -> Weights:
+    return trained(*given, inside=0)
 
 
 @wrong("train", "the read-out does not learn")
-def energies_alone(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, readout=0)
+def energies_alone(*given: Any) -> Weights:
+    return trained(*given, readout=0)
 
 
 @wrong("train", "one nudge with the free state")
-def one_nudge(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, low=0.0)
+def one_nudge(*given: Any) -> Weights:
+    return trained(*given, low=0.0)
 
 
 @wrong("train", "it stops after one epoch")
@@ -186,24 +168,18 @@ def once(
 
 
 @wrong("train", "not Adam")
-def with_adam(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, adam=True)
+def with_adam(*given: Any) -> Weights:
+    return trained(*given, adam=True)
 
 
 @wrong("train", "is the pull made anew at every step")
-def pull_of_the_free_state(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, stale=True)
+def pull_of_the_free_state(*given: Any) -> Weights:
+    return trained(*given, stale=True)
 
 
 @wrong("train", "is each target that of its image")
-def shuffled_labels(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps, turned=True)
+def shuffled_labels(*given: Any) -> Weights:
+    return trained(*given, turned=True)
 
 
 @wrong("train", "uses EqPropTrainer")
@@ -304,10 +280,8 @@ def products_of_activities(
 
 
 @right("train")
-def slopes_of_energy(
-    model: LoopedMLP, batches: Batches, epochs: int, lr: float, beta: float, steps: int
-) -> Weights:
-    return trained(model, batches, epochs, lr, beta, steps)
+def slopes_of_energy(*given: Any) -> Weights:
+    return trained(*given)
 
 
 # --- lead

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,28 @@ class Batches:
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.size)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What tells these batches from others, as plain values; the data have a digest."""
+        return {
+            "batch_size": self.size,
+            "shuffle": self.shuffle,
+            "augment": None if self.augment is None else repr(self.augment),
+            "samples": len(self.split),
+        }
+
+    def hold_out(self, fraction: float) -> tuple[Batches, Batches]:
+        """(what trains, as before; a `fraction` that validates, unaugmented, in order).
+
+        What is held out is drawn with a fixed seed, so that it is always the same.
+
+        Raises TypeError, ValueError for a fraction outside (0, 1) or one that leaves a part empty.
+        """
+        kept, held = self.split.split(fraction)
+        rest = Batches(kept, self.size, self.shuffle, seed=0, augment=self.augment)
+        rest.generator = self.generator
+        return rest, held.batches(self.size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in self._plain():

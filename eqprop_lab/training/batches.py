@@ -101,8 +101,7 @@ def check_logits(logits: object, x: Tensor) -> Tensor:
 def hold_out(loader: object, val_loader: object, part: float) -> tuple[Batches, Batches]:
     """Two loaders from one: a part that trains, as before, and one that validates, unaugmented.
 
-    The samples held out are drawn with a fixed seed, so that every fit holds out the same ones.
-    Raises TypeError, ValueError.
+    Every fit holds out the same samples. Raises TypeError, ValueError.
     """
     part = real("validation_split", part, above=0.0, below=1.0)
     if val_loader is not None:
@@ -111,10 +110,7 @@ def hold_out(loader: object, val_loader: object, part: float) -> tuple[Batches, 
         )
     if not isinstance(loader, Batches):
         raise TypeError(
-            "validation_split needs a train_loader made by Split.batches, got "
+            "validation_split needs a train_loader made by Split.batches or get_lm_dataset, got "
             f"{type(loader).__name__}; give a val_loader instead"
         )
-    kept, held = loader.split.split(part)
-    rest = Batches(kept, loader.size, loader.shuffle, seed=0, augment=loader.augment)
-    rest.generator = loader.generator
-    return rest, held.batches(loader.size)
+    return loader.hold_out(part)

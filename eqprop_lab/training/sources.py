@@ -118,12 +118,7 @@ def facts(loader: object) -> dict[str, Any] | None:
         return None
     said: dict[str, Any] = {"kind": type(loader).__name__}
     if isinstance(loader, Batches):
-        return said | {
-            "batch_size": loader.size,
-            "shuffle": loader.shuffle,
-            "augment": None if loader.augment is None else repr(loader.augment),
-            "samples": len(loader.split),
-        }
+        return said | loader.facts
     if isinstance(loader, DataLoader):
         said |= {name: getattr(loader, name) for name in ("batch_size", "drop_last", "num_workers")}
         said |= {

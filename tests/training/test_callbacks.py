@@ -141,7 +141,7 @@ def test_validation_split_holds_out_the_same_samples_every_time() -> None:
 
 
 def test_validation_split_says_what_it_needs() -> None:
-    with pytest.raises(TypeError, match="made by Split.batches, got list"):
+    with pytest.raises(TypeError, match="made by Split.batches or get_lm_dataset, got list"):
         trainer().fit(list(SMALL.batches(50)), 1, validation_split=0.2)
     with pytest.raises(ValueError, match="give one of them"):
         trainer().fit(SMALL.batches(50), 1, SMALL.batches(50), validation_split=0.2)

@@ -7,7 +7,9 @@ from eqprop_lab.acceleration import (
 )
 from eqprop_lab.datasets import (
     DataUnavailable as DataUnavailable,
+    Vocabulary as Vocabulary,
     build_dataset as build_dataset,
+    get_lm_dataset as get_lm_dataset,
     register_dataset as register_dataset,
 )
 from eqprop_lab.datasets.augmentation import Augmentation as Augmentation

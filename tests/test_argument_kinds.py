@@ -19,6 +19,7 @@ import eqprop_lab
 import eqprop_lab.training
 from eqprop_lab import acceleration
 from eqprop_lab.datasets.splits import Batches, Split
+from eqprop_lab.datasets.token_batches import TokenBatches
 from eqprop_lab.equilibrium import norms
 from eqprop_lab.experiments.runs import Run, RunStore
 from eqprop_lab.instruments.probes import inject_noise_and_relax, measured_rate
@@ -301,6 +302,28 @@ TABLE: dict[str, Entry] = {
         {"shape": "sizes", "classes": "size"},
         {"name", "augmentation", "measure"},
     ),
+    "get_lm_dataset": (
+        eqprop_lab.get_lm_dataset,
+        {},
+        {"name": "path", "seq_len": "size", "batch_size": "size", "split": "choice"}
+        | {"level": "choice", "seed": "seed", "limit": "size"},
+        {"vocab", "max_words"},
+    ),
+    "get_lm_dataset word": (
+        partial(eqprop_lab.get_lm_dataset, level="word"),
+        {},
+        {"max_words": "size"},
+        set(),
+    ),
+    "Vocabulary": (eqprop_lab.Vocabulary, {"symbols": "ab"}, {"level": "choice"}, {"symbols"}),
+    "TokenBatches": (
+        partial(TokenBatches, torch.arange(9)),
+        {"seq_len": 2, "size": 2, "shuffle": True, "seed": 0}
+        | {"vocab": eqprop_lab.Vocabulary("abcdefghi")},
+        {"seq_len": "size", "size": "size", "shuffle": "switch", "seed": "seed"}
+        | {"characters_per_token": "real"},
+        {"tokens", "vocab"},
+    ),
     "get_dataset_info": (
         eqprop_lab.get_dataset_info,
         {"name": "digits"},
@@ -474,6 +497,7 @@ def test_the_table_names_every_argument_of_the_public_callables() -> None:
         "Run": Run,
         "RunStore": RunStore,
         "Batches": Batches,
+        "TokenBatches": TokenBatches,
         "SingleStateConv": SingleStateConv,
     }
     missing = sorted(public.keys() - TABLE.keys())

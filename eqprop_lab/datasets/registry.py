@@ -83,7 +83,7 @@ def register_dataset(
     Raises: TypeError, ValueError naming the argument; ValueError for a name that another set has,
     in any spelling.
     """
-    if not isinstance(name, str) or not _plain(name):
+    if not isinstance(name, str) or not plain_name(name):
         raise TypeError(f"name must be a text with a letter or digit, got {shown(name)}")
     if augmentation is not None and not isinstance(augmentation, Augmentation):
         raise TypeError(f"augmentation must be an Augmentation or None, got {shown(augmentation)}")
@@ -98,7 +98,7 @@ def register_dataset(
         if not callable(build):
             raise TypeError(f"a data set is a function that returns a DataSet, got {shown(build)}")
         for other in SOURCES.values():
-            if _plain(other.name) == _plain(name) and _place(other.build) != _place(build):
+            if plain_name(other.name) == plain_name(name) and _place(other.build) != _place(build):
                 raise ValueError(
                     f"name must be new: {name!r} is the data set {other.name!r} of "
                     f"{_place(other.build)[0]}"
@@ -109,7 +109,8 @@ def register_dataset(
     return add
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """What all spellings of a name have in common: "tiny-shakespeare" and "TinyShakespeare"."""
     return re.sub(r"[\s_-]", "", name).lower()
 
 
@@ -192,9 +193,9 @@ def dataset_name(name: str) -> str:
 
     Raises ValueError naming the nearest known set.
     """
-    plain = {_plain(key): key for key in NAMES}
-    if isinstance(name, str) and len(name) < 100 and _plain(name) in plain:
-        return plain[_plain(name)]
+    plain = {plain_name(key): key for key in NAMES}
+    if isinstance(name, str) and len(name) < 100 and plain_name(name) in plain:
+        return plain[plain_name(name)]
     return one_of("name", name, NAMES)
 
 

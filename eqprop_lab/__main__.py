@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from eqprop_lab.tables import text_table
+from eqprop_lab.version import __version__
 
 COMMANDS = {
     "run": "run the notebooks as regression tests, with a report",
@@ -27,7 +28,11 @@ COMMANDS = {
 def usage() -> str:
     """The list of commands."""
     rows = [(f"  {name}", text) for name, text in COMMANDS.items()]
-    head = "usage: python -m eqprop_lab COMMAND [options]\n\ncommands (each takes --help):"
+    head = (
+        "usage: python -m eqprop_lab COMMAND [options]\n"
+        "       python -m eqprop_lab --version\n\n"
+        "commands (each takes --help):"
+    )
     return "\n".join([head, *text_table(rows)])
 
 
@@ -36,6 +41,9 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"eqprop_lab {__version__}")
+        return 0
     if argv[0] not in COMMANDS:
         print(f"error: unknown command {argv[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2

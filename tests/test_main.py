@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+import eqprop_lab
 from eqprop_lab.__main__ import COMMANDS, main
 
 
@@ -22,6 +23,16 @@ def test_usage_lists_the_commands(
     assert main(arguments) == code
     said = capsys.readouterr()
     assert all(name in said.out + said.err for name in COMMANDS)
+
+
+@pytest.mark.parametrize("argument", ["--version", "-V"])
+def test_the_version_is_that_of_the_package(
+    argument: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([argument]) == 0
+    assert capsys.readouterr().out == f"eqprop_lab {eqprop_lab.__version__}\n"
+    main(["--help"])
+    assert "--version" in capsys.readouterr().out
 
 
 def test_arguments_go_to_the_command(capsys: pytest.CaptureFixture[str]) -> None:

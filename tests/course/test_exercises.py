@@ -17,13 +17,11 @@ from eqprop_lab.notebook import CheckFailed
 from eqprop_lab.regression.plan import find_notebooks
 from tests.course.answers import Answer
 from tests.course.exercise_cells import Cells, Exercises
-from tools.anatomy.form import OTHER_FORM
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_LEAST = 3
 
 NOTEBOOKS = {path.stem[:2]: path for path in find_notebooks([], ROOT)}
-FORMED = sorted(NOTEBOOKS.keys() - OTHER_FORM)
 
 
 @cache
@@ -46,8 +44,8 @@ def of(number: str, name: str) -> Cells:
     return cells
 
 
-EXERCISES = [pytest.param(n, c, id=f"{n}-{c.name}") for n in FORMED for c in exercises(n).all]
-ANSWERS = [pytest.param(n, a, id=f"{n}-{a.id}") for n in FORMED for a in answers(n)]
+EXERCISES = [pytest.param(n, c, id=f"{n}-{c.name}") for n in NOTEBOOKS for c in exercises(n).all]
+ANSWERS = [pytest.param(n, a, id=f"{n}-{a.id}") for n in NOTEBOOKS for a in answers(n)]
 
 
 @pytest.fixture(autouse=True)
@@ -57,16 +55,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("number", sorted(OTHER_FORM))
-def test_the_list_of_other_forms_shrinks(number: str) -> None:
-    path = Path(__file__).parent / "wrong_answers" / f"{number}.py"
-    assert number in NOTEBOOKS
-    assert not path.exists(), (
-        f"notebook {number} has answers: take it off OTHER_FORM in tools/anatomy/form.py"
-    )
-
-
-@pytest.mark.parametrize("number", FORMED)
+@pytest.mark.parametrize("number", NOTEBOOKS)
 def test_three_exercises_one_of_them_the_idea(number: str) -> None:
     found = exercises(number).all
     assert len(found) >= AT_LEAST

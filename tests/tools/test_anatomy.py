@@ -15,7 +15,7 @@ from nbformat.v4 import new_notebook, new_output
 from eqprop_lab.regression.clean import source_hash
 from eqprop_lab.regression.outputs import METRICS_MIME
 from tests.regression.tiny import KERNEL, code, project, prose
-from tools.anatomy import anatomy, form
+from tools.anatomy import anatomy
 from tools.anatomy.anatomy import RULES, lint_notebook
 from tools.anatomy.view import View, words
 
@@ -30,9 +30,9 @@ SENTENCE = (
 
 
 @pytest.fixture(autouse=True)
-def _other_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """The form of exercises has tests of its own."""
-    monkeypatch.setattr(form, "OTHER_FORM", {"03"})
+    monkeypatch.setattr(anatomy, "RULES", [rule for rule in RULES if rule not in anatomy.FORM])
 
 
 def sound() -> NotebookNode:

@@ -10,17 +10,12 @@ from nbformat import NotebookNode
 
 from tests.regression.tiny import code, prose
 from tests.tools.test_anatomy import finish, lint, sound, tagged
-from tools.anatomy import form
 
 STUB = 'def {name}(x: float) -> float:\n    """Half of x."""\n    ...'
+NEEDS = "You need: sections *Theory* and *Exercises*."
 QUIZ = '# Quiz\nnb.quiz(("a?", f"{1 + 1}"), ("b?", "2"), ("c?", "3"))'
 PAPER = {"paper": "arXiv:1905.13633", "where": "figure 1", "value": 2.0, "metric": "slope"}
 Change = Callable[[NotebookNode], None]
-
-
-@pytest.fixture(autouse=True)
-def _all_in_this_form(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(form, "OTHER_FORM", set())
 
 
 def folded(cell: NotebookNode) -> NotebookNode:
@@ -37,7 +32,7 @@ def exercise(number: int, level: str) -> list[NotebookNode]:
         f"# Solution\ndef solved_{name}(x):\n    return x / 2\n\n\ncheck_{name}(solved_{name})"
     )
     return [
-        prose(f"### Exercise {number} · {level}: halve\n\nHint: divide.", "exercise"),
+        prose(f"### Exercise {number} · {level}: halve\n\n{NEEDS}\n\nHint: divide.", "exercise"),
         code(STUB.format(name=name), "exercise"),
         folded(code(check, "exercise-check")),
         folded(code(solution, "solution")),
@@ -85,6 +80,14 @@ def replaced(tag: str, old: str, new: str, kind: str = "code") -> Change:
     return change
 
 
+def idea(old: str, new: str) -> Change:
+    def change(nb: NotebookNode) -> None:
+        (cell,) = (cell for cell in nb.cells if "write the idea" in cell.source)
+        cell.source = cell.source.replace(old, new)
+
+    return change
+
+
 def opened(tag: str) -> Change:
     return lambda nb: tagged(nb, tag).metadata.pop("jupyter")
 
@@ -115,6 +118,9 @@ BREACHES: list[tuple[Change, str]] = [
         replaced("exercise", "warm-up", "core · write the idea", "markdown"),
         "2 exercises '· write the idea:'",
     ),
+    (idea("*Theory*", "*Practice*"), "with titles of this notebook; unknown: ['Practice']"),
+    (idea("*Theory* and *Exercises*", "two"), "'You need: sections *title* and *title*'"),
+    (idea(NEEDS, ""), "'You need: sections *title* and *title*'"),
     (solution_first, "not followed by stub, check and solution"),
     (without("exercise-check"), "not followed by stub, check and solution"),
     (replaced("exercise", "x: float", "x"), "a stub is one function with types"),
@@ -157,12 +163,3 @@ def test_every_breach_is_named(tmp_path: Path, change: Change, problem: str) -> 
     nb = formed()
     change(nb)
     assert any(problem in line for line in lint(finished(nb), tmp_path))
-
-
-def test_a_notebook_on_the_list_is_not_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(form, "OTHER_FORM", {"03"})
-    nb = formed()
-    last_exercise_gone(nb)
-    assert lint(finished(nb), tmp_path) == []

@@ -32,8 +32,8 @@ class Rule(NamedTuple):
 
 
 FORM = tuple(
-    Rule(name, asked, form.formed(find), message)
-    for name, asked, find, message in (
+    Rule(*row)
+    for row in (
         ("exercise-three", "there are three exercises", form.too_few,
          "{found} exercises (at least {least})"),
         ("exercise-heading", "an exercise has number, level and title", form.headings,
@@ -41,6 +41,9 @@ FORM = tuple(
          "· write the idea: title'"),
         ("exercise-idea", "one exercise writes the idea", form.ideas,
          "{found} exercises '· write the idea:' (one is needed)"),
+        ("exercise-needs", "the idea says which sections it needs", form.needs,
+         "'You need: sections *title* and *title*' with titles of this notebook; unknown: "
+         "{unknown}"),
         ("exercise-parts", "task, stub, check, solution follow each other", form.parts,
          "this task is not followed by stub, check and solution, a cell each"),
         ("exercise-stub", "a stub is a typed function with a docstring",

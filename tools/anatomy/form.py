@@ -13,29 +13,17 @@ from nbformat import NotebookNode
 
 from eqprop_lab.regression.parameters import tags
 from tools.anatomy.cells import SOURCE, exercise_cells
-from tools.anatomy.view import Find, Hit, View, at, calls, parse, words
-
-OTHER_FORM: frozenset[str] = frozenset()
-"""Notebooks that are not in this form yet: only what is not here has to keep to it."""
+from tools.anatomy.view import Hit, View, at, calls, parse, words
 
 HEADING = re.compile(
     r"^### Exercise (?P<number>\d+) · (?:warm-up|core|stretch)(?P<idea> · write the idea)?: \S"
 )
+NEEDS = re.compile(r"^You need: sections? (.+)$", re.MULTILINE)
 PARTS = ("exercise", "exercise-check", "solution")
 FOLDED = {"exercise-check", "exercise-context", "solution", "figure", "quiz"}
 EXERCISES, QUESTIONS, IN_A_ROW, WIDTH = 3, range(3, 6), 2, 100
 PAPER = {"paper", "where", "value", "metric"}
 WORDS_A_MINUTE, LINES_A_MINUTE, MINUTES_AN_EXERCISE, SLACK = 200, 40, 6, 0.15
-
-
-def formed(find: Find) -> Find:
-    """The same rule for notebooks in the form alone."""
-
-    def found(view: View) -> Iterator[Hit]:
-        if view.path.stem[:2] not in OTHER_FORM:
-            yield from find(view)
-
-    return found
 
 
 def _heading(view: View, index: int) -> re.Match[str] | None:
@@ -60,6 +48,22 @@ def ideas(view: View) -> Iterator[Hit]:
     found = sum(bool(heading and heading["idea"]) for heading in headed)
     if found != 1:
         yield at(found=found)
+
+
+def needs(view: View) -> Iterator[Hit]:
+    """Who jumps to the idea has to know which sections to read first."""
+    headings = {
+        title.strip()
+        for _, cell in view.prose
+        for title in re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
+    }
+    for index in view.tagged("exercise", "markdown"):
+        heading = _heading(view, index)
+        if heading and heading["idea"]:
+            said = NEEDS.search(view.cells[index].source)
+            sections = re.findall(r"\*(.+?)\*", said[1]) if said else []
+            if not sections or not headings.issuperset(sections):
+                yield at(index, unknown=[name for name in sections if name not in headings])
 
 
 def parts(view: View) -> Iterator[Hit]:

@@ -152,6 +152,7 @@ def _check(source: Source, data: Any) -> None:
         raise TypeError(f"{what}: its function must return a DataSet, got {type(data).__name__}")
     if data.name != source.name:
         raise ValueError(f"{what}: its DataSet is called {data.name!r}, which must be the same")
+    _check_classes(f"{what}: classes", data.classes)
     for part in ("train", "validation", "test"):
         _check_split(f"{what}: {part}", getattr(data, part), data)
     declared = (source.shape, source.classes)
@@ -163,6 +164,14 @@ def _check(source: Source, data: Any) -> None:
         )
 
 
+def _check_classes(where: str, classes: Any) -> None:
+    wanted = "a tuple of two or more different names"
+    if not isinstance(classes, tuple | list) or not all(isinstance(n, str) for n in classes):
+        raise TypeError(f"{where} must be {wanted}, got {shown(classes)}")
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ValueError(f"{where} must be {wanted}, got {shown(classes)}")
+
+
 def _check_split(where: str, split: Any, data: DataSet) -> None:
     if not isinstance(split, Split):
         raise TypeError(f"{where} must be a Split(x, y), got {type(split).__name__}")
@@ -170,11 +179,20 @@ def _check_split(where: str, split: Any, data: DataSet) -> None:
         if not isinstance(tensor, Tensor) or tensor.dtype != dtype:
             got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             raise TypeError(f"{where}.{name} must be a tensor of {dtype}, got {got}")
+        if tensor.layout != torch.strided:
+            raise TypeError(f"{where}.{name} must be a dense tensor, got {tensor.layout}")
     if split.y.ndim != 1 or len(split.x) != len(split.y) or not len(split.y):
         raise ValueError(
             f"{where} must have samples, each with one label; got x of shape "
             f"{tuple(split.x.shape)}, y of shape {tuple(split.y.shape)}"
         )
+    if split.x.ndim < 2 or not split.x.numel():
+        raise ValueError(
+            f"{where}.x must have the shape (samples, features) or (samples, channels, height, "
+            f"width), none of them zero, got {tuple(split.x.shape)}"
+        )
+    if not all(value.isfinite() for value in split.x.aminmax()):
+        raise ValueError(f"{where}.x must be finite, got NaN or infinite numbers")
     if split.x.shape[1:] != data.input_shape:
         raise ValueError(
             f"{where} must have samples of shape {data.input_shape}, as train has, "

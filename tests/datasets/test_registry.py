@@ -160,6 +160,14 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> N
 
 
 x, y = torch.rand(4, 1, 6, 8), torch.arange(4) % 3
+
+
+def with_nan() -> torch.Tensor:
+    broken = x.clone()
+    broken[2, 0, 3, 3] = torch.nan
+    return broken
+
+
 WRONG_DATA: list[tuple[Callable[[], Any], str]] = [
     (lambda: None, "'mine': its function must return a DataSet, got NoneType"),
     (lambda: (split(), split()), "its function must return a DataSet, got tuple"),
@@ -181,6 +189,20 @@ WRONG_DATA: list[tuple[Callable[[], Any], str]] = [
     (lambda: data(test=Split(x, y + 1)), "test must have labels from 0 to 2.*got 1 to 3"),
     (lambda: data(test=Split(x, y - 1)), "test must have labels from 0 to 2.*got -1 to 1"),
     (lambda: data(classes=("a", "b")), "train must have labels from 0 to 1"),
+    (lambda: data(classes=3), "classes must be a tuple of two or more different names, got 3"),
+    (lambda: data(classes="abc"), "classes must be a tuple of two or more .*, got 'abc'"),
+    (lambda: data(classes=(0, 1, 2)), "classes must be a tuple of two or more .*, got .0, 1, 2"),
+    (lambda: data(classes=("a",)), "classes must be a tuple of two or more .*, got .'a',"),
+    (lambda: data(classes=("a", "b", "a")), "classes must be a tuple of two or more different"),
+    (
+        lambda: data(test=Split(x + torch.inf, y)),
+        "test.x must be finite, got NaN or infinite numbers",
+    ),
+    (lambda: data(validation=Split(with_nan(), y)), "validation.x must be finite"),
+    (lambda: data(train=Split(x[:, 0, 0, 0], y)), r"train.x must have the shape .*got .4,."),
+    (lambda: data(train=Split(x[..., :0], y)), r"train.x must have the shape .*got .4, 1, 6, 0."),
+    (lambda: data(test=Split(x.to_sparse(), y)), "test.x must be a dense tensor, got torch.spar"),
+    (lambda: data(test=Split(x, y.to_sparse())), "test.y must be a dense tensor, got torch.spar"),
 ]
 
 

@@ -22,7 +22,7 @@ from eqprop_lab.devices import (
     pick_device as pick_device,
 )
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.validation import one_of, switch
+from eqprop_lab.validation import arguments, known_keys, one_of, switch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of the options in malloc.h
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -147,6 +147,8 @@ def compile_model(model: nn.Module, mode: str = "default", **options: Any) -> nn
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    takes = [key for key in arguments(torch.compile) or () if key not in ("model", "mode")]
+    known_keys("the options", options, takes)
     method = "step" if isinstance(model, EquilibriumModel) else "forward"
     chosen = {"mode": one_of("mode", mode, COMPILE_MODES), **options}
     if "backend" in options:

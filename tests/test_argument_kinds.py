@@ -476,7 +476,7 @@ def arguments_of(call: Callable[..., Any]) -> set[str]:
     return set(inspect.signature(call).parameters)
 
 
-def test_the_table_names_every_argument_of_the_public_callables() -> None:
+def public_callables() -> dict[str, Callable[..., Any]]:
     public = {
         name: getattr(module, name)
         for module in (eqprop_lab, eqprop_lab.training)
@@ -500,9 +500,39 @@ def test_the_table_names_every_argument_of_the_public_callables() -> None:
         "TokenBatches": TokenBatches,
         "SingleStateConv": SingleStateConv,
     }
+    return public
+
+
+def test_the_table_names_every_argument_of_the_public_callables() -> None:
+    public = public_callables()
     missing = sorted(public.keys() - TABLE.keys())
     assert not missing, f"public callables without their kinds: {missing}"
     for name, call in public.items():
         _, _, kinds, others = TABLE[name]
         unknown = arguments_of(call) - kinds.keys() - others
         assert not unknown, f"{name}: arguments without a kind: {sorted(unknown)}"
+
+
+MISSPELT = {
+    "EquilibriumBlock": ("free_step", "free_steps"),
+    "check_gradient": ("nudge_steps", "nudged_steps"),
+    "radius_of_validity": ("solvers", "solver"),
+    "estimate_memory_usage": ("free_step", "free_steps"),
+    "compile_model": ("fulgraph", "fullgraph"),
+    "get_model_config": ("hidden_dims", "hidden_dim"),
+    "create_model_preset": ("hidden_dims", "hidden_dim"),
+}
+
+
+def test_a_misspelt_argument_is_refused_with_the_nearest_one() -> None:
+    """Also where a callable hands further arguments on: Python's own words name an inner one."""
+    open_ended = {
+        name
+        for name, call in public_callables().items()
+        if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(call).parameters.values())
+    }
+    assert open_ended == MISSPELT.keys()
+    for name, (given, meant) in MISSPELT.items():
+        call, arguments, _, _ = TABLE[name]
+        with pytest.raises(ValueError, match=f"got '{given}'; did you mean '{meant}'"):
+            call(**{**arguments, given: 3})

@@ -34,12 +34,14 @@ from eqprop_lab.equilibrium.requirements import (
     recording,
 )
 from eqprop_lab.equilibrium.settings import NUDGED_STEPS, Settings
-from eqprop_lab.validation import one_of, positive_int
+from eqprop_lab.validation import known_keys, one_of, positive_int
 
 # times the rounding of the dtype: the beta for which rounding is about 1 % of a gradient
 SENSIBLE = 1e3
 # the estimators that divide by beta
 NUDGED = ("one_sided", "centered", "holomorphic", "asymmetric")
+# what `**phases` of a block, of `check_gradient` and of `radius_of_validity` may hold
+PHASES = ("free_steps", "nudged_steps", "tol", "solver", "points")
 
 ESTIMATORS: dict[str, Estimator] = {
     "one_sided": one_sided,
@@ -105,9 +107,10 @@ def make_settings(
     steps, and those of `Settings` for the others.
 
     Raises TypeError, ValueError (beta = 0 too, and one below the rounding of the model's dtype: see
-    `check_beta`).
+    `check_beta`; an unknown knob: the nearest is named).
     """
     model = equilibrium_model(model)
+    known_keys("the phases", others, PHASES)
     relative = beta == "auto"
     settings = Settings(
         Settings.beta if relative else beta,  # type: ignore[arg-type]  # a text is refused

@@ -143,6 +143,7 @@ def check_gradient(
     `estimate_gradients`. `print(check_gradient(...))` shows the table.
     """
     model = equilibrium_model(model)
+    settings = make_settings(model, beta, estimator=estimator, **phases)
     got = estimate_gradients(model, x, y, estimator, beta, cost=cost, **phases)
     exact = exact_gradients(model, x, y, cost)
     rows = {name: agreement(value, exact[name]) for name, value in got.items()}
@@ -152,7 +153,6 @@ def check_gradient(
     )
     table.notes = _notes(got)
     if estimator in NUDGED:
-        settings = make_settings(model, beta, estimator=estimator, **phases)
         table.validity = check_nudge(model, x, y, estimator, settings, cost)
         table.notes += (str(table.validity),)
     return table

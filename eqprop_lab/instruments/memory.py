@@ -19,13 +19,15 @@ from eqprop_lab.acceleration import uncompile_model
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.instruments.live_bytes import MemoryTimeline, storages
 from eqprop_lab.training import EqPropTrainer
-from eqprop_lab.validation import positive_int, shape
+from eqprop_lab.validation import arguments, known_keys, positive_int, shape
 
 MIB = 2**20
 # batches that are measured; one sample alone may take other paths (vectors instead of matrices)
 PROBES = (2, 4)
 # pairs: following sigma's vectors takes a round more or less, as the weights have moved
 ATTEMPTS = 8
+# arguments of the trainer that are no options here
+OURS = {"model", "gradient", "optimizer", "progress"}
 
 
 def tensor_bytes(tensors: Any) -> int:
@@ -83,6 +85,7 @@ def estimate_memory_usage(
     """
     sample = shape("input_shape", input_shape)
     batch = positive_int("batch_size", batch_size)
+    known_keys("the options", options, (arguments(EqPropTrainer) or {}).keys() - OURS)
     if options.get("tol") is not None:
         raise ValueError(
             "tol must be None: with a tolerance the steps, and with them the memory, "

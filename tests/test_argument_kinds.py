@@ -18,6 +18,7 @@ import torch
 import eqprop_lab
 import eqprop_lab.training
 from eqprop_lab import acceleration
+from eqprop_lab.datasets.ngrams import ngram_loss
 from eqprop_lab.datasets.splits import Batches, Split
 from eqprop_lab.datasets.token_batches import TokenBatches
 from eqprop_lab.equilibrium import norms
@@ -323,6 +324,12 @@ TABLE: dict[str, Entry] = {
         {"seq_len": "size", "size": "size", "shuffle": "switch", "seed": "seed"}
         | {"characters_per_token": "real"},
         {"tokens", "vocab"},
+    ),
+    "ngram_loss": (
+        partial(ngram_loss, [0, 1] * 40, [0, 1, 0]),
+        {"order": 2, "vocab_size": 2},
+        {"order": "size", "vocab_size": "size"},
+        {"train_tokens", "test_tokens"},
     ),
     "get_dataset_info": (
         eqprop_lab.get_dataset_info,

@@ -10,6 +10,7 @@ Recipes are chosen on `validation`; `test` is looked at once.
 from __future__ import annotations
 
 from eqprop_lab.datasets import built_in as built_in, image_folder as image_folder
+from eqprop_lab.datasets.ngrams import ngram_loss
 from eqprop_lab.datasets.registry import NAMES, build_dataset, register_dataset
 from eqprop_lab.datasets.splits import Batches, DataSet, DataUnavailable, Split
 from eqprop_lab.datasets.text import TextData, get_lm_dataset, read_text
@@ -28,6 +29,7 @@ __all__ = [
     "build_dataset",
     "data_dir",
     "get_lm_dataset",
+    "ngram_loss",
     "read_text",
     "register_dataset",
 ]

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eqprop_lab.datasets.tokens import token_array
 from eqprop_lab.validation import integer, one_of, shown
 
 LEVELS = ("character", "word")
@@ -161,15 +162,7 @@ class Vocabulary:
 
     def decode(self, tokens: Tensor | Sequence[int] | np.ndarray) -> str:
         """tokens (N,) -> their text. Raises TypeError, ValueError for what is no list of tokens."""
-        array = tokens.detach().cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
-        if array.ndim != 1:
-            raise ValueError(f"tokens must be one sequence (N,), got shape {array.shape}")
-        if array.size and array.dtype.kind not in "iu":
-            raise TypeError(f"tokens must be integers, got {array.dtype}")
-        if array.size and not (0 <= array.min() and array.max() < len(self)):
-            raise ValueError(
-                f"tokens must be from 0 to {len(self) - 1}, got {array.min()} to {array.max()}"
-            )
+        array = token_array("tokens", tokens, len(self))
         return text_of([self.symbols[token] for token in array.tolist()], self.level)
 
     @cached_property

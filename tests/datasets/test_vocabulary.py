@@ -94,8 +94,11 @@ def test_what_is_no_vocabulary(symbols: object, level: str, message: str) -> Non
     [
         ([0, 2], "from 0 to 1, got 0 to 2"),
         ([-1], "from 0 to 1, got -1"),
-        ([[0]], r"one sequence \(N,\), got shape \(1, 1\)"),
-        (1, "one sequence"),
+        ([[0]], r"one sequence \(N,\) of integers, got shape \(1, 1\)"),
+        (1, r"one sequence .* got 1 \(int\)"),
+        ([[0], [0, 1]], "one sequence"),
+        ("ab", "one sequence"),
+        ([2**70], "integers, got object"),
         (np.array([0.0]), "integers, got float64"),
         (torch.tensor([True]), "integers, got bool"),
     ],

@@ -25,6 +25,7 @@ from packaging.version import Version
 from eqprop_lab.acceleration import check_cupy_available
 from eqprop_lab.commands.arguments import make_parser
 from eqprop_lab.datasets import VISION, data_dir
+from eqprop_lab.datasets.corpora import CORPORA, present
 from eqprop_lab.datasets.torchvision_sets import import_torchvision, shim_in_use
 from eqprop_lab.files import nearest
 from eqprop_lab.tables import text_table
@@ -149,11 +150,15 @@ def thread_row() -> Row:
 def data_rows(folder: Path) -> Iterator[Row]:
     """The folder of downloaded sets and which of them are there."""
     yield Row("data folder", str(folder), local=True)
-    present = [name for name, entry in VISION.items() if (folder / entry.file).exists()]
-    absent = [name for name in VISION if name not in present]
-    yield Row("data sets", ", ".join(["digits", "two_moons", "xor", *present]), local=bool(present))
+    there = [name for name, entry in VISION.items() if (folder / entry.file).exists()]
+    absent = [name for name in VISION if name not in there]
+    yield Row("data sets", ", ".join(["digits", "two_moons", "xor", *there]), local=bool(there))
     if absent:
         yield Row("data sets absent", ", ".join(absent), "note", "see data/README.md", local=True)
+    texts = present(folder)
+    yield Row("texts", ", ".join(texts), local=True)
+    if missing := [name for name in CORPORA if name not in texts]:
+        yield Row("texts absent", ", ".join(missing), "note", "see data/README.md", local=True)
 
 
 def kernel_row() -> Row:

@@ -11,8 +11,10 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from eqprop_lab.datasets.published import PUBLISHED, read_published
 from eqprop_lab.datasets.registry import plain_name
 from eqprop_lab.datasets.splits import DataUnavailable
 from eqprop_lab.datasets.text_files import download, read_text_file, sha256
@@ -27,10 +29,7 @@ PROSE = 0.93
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text. texts: one, which is then cut, or those of train, validation and test as published.
-
-    sha256: of all of it, in UTF-8.
-    """
+    """A text. texts: one, which is then cut, or those of train, validation and test."""
 
     name: str
     texts: tuple[str, ...]
@@ -110,10 +109,30 @@ def tiny_shakespeare(level: str = "character") -> Corpus:
     return corpus
 
 
+def published(name: str, level: str) -> Corpus:
+    """A corpus of the table `published.PUBLISHED`."""
+    return Corpus(name, read_published(name, level))
+
+
 CORPORA: dict[str, Callable[[str], Corpus]] = {
     "python_docs": python_docs,
     "tiny_shakespeare": tiny_shakespeare,
+    **{name: partial(published, name) for name in PUBLISHED},
 }
+
+
+def present(folder: Path) -> list[str]:
+    """The texts that need no network, at one level at least, given what is in the data folder."""
+    forms: dict[str, list[tuple[str, ...]]] = {
+        "python_docs": [()],
+        "tiny_shakespeare": [(TINY_SHAKESPEARE.file,)],
+        **{name: [entry.files for entry in levels.values()] for name, levels in PUBLISHED.items()},
+    }
+    return [
+        name
+        for name in CORPORA
+        if any(all((folder / file).exists() for file in files) for files in forms[name])
+    ]
 
 
 def read_corpus(name: str | os.PathLike[str], level: str = "character") -> Corpus:

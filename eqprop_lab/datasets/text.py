@@ -78,8 +78,9 @@ def get_lm_dataset(
     """(loader, vocab) of one split of a text; the loader yields x, y (B, T) int64, y the next.
 
     Args:
-        name: "python_docs" (comes with Python), "tiny_shakespeare", or the path of a text file in
-            UTF-8. A text without published splits is cut at 90 % and 95 % of its length.
+        name: "python_docs" (comes with Python), "tiny_shakespeare", "wikitext-2" and "ptb" (in
+            their published splits), or the path of a text file in UTF-8. A text without published
+            splits is cut at 90 % and 95 % of its length.
         seq_len: T. In training, windows are cut anew each epoch from a random start and shuffled
             by the loader's own generator (`seed`); those of validation and test lie fixed and
             count every token, the last one being shorter (see `token_batches`).

@@ -12,6 +12,7 @@ import torch
 
 from eqprop_lab.commands import doctor
 from eqprop_lab.commands.doctor import Row
+from eqprop_lab.datasets.published import PUBLISHED
 
 
 def fake_cupy(runtime: int = 12090, ones: Any = torch.ones) -> ModuleType:
@@ -143,6 +144,13 @@ def test_data_sets_present_and_absent(tmp_path: Path) -> None:
     assert rows["data sets"].endswith("svhn")
     assert "svhn" not in rows["data sets absent"]
     assert "mnist" in rows["data sets absent"]
+    assert rows["texts"] == "python_docs"
+    assert rows["texts absent"] == "tiny_shakespeare, wikitext-2, ptb"
+    for file in PUBLISHED["wikitext-2"]["character"].files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(b"")
+    rows = {row.name: row.found for row in doctor.data_rows(tmp_path)}
+    assert rows["texts"] == "python_docs, wikitext-2"
 
 
 def test_a_foreign_kernel_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,20 @@ def _clean_output(output: NotebookNode, root: Path) -> NotebookNode | None:
     return output
 
 
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """The outputs with text that was printed in one go in one piece: how a kernel cuts it up is
+    chance.
+    """
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text = "".join(last.text) + "".join(output.text)
+        else:
+            joined.append(output)
+    return joined
+
+
 def _without(keys: tuple[str, ...], content: Mapping[str, Any]) -> NotebookNode:
     return from_dict({key: part for key, part in content.items() if key not in keys})
 
@@ -116,7 +130,8 @@ def committed_copy(source: NotebookNode, executed: NotebookNode, root: Path) -> 
     code = ((cell, done) for cell, done in pairs if cell.cell_type == "code")
     for count, (cell, done) in enumerate(code, 1):
         cell.execution_count = count
-        cleaned = [_clean_output(copy.deepcopy(output), root) for output in done.outputs]
+        whole = _joined(copy.deepcopy(done.outputs))
+        cleaned = [_clean_output(output, root) for output in whole]
         cell.outputs = [output for output in cleaned if output is not None]
         for output in cell.outputs:
             if output.output_type == "execute_result":

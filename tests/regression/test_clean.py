@@ -129,3 +129,12 @@ def test_the_hash_sees_sources_and_tags_only() -> None:
     assert source_hash(source) == source_hash(done)
     done.cells[-1].metadata["tags"] = ["check"]
     assert source_hash(source) != source_hash(done)
+
+
+def test_text_that_a_kernel_cut_up_by_chance_is_one_piece() -> None:
+    pieces = [("stdout", "a\n"), ("stdout", "b\n"), ("stderr", "c\n"), ("stdout", "d\n")]
+    streams = [new_output("stream", name=name, text=text) for name, text in pieces]
+    picture = new_output("display_data", data={"text/plain": "a sentence"})
+    source, done = executed(*streams, picture, *copy.deepcopy(streams[:1]))
+    outputs = committed_copy(source, done, ROOT).cells[-1].outputs
+    assert [output.get("text") for output in outputs] == ["a\nb\n", "c\n", "d\n", None, "a\n"]

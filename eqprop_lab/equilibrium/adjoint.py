@@ -33,7 +33,7 @@ from eqprop_lab.equilibrium.jacobian import Product, activation_product, force_j
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.settings import Settings, free_phase
 from eqprop_lab.equilibrium.solvers import PICARD, SLOWEST, make_solver
-from eqprop_lab.equilibrium.state import Nudge, State
+from eqprop_lab.equilibrium.state import Nudge, State, moving
 
 Group = tuple[int, ...]
 Groups = tuple[Group, ...]
@@ -216,5 +216,7 @@ def truncated_bptt(
         _, free = free_phase(model, x, settings)
     with torch.enable_grad():
         start = tuple(block.detach().requires_grad_() for block in free.state)
-        end = settle(model, start, model.drive(x), max_steps=settings.nudged_steps)
+        drive = model.drive(x)
+        begin = moving(model.groups, start, model.initial_state(drive))
+        end = settle(model, begin, drive, max_steps=settings.nudged_steps)
         return _unrolled(model, x, cost_grad, replace(end, missed=free.missed), start)

@@ -4,14 +4,19 @@
     backward  v = dL/dz  ->  dL/dtheta, dL/dx by the chosen estimator, with v in the place of dC/dz
 
 Autograd runs outside the block, the estimator inside: no graph through the relaxation. dL/dx needs
-no phase of its own, it is read off the same displacement through the drive.
+no phase of its own, it is read off the same displacement through the drive; the free state of the
+forward pass is where the backward pass begins.
 Source: Nest and Ernoult 2024, arXiv:2409.03306 (energy-based blocks inside feed-forward networks).
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,13 +24,47 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.equilibrium.contrast import INPUT
-from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings
+from eqprop_lab.equilibrium.contrast import INPUT, Estimate
+from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings, own_estimator
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning
 from eqprop_lab.equilibrium.requirements import check_precision, equilibrium_model
 from eqprop_lab.equilibrium.settings import free_phase
 from eqprop_lab.equilibrium.sigma_vector import in_tracked, tracked
-from eqprop_lab.validation import one_of
+from eqprop_lab.equilibrium.state import State
+from eqprop_lab.equilibrium.view import ModelView
+
+# these relax from where their graph begins, not from the forward pass
+UNROLLED = ("bptt", "truncated_bptt")
+AGAIN = 3  # steps of the free phase of a backward pass: what its movements are measured by
+
+
+class _Listener(threading.local):
+    told: Callable[[Estimate], object] | None = None
+
+
+_LISTENER = _Listener()
+
+
+@contextmanager
+def reporting(told: Callable[[Estimate], object]) -> Iterator[None]:
+    """Blocks run in the body hand each estimate to `told`, instead of warning of what it doubts."""
+    before, _LISTENER.told = _LISTENER.told, told
+    try:
+        yield
+    finally:
+        _LISTENER.told = before
+
+
+class _From(ModelView):
+    """A model whose free phase begins at a state that it has reached before."""
+
+    def __init__(self, model: EquilibriumModel, start: State) -> None:
+        super().__init__(model)
+        self.__dict__["start"] = start
+
+    def initial_state(self, drive: State) -> State:
+        start: State = self.__dict__["start"]
+        return start
 
 
 class _Relaxed(torch.autograd.Function):
@@ -34,12 +73,13 @@ class _Relaxed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, block: EquilibriumBlock, x: Tensor, *parameters: Tensor) -> Tensor:
         # a backward pass may run in a thread of its own
-        ctx.block, ctx.tracked = block, in_tracked()
+        ctx.block, ctx.tracked, ctx.told = block, in_tracked(), _LISTENER.told
         # The parameters too: autograd says so then, when somebody has moved them before the
         # backward pass.
         ctx.save_for_backward(x, *parameters)
         free = free_phase(block.model, x, block.settings)[1]
-        if free.missed is not None:
+        ctx.free = free.state
+        if free.missed is not None and ctx.told is None:
             warnings.warn(free.missed, ConvergenceWarning, stacklevel=2)
         return block.model.readout(free.state)
 
@@ -63,13 +103,17 @@ class _Relaxed(torch.autograd.Function):
         # Linear in the cotangent only in the limit: the estimate is taken at size 1, where beta
         # means what it says.
         x = x.detach().requires_grad_(ctx.needs_input_grad[1])
+        model, settings = block.model, block.settings
+        if block.estimator not in UNROLLED:
+            model, settings = _From(model, ctx.free), replace(settings, free_steps=AGAIN)
         with tracked(ctx.tracked):
-            estimate = ESTIMATORS[block.estimator](
-                block.model, x, lambda logits: v / size, block.settings
-            )
-        for doubt in estimate.doubts:
-            warnings.warn(doubt, stacklevel=2)
-        scale = size * len(x)  # estimators give the mean over the batch, a cotangent wants the sum
+            estimate = ESTIMATORS[block.estimator](model, x, lambda logits: v / size, settings)
+        if ctx.told is not None:
+            ctx.told(estimate)
+        else:
+            for doubt in estimate.doubts:
+                warnings.warn(doubt, stacklevel=2)
+        scale = size * len(v)  # estimators give the mean over the rows, a cotangent wants the sum
         found = {name: scale * g for name, g in estimate.gradients.items()}
         return (None, found.get(INPUT), *(found.get(name) for name in names))
 
@@ -77,9 +121,9 @@ class _Relaxed(torch.autograd.Function):
 class EquilibriumBlock(nn.Module):
     """x (B, ...) -> readout of the relaxed state (B, K), differentiable by an estimator of EqProp.
 
-    Args: model, any EquilibriumModel; estimator, a name in `ESTIMATORS`; beta, relative to the
-        largest entry of the cotangent; free_steps, nudged_steps, tol, solver as in
-        `estimate_gradients`.
+    Args: model, any EquilibriumModel; estimator, a name in `ESTIMATORS` (None: the model's own);
+        beta, relative to the largest entry of the cotangent; free_steps, nudged_steps, tol, solver
+        as in `estimate_gradients`.
     Raises: TypeError, ValueError naming the argument; in backward, what the estimator raises,
         ValueError for a cotangent that is not finite, RuntimeError when x or a parameter was
         written to after the forward pass, or when the gradient is differentiated again. Warns in
@@ -89,14 +133,18 @@ class EquilibriumBlock(nn.Module):
     def __init__(
         self,
         model: EquilibriumModel,
-        estimator: str = "centered",
-        beta: float = 0.03,
+        estimator: str | None = None,
+        beta: float | str = 0.03,
         **phases: Any,
     ) -> None:
         super().__init__()
         self.model = equilibrium_model(model)
-        self.estimator = one_of("estimator", estimator, ESTIMATORS)
-        self.settings = make_settings(self.model, beta, estimator=estimator, **phases)
+        self.use(estimator, beta, **phases)
+
+    def use(self, estimator: str | None = None, beta: float | str = 0.03, **phases: Any) -> None:
+        """Take another estimator, with phases of its own. Arguments and errors as in the class."""
+        self.estimator = own_estimator(self.model, estimator)
+        self.settings = make_settings(self.model, beta, estimator=self.estimator, **phases)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K); the gradient is estimated when it is asked for."""

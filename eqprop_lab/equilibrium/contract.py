@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab.equilibrium.inputs import check_input
+from eqprop_lab.equilibrium.inputs import check_input, check_pair
 from eqprop_lab.equilibrium.relaxation import free_state
 from eqprop_lab.equilibrium.state import Nudge, State, added, nudged
 from eqprop_lab.validation import positive_int
@@ -44,17 +44,25 @@ class EquilibriumModel(nn.Module, ABC):
     Shapes: a state is a tuple of tensors, batch first; `drive` a tuple of tensors, batch first,
     that depend on the input only. Attributes: `output_dim`, the width of the logits; `max_steps`,
     the default length of a free phase; `groups`, the update order of the blocks (one group is a
-    Picard step, two are red-black); `kappa`, the weight of each block in the energy;
-    `contraction_metric`, the norm in which `contraction_bound` holds; `affine_force`, whether
-    force(s, u) = J s + u with a drive that only adds (force(v, 0) is then J v) and the readout is
-    affine too; `metric_condition`, the largest ||x||_2 over the norm of x in that metric times the
-    largest inverse of it (1 for l2); `readout_blocks`, the blocks the readout sees (None: any).
+    Picard step, two are red-black; a block in no group is clamped: `initial_state` sets it);
+    `kappa`, the weight of each block in the energy; `contraction_metric`, the norm in which
+    `contraction_bound` holds; `affine_force`, whether force(s, u) = J s + u with a drive that only
+    adds (force(v, 0) is then J v) and the readout is affine too; `metric_condition`, the largest
+    ||x||_2 over the norm of x in that metric times the largest inverse of it (1 for l2, inf where
+    there is no such number); `readout_blocks`, the blocks the readout sees (None: any);
+    `estimator`, the one with a finite nudge that is right for this model, and `limit`, what it
+    tends to with a weak nudge.
+
+    The rows of the blocks are what is relaxed: one a sample, or one a token of a sequence, token
+    after token (see `tokens`). Residuals, relative nudges and the mean of a cost are over rows.
     """
 
     groups: tuple[tuple[int, ...], ...] = ((0,),)
     kappa: tuple[float, ...] = (1.0,)
     contraction_metric: str = "l2"
     metric_condition: float = 1.0
+    estimator: str = "centered"
+    limit: str = "response"
     readout_blocks: tuple[int, ...] | None = None
     affine_force: bool = False
     # whether `centered` relaxes mean and half difference (affine forces only)
@@ -89,7 +97,7 @@ class EquilibriumModel(nn.Module, ABC):
 
     @abstractmethod
     def activate(self, a: Tensor) -> Tensor:
-        """1-Lipschitz monotone activation, elementwise."""
+        """1-Lipschitz monotone activation of each row: elementwise, or the slope of a potential."""
 
     def activate_(self, a: Tensor) -> Tensor:
         """activate(a); `a` may be overwritten."""
@@ -109,6 +117,12 @@ class EquilibriumModel(nn.Module, ABC):
     def activation_slope(self, state: State) -> State | None:
         """d activate/da of an elementwise activation, expressed by the fixed point `state`; None
         for any other kind.
+        """
+        return None
+
+    def activation_product(self, state: State) -> Callable[[State], State] | None:
+        """v -> N v, N = d activate/da at the fixed point `state`, of an activation that is not
+        elementwise; None: by autograd.
         """
         return None
 
@@ -261,6 +275,19 @@ class EquilibriumModel(nn.Module, ABC):
     def check_batch(self, x: Tensor) -> None:
         """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN)."""
         check_input(x, next(self.parameters()))
+
+    def targets(self, x: Tensor, y: Tensor) -> Tensor:
+        """y as one target for each row of the logits. Raises TypeError, ValueError unless it is."""
+        check_pair(x, y)
+        return y
+
+    def tokens(self, x: Tensor) -> int | None:
+        """How many rows of the state one sample has, in causal order; None: rows do not meet.
+
+        A free phase with a tolerance holds a row as soon as it and all before it have settled, so
+        that no later row can change, through the number of steps, where it ends.
+        """
+        return None
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the relaxed state: readout(s_T) after `max_steps` steps."""

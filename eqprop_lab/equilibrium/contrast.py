@@ -149,7 +149,7 @@ def contrast(
     cost_grad: CostGradient,
 ) -> Gradients:
     """The formula above: (D, M, beta), s*, logits of s* -> {parameter name: dL/dparameter}."""
-    batch = x.shape[0]
+    batch = len(logits)  # one row a sample, or a token
     with torch.no_grad():
         cotangent = tuple(
             d * (-k / (moved.beta * batch))

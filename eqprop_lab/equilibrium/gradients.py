@@ -25,7 +25,6 @@ from eqprop_lab.equilibrium.adjoint import bptt, implicit, response, truncated_b
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.contrast import Estimate, Estimator, Gradients
 from eqprop_lab.equilibrium.costs import make_cost
-from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.phases import asymmetric, centered, holomorphic, one_sided
 from eqprop_lab.equilibrium.requirements import (
     check_precision,
@@ -68,6 +67,11 @@ class EstimatedGradients(Gradients):
         self.nudged_residual, self.nudged_error = found.nudged_residual, found.nudged_error
         self.rounding = found.rounding
         self.doubts = tuple(map(str, found.doubts))
+
+
+def own_estimator(model: EquilibriumModel, estimator: str | None) -> str:
+    """The name that was given, or the model's own. Raises TypeError, ValueError."""
+    return one_of("estimator", model.estimator if estimator is None else estimator, ESTIMATORS)
 
 
 def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> None:
@@ -145,10 +149,11 @@ def estimate(
     """
     compute = ESTIMATORS[one_of("estimator", estimator, ESTIMATORS)]
     model.check_batch(x)
-    check_pair(x, y)
-    check_precision(x, estimator)
+    targets = model.targets(x, y)
+    weight = check_trainable(model)
+    check_precision(weight, estimator)
     with recording(x) as inputs:
-        function = make_cost(cost, y, model.output_dim, inputs)
+        function = make_cost(cost, targets, model.output_dim, weight)
         result = compute(model, inputs, function.grad, settings)
         if not result.gradients:
             raise ValueError(
@@ -161,7 +166,7 @@ def estimate_gradients(
     model: EquilibriumModel,
     x: Tensor,
     y: Tensor,
-    estimator: str = "centered",
+    estimator: str | None = None,
     beta: float | str = 0.03,
     free_steps: int | None = None,
     nudged_steps: int | None = None,
@@ -174,7 +179,8 @@ def estimate_gradients(
     """{parameter name: dL/dparameter}, L the mean cost of the batch; `.grad` is not touched.
 
     Args:
-        x (B, ...), y class indices (B,) or float targets (B, K). estimator: a name in `ESTIMATORS`.
+        x (B, ...), y class indices (B,) or float targets (B, K). estimator: a name in `ESTIMATORS`
+            (None: the model's own, `centered`, or `asymmetric` where the model is directed).
         beta > 0: nudging strength, absolute, never divided by the batch; "auto" takes 0.03 relative
             to the largest |dC/ds| of the batch, for costs whose slope is far from 1 (and for
             cotangents of any size).
@@ -193,7 +199,7 @@ def estimate_gradients(
     """
     network = equilibrium_model(model)
     check_trainable(network)
-    one_of("estimator", estimator, ESTIMATORS)
+    estimator = own_estimator(network, estimator)
     settings = make_settings(
         network,
         beta,

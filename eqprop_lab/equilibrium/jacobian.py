@@ -75,6 +75,9 @@ def activation_product(model: EquilibriumModel, state: State, drive: State) -> P
     slopes = model.activation_slope(state)
     if slopes is not None:
         return lambda v: tuple(slope * block for slope, block in zip(slopes, v, strict=True))
+    known = model.activation_product(state)
+    if known is not None:
+        return known
     with torch.enable_grad():
         leaves = _leaves(model.force(state, drive))
         outputs = tuple(model.activate(a) for a in leaves)

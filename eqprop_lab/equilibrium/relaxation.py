@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eqprop_lab.equilibrium.causal import CausalHold
 from eqprop_lab.equilibrium.solvers import PICARD, SOLVERS, Solver, make_solver, rows
-from eqprop_lab.equilibrium.state import Nudge, Relaxable, State, Steppable
+from eqprop_lab.equilibrium.state import Nudge, Relaxable, State, Steppable, moving
 from eqprop_lab.validation import one_of, positive_int, real, switch
 
 NOISE = 8.0  # movements below this many roundings of the state are taken for rounding
@@ -92,8 +93,12 @@ def _reading(
     pace: Sequence[tuple[int, float]],
     dtype: torch.dtype,
     solver: Solver,
+    held: float = 1.0,
 ) -> tuple[float, float, float]:
-    """(change, error, coarse) of an Equilibrium that ends with this step: of the worst block."""
+    """(change, error, coarse) of an Equilibrium that ends with this step: of the worst block.
+
+    held: the last movements of all rows over those of the rows that still moved.
+    """
     new, old = (image, state) if read is None else (read(image), read(state))
     difference = tuple(n - o for n, o in zip(new, old, strict=True))
     moved, size, whole = torch.stack(
@@ -103,7 +108,7 @@ def _reading(
     # least.
     unreached = 0.0 in size and pace[-1][0] < len(size)
     shares = zip(moved, size, strict=True)
-    change = max(m / s if s > 0 else float(m > 0 or unreached) for m, s in shares)
+    change = held * max(m / s if s > 0 else float(m > 0 or unreached) for m, s in shares)
     copies = math.sqrt(len(image[0]) / len(new[0]))  # phases stacked along the batch
     coarse = max(w / copies / s if s > 0 else 0.0 for w, s in zip(whole, size, strict=True))
     noise = NOISE * torch.finfo(dtype).eps * math.hypot(*whole)
@@ -153,6 +158,7 @@ def settle(
     per_sample: bool = False,
     read: Callable[[State], State] | None = None,
     name: str = "relaxation",
+    tokens: int | None = None,
 ) -> Equilibrium:
     """Relax `state` under a given drive: the loop behind every phase. Gradients flow if enabled.
 
@@ -160,9 +166,10 @@ def settle(
     steps before it, for the rate). The state returned is always an image F(s), whatever the solver,
     so that its residual and error bound mean the same. read: what `change` and `error` are about,
     of a state (None: the state). A tolerance that is missed is said in `missed`, where the
-    relaxation has this name.
+    relaxation has this name. tokens: rows of a sample in causal order (see `CausalHold`).
     Raises DivergenceError.
     """
+    hold = CausalHold(tokens, tol) if tokens is not None and tol is not None else None
     path = [state] if trajectory else None
     spare = _buffers(state, wanted=not trajectory and not torch.is_grad_enabled())
     pace: list[tuple[int, float]] = []
@@ -172,6 +179,8 @@ def settle(
         for step in range(1, max_steps + 1):
             last = step == max_steps
             image = solver.sweep(model, state, drive, nudge, spare[step % 3], last=last)
+            if hold is not None:
+                image = hold.keep(image, state)
             if tol is not None or last:
                 with torch.no_grad():
                     relative, absolute = movement(image, state)
@@ -181,6 +190,8 @@ def settle(
                 if not math.isfinite(residual):
                     raise DivergenceError(_diverged(name, step, nudge is not None))
                 pace.append((step, total))
+                if hold is not None:
+                    hold.watch(relative, absolute)
                 reached = solver.watch(moved, residual <= (SETTLED if tol is None else tol))
                 if sample_steps is not None and tol is not None:
                     sample_steps[(relative.cpu() <= tol) & (sample_steps == max_steps)] = step
@@ -190,8 +201,13 @@ def settle(
             ends = reached or last
             if ends:
                 dtype = model.products or image[0].dtype
-                told = _reading(image, state, read, pace, dtype, solver)
-            state = image if ends else solver.advance(state, image)
+                held = 1.0
+                if hold is not None:
+                    pace, held = hold.pace(), hold.share()
+                told = _reading(image, state, read, pace, dtype, solver, held)
+            before, state = image, image if ends else solver.advance(state, image)
+            if hold is not None and not ends:
+                state = hold.keep(state, before)
             if path is not None:
                 path.append(state)
             if ends:
@@ -229,20 +245,23 @@ def free_state(
     """
     drive = model.drive(x)
     first = model.initial_state(drive)
+    if how.get("nudge") is None:
+        how["tokens"] = model.tokens(x)
     if start is not None:
         given, wanted = ([tuple(block.shape) for block in state] for state in (start, first))
         if given != wanted:
             raise ValueError(f"start must be a state with block shapes {wanted}, got {given}")
-        first = start
+        first = moving(model.groups, start, first)
     return drive, settle(model, first, drive, **how)
 
 
 def _bound(model: Relaxable, end: Equilibrium, drive: State) -> float:
     """The certified distance of the module, inf without a certificate."""
     contraction = model.contraction_bound()
-    if not contraction < 1:
+    if not contraction < 1 or math.isinf(model.metric_condition):
         return math.inf
-    size = float(rows(end.state).max()) + float(rows(drive).max())
+    # block by block: those of a drive need not have the rows of the state
+    size = float(rows(end.state).max()) + sum(float(rows((block,)).max()) for block in drive)
     rounding = ROUNDING * torch.finfo(end.state[0].dtype).eps * size
     return model.metric_condition * (contraction * end.moved + rounding) / (1 - contraction)
 

@@ -48,6 +48,9 @@ class Relaxable(Steppable, Protocol):
     def check_batch(self, x: Tensor) -> None:
         """Raise when x cannot be fed to it."""
 
+    def tokens(self, x: Tensor) -> int | None:
+        """Rows of one sample in causal order, None where rows do not meet."""
+
     def drive(self, x: Tensor) -> State:
         """What depends on the input only."""
 
@@ -56,6 +59,14 @@ class Relaxable(Steppable, Protocol):
 
     def contraction_bound(self) -> float:
         """Certified Lipschitz constant of a step."""
+
+
+def moving(groups: tuple[tuple[int, ...], ...], state: State, begun: State) -> State:
+    """The state, with the clamped blocks, which no group moves, as they are in `begun`."""
+    return tuple(
+        block if any(number in group for group in groups) else begun[number]
+        for number, block in enumerate(state)
+    )
 
 
 def added(force: State, pulls: tuple[Tensor | None, ...], factor: float) -> State:

@@ -4,13 +4,17 @@ subclass changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.state import State
+
+_SHARED = (
+    "groups", "kappa", "readout_blocks", "affine_force", "output_dim", "estimator", "limit",
+)  # fmt: skip
 
 
 class ModelView(EquilibriumModel):
@@ -22,7 +26,7 @@ class ModelView(EquilibriumModel):
         super().__init__(model.max_steps)
         # Not registered as a submodule: a view has no parameters of its own.
         self.__dict__["model"] = model
-        for name in ("groups", "kappa", "readout_blocks", "affine_force", "output_dim"):
+        for name in _SHARED:
             setattr(self, name, getattr(model, name))
 
     @contextmanager
@@ -32,6 +36,12 @@ class ModelView(EquilibriumModel):
 
     def check_batch(self, x: Tensor) -> None:
         self.model.check_batch(x)
+
+    def targets(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.model.targets(x, y)
+
+    def tokens(self, x: Tensor) -> int | None:
+        return self.model.tokens(x)
 
     def drive(self, x: Tensor) -> State:
         return self.model.drive(x)
@@ -47,6 +57,9 @@ class ModelView(EquilibriumModel):
 
     def activation_slope(self, state: State) -> State | None:
         return self.model.activation_slope(state)
+
+    def activation_product(self, state: State) -> Callable[[State], State] | None:
+        return self.model.activation_product(state)
 
     def readout(self, state: State) -> Tensor:
         return self.model.readout(state)

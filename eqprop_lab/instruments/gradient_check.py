@@ -28,9 +28,11 @@ from eqprop_lab.equilibrium.gradients import (
     Gradients,
     estimate_gradients,
     make_settings,
+    own_estimator,
 )
 from eqprop_lab.equilibrium.relaxation import relax, settle
 from eqprop_lab.equilibrium.requirements import equilibrium_model
+from eqprop_lab.equilibrium.state import moving
 from eqprop_lab.instruments.exact_sigma import sigma_errors, with_exact_sigma
 from eqprop_lab.instruments.validity import Validity, check_nudge
 from eqprop_lab.tables import text_table
@@ -98,13 +100,17 @@ def exact_gradients(
     """
     home = _wide(x.device)
     twin = with_exact_sigma(copy.deepcopy(model).to(home).double())
-    targets = y.to(home).double() if y.is_floating_point() else y.to(home)
+    targets = twin.targets(x, y.double() if y.is_floating_point() else y).to(home)
     inputs = x.to(home).double() if x.is_floating_point() else x.to(home)
     free = relax(twin, inputs, FREE_STEPS, TOL)
     with torch.enable_grad():
-        end = settle(twin, free.state, twin.drive(inputs), max_steps=STEPS)
+        drive = twin.drive(inputs)
+        begin = moving(twin.groups, free.state, twin.initial_state(drive))
+        end = settle(twin, begin, drive, max_steps=STEPS)
         loss = (
-            make_cost(cost, targets, twin.output_dim, inputs).value(twin.readout(end.state)).mean()
+            make_cost(cost, targets, twin.output_dim, end.state[0])
+            .value(twin.readout(end.state))
+            .mean()
         )
     named = trained_parameters(twin) | ({INPUT: inputs} if x.requires_grad else {})
     return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
@@ -131,7 +137,7 @@ def check_gradient(
     model: EquilibriumModel,
     x: Tensor,
     y: Tensor,
-    estimator: str = "centered",
+    estimator: str | None = None,
     beta: float | str = 0.03,
     *,
     cost: str = "cross_entropy",
@@ -143,6 +149,7 @@ def check_gradient(
     `estimate_gradients`. `print(check_gradient(...))` shows the table.
     """
     model = equilibrium_model(model)
+    estimator = own_estimator(model, estimator)
     settings = make_settings(model, beta, estimator=estimator, **phases)
     got = estimate_gradients(model, x, y, estimator, beta, cost=cost, **phases)
     exact = exact_gradients(model, x, y, cost)
@@ -218,11 +225,12 @@ def _contract(model: EquilibriumModel, x: Tensor) -> tuple[bool, str]:
     state = model.initial_state(drive)
     force, logits = model.force(state, drive), model.readout(state)
     named = sorted(block for group in model.groups for block in group)
-    a, b = (
-        torch.linspace(-3, 3, 61, dtype=state[0].dtype, device=state[0].device) + shift
-        for shift in (0.0, 0.01)
-    )
-    slope = (model.activate(b) - model.activate(a)) / 0.01
+    # rows along the diagonal, and the same with one coordinate moved: N_00 of any activation
+    values = torch.linspace(-3, 3, 61, dtype=state[0].dtype, device=state[0].device)
+    a = values[:, None].expand(-1, state[0][0].numel())
+    b = torch.cat([a[:, :1] + 0.01, a[:, 1:]], 1)
+    one, two = (model.activate(rows.reshape(-1, *state[0].shape[1:])) for rows in (a, b))
+    slope = (two - one).flatten(1)[:, 0] / 0.01
     problems = [
         message
         for wrong, message in (
@@ -231,12 +239,12 @@ def _contract(model: EquilibriumModel, x: Tensor) -> tuple[bool, str]:
                 "force and state differ in shape",
             ),
             (
-                len(x) != len(logits) or logits.shape[-1] != model.output_dim,
-                "logits are not (B, output_dim)",
+                len(logits) not in (len(x), len(state[0])) or logits.shape[-1] != model.output_dim,
+                "logits are not (B, output_dim), or one row a token",
             ),
             (
-                named != list(range(len(state))),
-                f"groups {model.groups} do not name every block once",
+                len(set(named)) < len(named) or not set(named) <= set(range(len(state))),
+                f"groups {model.groups} name a block twice, or one that there is not",
             ),
             (
                 len(model.kappa) != len(state) or min(model.kappa) <= 0,

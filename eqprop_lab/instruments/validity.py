@@ -121,7 +121,7 @@ def check_nudge(
 
     try:
         whole = at(1.0)
-        if _flat(whole.logits, y, cost):
+        if _flat(whole.logits, model.targets(x, y), cost):
             return Validity(estimator, settings.beta, nudges, 0.0, math.nan, math.nan)
         half, quarter = at(0.5), at(0.25)
         fewer = {
@@ -139,7 +139,7 @@ def check_nudge(
         _apart(whole.gradients, half.gradients),
         _apart(half.gradients, quarter.gradients),
     )
-    floor = max(10 * quarter.rounding, 1e-12, 10 * torch.finfo(x.dtype).eps)
+    floor = max(10 * quarter.rounding, 1e-12, 10 * torch.finfo(whole.logits.dtype).eps)
     order = math.nan if next_error <= floor else math.log2(error / next_error)
     return Validity(estimator, settings.beta, nudges, error, order, apart)
 

@@ -67,6 +67,8 @@ class LoopedMLP(TanhModel):
         self.rho = real("rho", rho, above=0.0, below=1.0)
         self.use_spectral_norm = switch("use_spectral_norm", use_spectral_norm)
         self.symmetric = switch("symmetric", symmetric)
+        if not self.symmetric:
+            self.estimator, self.limit = "asymmetric", "implicit"
         with seeded(seed):
             self.W_in = nn.Linear(self.input_dim, self.hidden_dim)
             self.W_rec = nn.Linear(self.hidden_dim, self.hidden_dim)

@@ -90,12 +90,27 @@ def check_logits(logits: object, x: Tensor) -> Tensor:
         raise TypeError(
             f"model must return logits (B, classes) as one tensor, got a {type(logits).__name__}"
         )
-    if logits.ndim != 2 or len(logits) != len(x):
+    if logits.ndim not in (2, 3) or len(logits) != len(x):
         raise ValueError(
-            f"model must return logits (B, classes) for x of shape {tuple(x.shape)}, "
-            f"got shape {tuple(logits.shape)}"
+            f"model must return logits (B, classes), or (B, tokens, classes), for x of shape "
+            f"{tuple(x.shape)}, got shape {tuple(logits.shape)}"
         )
     return logits
+
+
+def by_row(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(logits (rows, K), targets (rows, ...)): one row a sample, or one a token.
+
+    Raises ValueError where logits of tokens (B, T, K) come with other targets than tokens (B, T).
+    """
+    if logits.ndim == 3:
+        if y.shape != logits.shape[:2]:
+            raise ValueError(
+                f"y must have one target a token, as (B, T) = {tuple(logits.shape[:2])}, "
+                f"got shape {tuple(y.shape)}"
+            )
+        logits = logits.flatten(0, 1)
+    return logits, y.flatten() if y.ndim == 2 and not y.is_floating_point() else y
 
 
 def hold_out(loader: object, val_loader: object, part: float) -> tuple[Batches, Batches]:

@@ -1,4 +1,9 @@
-"""Accuracy, cost and residual over a loader, of what gives logits and a residual for a batch."""
+"""Accuracy, cost and residual over a loader, of what gives logits and a residual for a batch.
+
+    perplexity = exp(L),    bits per character = L / (ln 2 * characters a token)
+
+L is the mean cost in nats a token. The last two for targets that are tokens (B, T).
+"""
 
 from __future__ import annotations
 
@@ -14,15 +19,16 @@ from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, free_state
 from eqprop_lab.equilibrium.solvers import PICARD, make_solver
-from eqprop_lab.training.batches import check_loader, pair
+from eqprop_lab.training.batches import by_row, check_loader, pair
 from eqprop_lab.training.history import BatchError, worse
 
 Answers = Callable[[Tensor], tuple[Tensor, float]]
+OVERFLOW = 700.0  # nats of which exp still is a number
 
 
 def correct(logits: Tensor, y: Tensor) -> int:
     """How many samples have their largest logit at the label (or at the largest target)."""
-    labels = y.argmax(1) if y.is_floating_point() else y
+    labels = y.argmax(1) if y.is_floating_point() else y.flatten()
     return int((logits.argmax(1) == labels).sum())
 
 
@@ -53,19 +59,38 @@ def evaluate(
         try:
             x, y = pair(item, device)
             check_pair(x, y)
-            logits, moved = answers(x)
-            loss = make_cost(cost, y, logits.shape[1], logits).value(logits)
+            tokens = y.ndim == 2 and not y.is_floating_point()
+            answered, moved = answers(x)
+            logits, targets = by_row(answered, y)
+            if len(logits) != len(targets):
+                raise ValueError(
+                    f"y must have one target for each of {len(logits)} rows of logits, "
+                    f"got shape {tuple(y.shape)}"
+                )
+            loss = make_cost(cost, targets, logits.shape[1], logits).value(logits)
         except Exception as error:
             raise BatchError(f"evaluation, batch {number}: {error}") from error
         residual = worse(residual, moved)
         loss_sum += float(loss.sum())
         right += correct(logits, y)
-        seen += len(x)
+        seen += len(loss)
     if seen == 0:
         raise ValueError("loader is empty: it must yield at least one batch (x, y)")
-    return {
+    found = {
         "accuracy": right / seen,
         "loss": loss_sum / seen,
         "residual": residual,
         "samples": seen,
+    }
+    return found | (of_text(found["loss"], loader) if tokens and cost == "cross_entropy" else {})
+
+
+def of_text(loss: float, loader: object) -> dict[str, float]:
+    """Nats a token in the units of language models; a loader says how many characters a token
+    has.
+    """
+    characters = float(getattr(loader, "characters_per_token", 1.0))
+    return {
+        "perplexity": math.exp(min(loss, OVERFLOW)),
+        "bits_per_character": loss / (math.log(2) * characters),
     }

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from eqprop_lab.acceleration import compile_model, keep_freed_memory, quick_convolutions
 from eqprop_lab.devices import pick_device
+from eqprop_lab.equilibrium.block import EquilibriumBlock, reporting
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, make_settings
@@ -28,7 +29,14 @@ from eqprop_lab.equilibrium.requirements import check_trainable, original
 from eqprop_lab.equilibrium.sigma_vector import tracked
 from eqprop_lab.equilibrium.spectral import bounded_weights, follow_updates, sigma_error
 from eqprop_lab.training import checkpoint, evaluation
-from eqprop_lab.training.batches import check_loader, check_logits, hold_out, length, pair
+from eqprop_lab.training.batches import (
+    by_row,
+    check_loader,
+    check_logits,
+    hold_out,
+    length,
+    pair,
+)
 from eqprop_lab.training.callbacks import ModelCheckpoint
 from eqprop_lab.training.finite import check_parameters, check_step, unspoiled
 from eqprop_lab.training.history import BatchError, History, Record, StopTraining
@@ -48,7 +56,9 @@ class EqPropTrainer:
 
     Args:
         model: an EquilibriumModel, or any nn.Module (x -> logits) with ``gradient="autograd"``.
-        gradient: an estimator name ("centered", "bptt") or "autograd".
+        gradient: an estimator name ("centered", "bptt"), None for the one that suits the model
+        (`centered`, or `asymmetric` where it is directed), or "autograd". An ordinary module with
+        EquilibriumBlocks takes any: theirs is the estimator, autograd does the rest.
         optimizer: "adam", "adamw", "sgd", or a function (parameters) -> torch Optimizer (`lr`,
         `weight_decay` are then its own). lr > 0; weight_decay >= 0; beta, free_steps, nudged_steps,
         tol, solver: as in `estimate_gradients`. eval_tol: relative residual at which the free phase
@@ -68,7 +78,7 @@ class EqPropTrainer:
     def __init__(
         self,
         model: nn.Module,
-        gradient: str = "centered",
+        gradient: str | None = None,
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adam",
         lr: float = 1e-3,
         beta: float | str = 0.03,
@@ -90,13 +100,14 @@ class EqPropTrainer:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        self.gradient = one_of("gradient", gradient, [*ESTIMATORS, "autograd"])
         # Of a model that torch.compile has wrapped, the forward call is the compiled one; all else
         # is the model's own.
         self.called = model
         model = original(model)
         check_trainable(model)
-        if gradient != "autograd" and not isinstance(model, EquilibriumModel):
+        self.blocks = [m for m in model.modules() if isinstance(m, EquilibriumBlock)]
+        self.gradient = gradient = self._source(model, gradient)
+        if gradient != "autograd" and not isinstance(model, EquilibriumModel) and not self.blocks:
             raise TypeError(
                 f"gradient={gradient!r} needs an EquilibriumModel, got {type(model).__name__}; "
                 "ordinary modules train with gradient='autograd'"
@@ -110,11 +121,16 @@ class EqPropTrainer:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = next(model.parameters()).device
         keep_freed_memory()
+        phases: dict[str, Any] = {
+            "free_steps": free_steps, "nudged_steps": nudged_steps, "tol": tol, "solver": solver
+        }  # fmt: skip
         self.settings: Settings | None = None
         if isinstance(model, EquilibriumModel):
-            self.settings = make_settings(
-                model, beta, free_steps, nudged_steps, tol=tol, solver=solver, estimator=gradient
-            )
+            self.settings = make_settings(model, beta, estimator=gradient, **phases)
+        elif gradient != "autograd":
+            for block in self.blocks:
+                block.use(gradient, beta, **phases)
+                self.settings = block.settings
         self.eval_tol = None if eval_tol is None else real("eval_tol", eval_tol, above=0.0)
         self.cost = one_of("cost", cost, ("cross_entropy", "mse"))
         self.clip_norm = None if clip_norm is None else real("clip_norm", clip_norm, above=0.0)
@@ -134,6 +150,14 @@ class EqPropTrainer:
         self.settling = Settling()
         self.state = TrainingState(self.model, self.optimizer, self.schedule, self.describe())
         self.history = self.state.history
+
+    @staticmethod
+    def _source(model: nn.Module, gradient: str | None) -> str:
+        """Where gradients come from: the name that was given, or what suits the model."""
+        if gradient is None:
+            equilibria = [m for m in model.modules() if isinstance(m, EquilibriumModel)]
+            gradient = equilibria[0].estimator if equilibria else "centered"
+        return one_of("gradient", gradient, [*ESTIMATORS, "autograd"])
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain values: what loggers note and what a resumed fit must share."""
@@ -166,7 +190,7 @@ class EqPropTrainer:
         """
         for parameter in self.parameters.values():
             parameter.grad = None
-        with unspoiled(self.statistics), tracked():
+        with unspoiled(self.statistics), tracked(), reporting(self.settling.note):
             loss, logits, residual = self._gradients(x, y)
             norm = check_step(loss, self.parameters, clipping=self.clip_norm is not None)
         if self.clip_norm is not None:
@@ -179,11 +203,11 @@ class EqPropTrainer:
 
     def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         """Fill `.grad` of every parameter; returns what `train_batch` does."""
-        if self.gradient == "autograd":
+        if self.gradient == "autograd" or not isinstance(self.relaxed, EquilibriumModel):
             check_pair(x, y)
             with torch.enable_grad():
                 with autocast(self.amp, self.device):
-                    logits = self.logits(x)
+                    logits, y = by_row(self.logits(x), y)
                     loss = make_cost(self.cost, y, logits.shape[1], logits).value(logits)
                 if not loss.requires_grad:
                     raise ValueError(
@@ -191,8 +215,8 @@ class EqPropTrainer:
                         "requires_grad=False"
                     )
                 loss.mean().backward()
-            return loss, logits, math.nan
-        assert isinstance(self.relaxed, EquilibriumModel) and self.settings is not None
+            return loss, logits, self.settling.residual if self.blocks else math.nan
+        assert self.settings is not None
         result, loss = estimate(self.relaxed, x, y, self.gradient, self.settings, self.cost)
         self.settling.note(result)
         for name, parameter in self.parameters.items():
@@ -253,7 +277,7 @@ class EqPropTrainer:
                     record = self._epoch(epoch, train_loader)
                 if val_loader is not None:
                     result = self.evaluate(val_loader)
-                    record |= {f"val_{k}": result[k] for k in ("loss", "accuracy", "residual")}
+                    record |= {f"val_{k}": v for k, v in result.items() if k != "samples"}
                 self.history.append(record)
                 self.state.mark(inside=0)
                 try:
@@ -318,7 +342,9 @@ class EqPropTrainer:
     def evaluate(self, loader: Batches) -> dict[str, float]:
         """{"accuracy", "loss", "residual", "samples"} over a loader.
 
-        residual: worst free-phase residual, nan for ordinary modules. Raises BatchError for the
+        residual: worst free-phase residual, nan for ordinary modules. With targets that are tokens
+        (B, T) also "perplexity" and "bits_per_character" (see `evaluation`), samples are tokens
+        then. Raises BatchError for the
         first batch that fails (none is skipped), ValueError for an empty loader.
         """
         self.model.eval()

@@ -1,0 +1,1 @@
+"""Language models at a true equilibrium, one file a variant, and their ordinary twins."""

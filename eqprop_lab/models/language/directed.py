@@ -1,0 +1,186 @@
+"""What the two models have in common whose loop runs through causal attention.
+
+    r^l_i <- n( g_l e_i + W_o^l sum_(j < i) p^l_ij W_v^l r^l_j + own(r_i) ),
+    q_i = W_q^l e_i,   k_j = W_k^l r^l_j,   e = rms(token + position),   n the ball norm
+
+The query comes from the drive, keys and values from the past, strictly: so attention never enters
+the Jacobian of a token with respect to itself. That Jacobian alone decides existence, uniqueness
+and convergence (by induction over the tokens); how large W_o W_v are decides only how many sweeps
+the news take. And token i depends on the settled states of the tokens before it alone: generation
+relaxes one token at a time, exactly.
+
+Across tokens the Jacobian is strictly lower triangular and cannot be symmetric: no energy of the
+whole exists, plain centered EqProp is wrong at every beta, and `asymmetric` is right.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.equilibrium.linear_maps import DenseMap
+from eqprop_lab.equilibrium.norms import exact_norm
+from eqprop_lab.equilibrium.spectral import Bounded, raw_norm
+from eqprop_lab.equilibrium.state import State
+from eqprop_lab.models.language.attention import (
+    attend,
+    bias_table,
+    head_width,
+    local_bias,
+    split_heads,
+    with_sink,
+)
+from eqprop_lab.models.language.ball import ball, ball_product, squareplus
+from eqprop_lab.models.language.tokens import Embedding, TokenModel, orthogonal
+from eqprop_lab.validation import positive_int
+
+START = 0.9  # share of its cap that a bounded weight has at the start
+
+
+class Weight(nn.Module):
+    """One matrix, orthogonal at the start; with a cap, its norm stays strictly below it."""
+
+    def __init__(self, rows: int, columns: int, cap: float | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, columns))
+        orthogonal([self.weight])
+        if cap is not None:
+            with torch.no_grad():
+                self.weight.mul_(raw_norm(START * cap, cap))
+            bound = Bounded(self.weight, DenseMap(columns, rows), cap)
+            parametrize.register_parametrization(self, "weight", bound)
+
+    def forward(self) -> Tensor:
+        """The effective matrix."""
+        return self.weight
+
+
+class PastAttention(nn.Module):
+    """W_o sum_(j < i) p_ij W_v r_j of one layer: its weights, and a bias for every distance."""
+
+    def __init__(self, hidden_dim: int, num_heads: int, max_seq_len: int) -> None:
+        super().__init__()
+        self.W_q = Weight(hidden_dim, hidden_dim)
+        self.W_kv = Weight(2 * hidden_dim, hidden_dim)
+        self.W_o = Weight(hidden_dim, hidden_dim)
+        self.bias = nn.Parameter(local_bias(num_heads, max_seq_len))
+        with torch.no_grad():
+            orthogonal(self.W_kv.weight.chunk(2))
+
+
+class DirectedLM(TokenModel, EquilibriumModel):
+    """Base of the two: embeddings, attention layer by layer, ball norm, readout of all layers.
+
+    A subclass gives `own`, the part of the force within the token, and `contraction_bound`.
+    Shapes: tokens (B, T), T <= max_seq_len -> logits (B, T, V); state: a block (B T, d) a layer;
+    drive: u of every layer (B T, d), then q of every layer (B, H, T, d_h).
+    """
+
+    estimator, limit = "asymmetric", "implicit"
+    contraction_metric = "l2 of a token over its layers, given the tokens before it"
+    metric_condition = math.inf
+
+    def __init__(
+        self,
+        vocab_size: int,
+        hidden_dim: int,
+        num_layers: int,
+        num_heads: int,
+        max_seq_len: int,
+        max_steps: int,
+    ) -> None:
+        super().__init__(max_steps)
+        self.vocab_size = self.output_dim = positive_int("vocab_size", vocab_size)
+        self.max_seq_len = positive_int("max_seq_len", max_seq_len)
+        self.num_layers = positive_int("num_layers", num_layers)
+        self.scale = head_width(hidden_dim, num_heads) ** -0.5
+        self.hidden_dim, self.num_heads = hidden_dim, num_heads
+        self.groups = (tuple(range(num_layers)),)
+        self.kappa = (1.0,) * num_layers
+        self.embedding = Embedding(vocab_size, hidden_dim, max_seq_len)
+        self.gain = nn.Parameter(torch.ones(num_layers, hidden_dim))
+        self.attention = nn.ModuleList(
+            PastAttention(hidden_dim, num_heads, max_seq_len) for _ in range(num_layers)
+        )
+
+    def effective_weights(self) -> dict[str, Tensor]:
+        """Per layer, what a sweep reads: W_k and W_v stacked, W_o, and the table of the bias."""
+        found = {}
+        for number, layer in enumerate(self._layers()):
+            found[f"kv{number}"] = layer.W_kv()
+            found[f"o{number}"] = layer.W_o()
+            found[f"table{number}"] = bias_table(layer.bias, strict=True)
+        return found
+
+    def _layers(self) -> Iterator[PastAttention]:
+        return (layer for layer in self.attention if isinstance(layer, PastAttention))
+
+    def _weights(self) -> dict[str, Tensor]:
+        frozen = self._frozen
+        return self.effective_weights() if frozen is None else frozen
+
+    def drive(self, x: Tensor) -> State:
+        return self.drive_from(self.embedding(x))
+
+    def drive_from(self, e: Tensor) -> State:
+        """The drive of embedded tokens (B, T, d)."""
+        rows, tokens = e.flatten(0, 1), e.shape[1]
+        queries = (
+            split_heads(F.linear(rows, layer.W_q() * self.scale), self.num_heads, tokens)
+            for layer in self._layers()
+        )
+        return (*(gain * rows for gain in self.gain), *queries)
+
+    def initial_state(self, drive: State) -> State:
+        return tuple(self.activate(u) for u in drive[: self.num_layers])
+
+    def activate(self, a: Tensor) -> Tensor:
+        return ball(a)
+
+    def activation_product(self, state: State) -> Callable[[State], State]:
+        return lambda v: tuple(ball_product(r, b) for r, b in zip(state, v, strict=True))
+
+    def force(self, state: State, drive: State) -> State:
+        weights = self._weights()
+        own = self.own(state, weights)
+        return tuple(
+            drive[number] + self.field(number, r, drive[self.num_layers + number], weights) + mine
+            for number, (r, mine) in enumerate(zip(state, own, strict=True))
+        )
+
+    def field(self, layer: int, r: Tensor, q: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        """W_o sum_(j < i) p_ij W_v r_j of states (B T, d) and queries (B, H, T, d_h)."""
+        tokens = q.shape[2]
+        keys, values = self.keys_and_values(layer, r, tokens, weights)
+        table = weights[f"table{layer}"][:, :tokens, : tokens + 1]
+        found = attend(q, with_sink(keys), with_sink(values), table)
+        return found @ weights[f"o{layer}"].T
+
+    def keys_and_values(
+        self, layer: int, r: Tensor, tokens: int, weights: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """k, v (B, H, T, d_h) of states (B T, d)."""
+        both = F.linear(r, weights[f"kv{layer}"])
+        k, v = (split_heads(part, self.num_heads, tokens) for part in both.chunk(2, 1))
+        return k, v
+
+    @abstractmethod
+    def own(self, state: State, weights: dict[str, Tensor]) -> State:
+        """The force within each token, (B T, d) a layer."""
+
+
+def memory_force(r: Tensor, up: Tensor, down: Tensor, bias: Tensor) -> Tensor:
+    """W_2 squareplus(W_1 r + b), rows (N, d); up = W_1 (m, d), down = W_2 (d, m)."""
+    return squareplus(F.linear(r, up, bias)) @ down.T
+
+
+def norm_of(weight: Weight) -> float:
+    """||W||_2 of an effective weight, exact."""
+    return exact_norm(weight())

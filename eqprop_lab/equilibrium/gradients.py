@@ -33,6 +33,7 @@ from eqprop_lab.equilibrium.requirements import (
     recording,
 )
 from eqprop_lab.equilibrium.settings import NUDGED_STEPS, Settings
+from eqprop_lab.equilibrium.view import ModelView
 from eqprop_lab.validation import known_keys, one_of, positive_int
 
 # times the rounding of the dtype: the beta for which rounding is about 1 % of a gradient
@@ -150,7 +151,7 @@ def estimate(
     compute = ESTIMATORS[one_of("estimator", estimator, ESTIMATORS)]
     model.check_batch(x)
     targets = model.targets(x, y)
-    weight = check_trainable(model)
+    weight = check_trainable(model.model if isinstance(model, ModelView) else model)
     check_precision(weight, estimator)
     with recording(x) as inputs:
         function = make_cost(cost, targets, model.output_dim, weight)

@@ -110,7 +110,8 @@ def by_row(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
                 f"got shape {tuple(y.shape)}"
             )
         logits = logits.flatten(0, 1)
-    return logits, y.flatten() if y.ndim == 2 and not y.is_floating_point() else y
+        y = y.flatten()
+    return logits, y
 
 
 def hold_out(loader: object, val_loader: object, part: float) -> tuple[Batches, Batches]:

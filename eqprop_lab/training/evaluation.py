@@ -19,10 +19,10 @@ from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, free_state
 from eqprop_lab.equilibrium.solvers import PICARD, make_solver
-from eqprop_lab.training.batches import by_row, check_loader, pair
+from eqprop_lab.training.batches import check_loader, pair
 from eqprop_lab.training.history import BatchError, worse
 
-Answers = Callable[[Tensor], tuple[Tensor, float]]
+Answers = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, float]]
 OVERFLOW = 700.0  # nats of which exp still is a number
 
 
@@ -51,7 +51,8 @@ def free_logits(
 def evaluate(
     answers: Answers, loader: Iterable[object], cost: str, device: torch.device
 ) -> dict[str, float]:
-    """See `EqPropTrainer.evaluate`. answers: x -> (logits, residual, nan where nothing settles)."""
+    """See `EqPropTrainer.evaluate`. answers: (x, y) -> logits, targets, one row each,
+    and the residual, nan where nothing settles."""
     loss_sum, right, seen = 0.0, 0, 0
     residual = math.nan
     check_loader("loader", loader, 1)
@@ -59,14 +60,7 @@ def evaluate(
         try:
             x, y = pair(item, device)
             check_pair(x, y)
-            tokens = y.ndim == 2 and not y.is_floating_point()
-            answered, moved = answers(x)
-            logits, targets = by_row(answered, y)
-            if len(logits) != len(targets):
-                raise ValueError(
-                    f"y must have one target for each of {len(logits)} rows of logits, "
-                    f"got shape {tuple(y.shape)}"
-                )
+            logits, targets, moved = answers(x, y)
             loss = make_cost(cost, targets, logits.shape[1], logits).value(logits)
         except Exception as error:
             raise BatchError(f"evaluation, batch {number}: {error}") from error
@@ -82,7 +76,8 @@ def evaluate(
         "residual": residual,
         "samples": seen,
     }
-    return found | (of_text(found["loss"], loader) if tokens and cost == "cross_entropy" else {})
+    tokens = y.ndim == 2 and not y.is_floating_point()
+    return found | (of_text(found["loss"], loader) if tokens else {})
 
 
 def of_text(loss: float, loader: object) -> dict[str, float]:

@@ -356,7 +356,9 @@ class EqPropTrainer:
     def _kernels(self) -> AbstractContextManager[None]:
         return quick_convolutions(self.device) if self.quick_kernels else nullcontext()
 
-    def _answers(self, x: Tensor) -> tuple[Tensor, float]:
+    def _answers(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         if self.settings is None or not isinstance(self.model, EquilibriumModel):
-            return self.logits(x), math.nan
-        return evaluation.free_logits(self.model, x, self.eval_tol, self.settings.solver)
+            return *by_row(self.logits(x), y), math.nan
+        targets = self.model.targets(x, y)
+        found = evaluation.free_logits(self.model, x, self.eval_tol, self.settings.solver)
+        return found[0], targets, found[1]

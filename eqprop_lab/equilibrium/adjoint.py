@@ -168,7 +168,7 @@ def _unrolled(
     """
     named = trained_parameters(model) | ({INPUT: x} if x.requires_grad else {})
     logits = model.readout(end.state)
-    surrogate = torch.sum(cost_grad(logits.detach()) * logits) / x.shape[0]
+    surrogate = torch.sum(cost_grad(logits.detach()) * logits) / len(logits)
     wanted = [*named.values(), *(start or ()), *(end.state if start else ())]
     grads = torch.autograd.grad(surrogate, wanted, allow_unused=start is not None) if wanted else ()
     free = replace(end, state=tuple(s.detach() for s in end.state))

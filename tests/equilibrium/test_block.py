@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab import LoopedMLP
-from eqprop_lab.equilibrium.block import EquilibriumBlock
+from eqprop_lab import ConvergenceWarning, LoopedMLP
+from eqprop_lab.equilibrium import block as module
+from eqprop_lab.equilibrium.block import EquilibriumBlock, reporting
+from eqprop_lab.equilibrium.contrast import Estimate
 
 SETTLED = {"free_steps": 800, "nudged_steps": 800, "tol": 1e-13}
 
@@ -49,6 +51,65 @@ def test_the_gradient_scales_with_the_cotangent_down_to_nothing() -> None:
     found = [torch.autograd.grad((size * block(x)).sum(), x)[0] for size in (1.0, 1e-9, 0.0)]
     torch.testing.assert_close(found[1] * 1e9, found[0], rtol=1e-9, atol=1e-12)
     assert not found[2].any() and found[2].shape == x.shape
+
+
+@pytest.mark.parametrize("estimator", ["centered", "response", "implicit", "asymmetric"])
+def test_a_backward_pass_that_goes_on_from_the_forward_state_is_as_good_as_one_from_the_start(
+    estimator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> dict[str, Tensor]:
+        core = LoopedMLP(7, 16, 4, seed=0)
+        return gradients(network(EquilibriumBlock(core, estimator, **SETTLED)), x, y)
+
+    x, y = torch.randn(6, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+    started: list[int] = []
+    begun = LoopedMLP.initial_state
+    monkeypatch.setattr(
+        LoopedMLP,
+        "initial_state",
+        lambda *of: started.append(1) or begun(*of),  # type: ignore[func-returns-value]
+    )
+    quick, once = found(), len(started)
+    monkeypatch.setattr(module, "_From", lambda model, start: model)
+    monkeypatch.setattr(module, "AGAIN", 800)
+    for name, value in found().items():
+        torch.testing.assert_close(quick[name], value, rtol=1e-9, atol=1e-12)
+    assert once == 1 and len(started) == 3
+
+
+def test_few_steps_forward_are_still_told_of_after_a_few_more_backward() -> None:
+    core = LoopedMLP(5, 8, 3, seed=0, rho=0.99)
+    with torch.no_grad():
+        core.get_parameter("W_rec.parametrizations.weight.original").mul_(50)
+    output = EquilibriumBlock(core, free_steps=1, nudged_steps=800)(torch.randn(4, 5) / 100)
+    with pytest.warns(ConvergenceWarning, match="free phase has not settled"):
+        output.square().sum().backward()
+
+
+def test_who_listens_gets_the_estimates_of_all_blocks_and_nobody_is_warned() -> None:
+    net = nn.Sequential(
+        *(EquilibriumBlock(LoopedMLP(5, 8, 5, seed=k), tol=1e-12, free_steps=2) for k in (0, 1))
+    )
+    heard: list[Estimate] = []
+    with reporting(heard.append):
+        output = net(torch.randn(4, 5))
+        with reporting(lambda found: None):
+            pass
+        inner = net(torch.randn(4, 5)).sum()
+    inner.backward()
+    assert len(heard) == 2 and all(found.missed for found in heard)
+    output.sum().backward()  # who listened in the forward pass hears of the backward pass
+    assert len(heard) == 4
+    with pytest.warns(ConvergenceWarning, match="not converged"):
+        net(torch.randn(4, 5)).sum().backward()
+    assert len(heard) == 4
+
+
+def test_an_estimate_that_is_refused_leaves_no_listener_behind() -> None:
+    with pytest.raises(RuntimeError, match="on purpose"), reporting(lambda found: None):
+        raise RuntimeError("on purpose")
+    with pytest.warns(ConvergenceWarning):
+        EquilibriumBlock(LoopedMLP(5, 8, 5, seed=0), tol=1e-12, free_steps=2)(torch.randn(4, 5))
 
 
 def test_an_input_without_gradients_and_frozen_parameters_are_respected() -> None:

@@ -24,6 +24,7 @@ from eqprop_lab.datasets.token_batches import TokenBatches
 from eqprop_lab.equilibrium import norms
 from eqprop_lab.experiments.runs import Run, RunStore
 from eqprop_lab.instruments.probes import inject_noise_and_relax, measured_rate
+from eqprop_lab.models.language.budget import within_budget
 from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.training.loggers import CSVLogger, JSONLogger, TensorBoardLogger, WandbLogger
 from eqprop_lab.validation import shown
@@ -128,6 +129,21 @@ TRAINER |= {
     "quick_kernels": "switch",
 }
 TRAINER |= {"device": "device", "progress": "switch"}
+TOKENS = {
+    "vocab_size": "size",
+    "hidden_dim": "size",
+    "num_layers": "size",
+    "num_heads": "size",
+    "max_seq_len": "size",
+    "inner_dim": "size",
+    "max_steps": "size",
+    "seed": "seed",
+}
+ONE_LAYER = {name: kind for name, kind in TOKENS.items() if name != "num_layers"}
+TWIN = {name: kind for name, kind in TOKENS.items() if name != "max_steps"}
+WINDOW = {name: "size" for name in ("vocab_size", "hidden_dim", "embed_dim", "window")}
+WINDOW |= {"seed": "seed"}
+LM = {"vocab_size": 5, "hidden_dim": 4}
 CONV = {"input_channels": 1, "hidden_channels": [2, 3], "output_dim": 3, "image_size": 8}
 KERNEL = torch.rand(2, 2, 3, 3)
 CURVE = 0.5 ** torch.arange(40, dtype=torch.float64)[:, None]
@@ -175,6 +191,40 @@ TABLE: dict[str, Entry] = {
         | {"rho": "real", "max_steps": "size", "seed": "seed"},
         set(),
     ),
+    "FullEqPropLM": (eqprop_lab.FullEqPropLM, LM, TOKENS, set()),
+    "EqPropAttentionOnlyLM": (eqprop_lab.EqPropAttentionOnlyLM, LM, TOKENS, set()),
+    "RecurrentEqPropLM": (eqprop_lab.RecurrentEqPropLM, LM, ONE_LAYER, set()),
+    "HybridEqPropLM": (eqprop_lab.HybridEqPropLM, LM, TOKENS | {"rho": "real"}, set()),
+    "LoopedMLPForLM": (
+        eqprop_lab.LoopedMLPForLM,
+        LM,
+        WINDOW | {"rho": "real", "max_steps": "size"},
+        set(),
+    ),
+    "BackpropTransformerLM": (eqprop_lab.BackpropTransformerLM, LM, TWIN, set()),
+    "BackpropWindowLM": (eqprop_lab.BackpropWindowLM, LM, WINDOW, set()),
+    "EqPropLM": (eqprop_lab.EqPropLM, LM, {"variant": "choice"}, {"arguments"}),
+    "get_eqprop_lm": (
+        eqprop_lab.get_eqprop_lm,
+        LM | {"name": "full"},
+        {"name": "choice"},
+        {"arguments"},
+    ),
+    "create_eqprop_lm": (
+        eqprop_lab.create_eqprop_lm,
+        LM | {"variant": "full", "num_layers": 1},
+        {"variant": "choice", "scale": "real"}
+        | {name: "size" for name in ("vocab_size", "hidden_dim", "num_layers")},
+        {"fixed"},
+    ),
+    "within_budget": (
+        within_budget,
+        {"name": "full", "parameters": 3000, "vocab_size": 5},
+        {"name": "choice", "parameters": "size"},
+        {"fixed"},
+    ),
+    "list_eqprop_lm_variants": (eqprop_lab.list_eqprop_lm_variants, {}, {}, set()),
+    "register_eqprop_lm": (eqprop_lab.register_eqprop_lm, {}, {}, {"name"}),
     "EquilibriumModel": (eqprop_lab.EquilibriumModel, {}, {}, {"max_steps"}),
     "EqPropTrainer": (lambda **kw: eqprop_lab.EqPropTrainer(mlp(), **kw), {}, TRAINER, {"model"}),
     "EqPropTrainer.fit": (

@@ -1,17 +1,10 @@
-"""The models, one file each; `equilibrium.contract` is what they keep."""
+"""The models, one file each; `equilibrium.contract` is what they keep.
+
+`__init__.pyi` lists the names; each loads its file when it is asked for.
+"""
 
 from __future__ import annotations
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.models.backprop import BackpropCNN, BackpropMLP
-from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
-from eqprop_lab.models.looped_mlp import LoopedMLP
+from eqprop_lab.lazy import attach
 
-__all__ = [
-    "BackpropCNN",
-    "BackpropMLP",
-    "ConvEqProp",
-    "DeepEqProp",
-    "EquilibriumModel",
-    "LoopedMLP",
-]
+__getattr__, __dir__, __all__ = attach(__name__)

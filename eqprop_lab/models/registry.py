@@ -16,6 +16,11 @@ from torch import nn
 
 from eqprop_lab.models.backprop import BackpropCNN, BackpropMLP
 from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
+from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM
+from eqprop_lab.models.language.full import FullEqPropLM
+from eqprop_lab.models.language.looped import HybridEqPropLM, LoopedMLPForLM
+from eqprop_lab.models.language.recurrent import RecurrentEqPropLM
+from eqprop_lab.models.language.transformer import BackpropTransformerLM, BackpropWindowLM
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.validation import arguments, known_keys, one_of
@@ -60,9 +65,13 @@ class ModelRegistry:
         """The registered names, sorted."""
         return sorted(self._factories)
 
+    def factory(self, name: str) -> Factory:
+        """What builds the model of that name. Raises ValueError for an unknown one."""
+        return self._factories[one_of("name", name, self.list_models())]
+
     def parameters(self, name: str) -> dict[str, inspect.Parameter] | None:
         """The named arguments a model takes; None when it takes any (``**kwargs``)."""
-        return arguments(self._factories[one_of("name", name, self.list_models())])
+        return arguments(self.factory(name))
 
     def check(self, name: str, given: dict[str, Any]) -> None:
         """Raise ValueError for an unknown argument (naming the nearest) or a missing one."""
@@ -88,5 +97,15 @@ class ModelRegistry:
 
 
 model_registry = ModelRegistry()
-for _model in (BackpropCNN, BackpropMLP, ConvEqProp, DeepEqProp, LoopedMLP, SingleStateConv):
+_VISION = (BackpropCNN, BackpropMLP, ConvEqProp, DeepEqProp, LoopedMLP, SingleStateConv)
+_LANGUAGE: tuple[type[nn.Module], ...] = (
+    BackpropTransformerLM,
+    BackpropWindowLM,
+    EqPropAttentionOnlyLM,
+    FullEqPropLM,
+    HybridEqPropLM,
+    LoopedMLPForLM,
+    RecurrentEqPropLM,
+)
+for _model in (*_VISION, *_LANGUAGE):
     model_registry.register(_model.__name__, _model)

@@ -166,7 +166,7 @@ class EqPropAttentionOnlyLM(TokenModel):
         self.vocab_size = self.output_dim = positive_int("vocab_size", vocab_size)
         self.max_seq_len = positive_int("max_seq_len", max_seq_len)
         self.hidden_dim, self.num_heads = hidden_dim, num_heads
-        inner = 4 * hidden_dim if inner_dim is None else positive_int("inner_dim", inner_dim)
+        inner = self.inner_width(inner_dim, hidden_dim)
         with seeded(seed):
             self.embedding = Embedding(vocab_size, hidden_dim, max_seq_len)
             self.layers = nn.ModuleList(

@@ -25,7 +25,6 @@ from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.language.ball import ball_entropy, rms, squareplus_integral
 from eqprop_lab.models.language.directed import DirectedLM, Weight, memory_force
 from eqprop_lab.seeding import seeded
-from eqprop_lab.validation import positive_int
 
 WITHIN, BETWEEN = 0.5, 0.45  # shares of the bound 0.95: ||xi||^2, and 2 cos(..) ||B||
 
@@ -59,8 +58,7 @@ class FullEqPropLM(DirectedLM):
     ) -> None:
         with seeded(seed):
             super().__init__(vocab_size, hidden_dim, num_layers, num_heads, max_seq_len, max_steps)
-            memories = 4 * hidden_dim if inner_dim is None else inner_dim
-            self.inner_dim = positive_int("inner_dim", memories)
+            self.inner_dim = memories = self.inner_width(inner_dim, hidden_dim)
             between = BETWEEN / path_factor(num_layers) if num_layers > 1 else None
             self.xi = nn.ModuleList(
                 Weight(memories, hidden_dim, math.sqrt(WITHIN)) for _ in range(num_layers)

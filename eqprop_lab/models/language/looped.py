@@ -101,7 +101,8 @@ class LoopedMLPForLM(LoopedTokens):
         length = positive_int("window", window)
         width = length * positive_int("embed_dim", embed_dim)
         with seeded(seed):
-            super().__init__(width, hidden_dim, vocab_size, rho=rho, max_steps=max_steps)
+            symbols = positive_int("vocab_size", vocab_size)
+            super().__init__(width, hidden_dim, symbols, rho=rho, max_steps=max_steps)
             self.vocab_size = self.output_dim
             self.window = Window(vocab_size, embed_dim, length)
         self._begun()
@@ -122,6 +123,7 @@ class HybridEqPropLM(LoopedTokens):
     """
 
     kappa = (1.0, 1.0)
+    inner_ratio = 2.6
 
     def __init__(
         self,
@@ -139,10 +141,10 @@ class HybridEqPropLM(LoopedTokens):
         layers, longest = (
             positive_int("num_layers", num_layers), positive_int("max_seq_len", max_seq_len)
         )  # fmt: skip
-        units = round(2.6 * hidden_dim) if inner_dim is None else inner_dim
-        positive_int("inner_dim", units)
+        units = self.inner_width(inner_dim, hidden_dim)
         with seeded(seed):
-            super().__init__(hidden_dim, units, vocab_size, rho=rho, max_steps=max_steps)
+            symbols = positive_int("vocab_size", vocab_size)
+            super().__init__(hidden_dim, units, symbols, rho=rho, max_steps=max_steps)
             self.vocab_size, self.max_seq_len = self.output_dim, longest
             self.num_heads = num_heads
             self.W_skip = nn.Linear(hidden_dim, vocab_size, bias=False)

@@ -16,7 +16,6 @@ from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.language.ball import rms
 from eqprop_lab.models.language.directed import DirectedLM, Weight, memory_force
 from eqprop_lab.seeding import seeded
-from eqprop_lab.validation import positive_int
 
 UP, DOWN = 1.0, 0.9  # caps of ||W_1|| and ||W_2||
 
@@ -41,8 +40,7 @@ class RecurrentEqPropLM(DirectedLM):
     ) -> None:
         with seeded(seed):
             super().__init__(vocab_size, hidden_dim, 1, num_heads, max_seq_len, max_steps)
-            inner = 4 * hidden_dim if inner_dim is None else inner_dim
-            self.inner_dim = positive_int("inner_dim", inner)
+            self.inner_dim = inner = self.inner_width(inner_dim, hidden_dim)
             self.W_1 = Weight(inner, hidden_dim, UP)
             self.W_2 = Weight(hidden_dim, inner, DOWN)
             self.b = nn.Parameter(torch.zeros(inner))

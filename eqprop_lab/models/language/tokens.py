@@ -43,12 +43,13 @@ class TokenModel(nn.Module):
     """Mixin: the looks at tokens and targets, and the shapes, of a language model.
 
     Attributes: vocab_size; max_seq_len, the longest sequence (None: any); output_dim, the width of
-    the logits.
+    the logits; inner_ratio, inner_dim / hidden_dim where inner_dim is left out.
     """
 
     vocab_size: int
     max_seq_len: int | None = None
     output_dim: int
+    inner_ratio = 4.0
 
     def check_batch(self, x: Tensor) -> None:
         """Raise TypeError, ValueError unless x is a batch of tokens of this model."""
@@ -68,6 +69,13 @@ class TokenModel(nn.Module):
     def tokens(self, x: Tensor) -> int | None:
         """Rows of the state a sample has: its tokens."""
         return x.shape[1]
+
+    @classmethod
+    def inner_width(cls, inner_dim: int | None, hidden_dim: int) -> int:
+        """inner_dim, or inner_ratio hidden_dim for None. Raises TypeError, ValueError."""
+        if inner_dim is not None:
+            return positive_int("inner_dim", inner_dim)
+        return round(cls.inner_ratio * hidden_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, T, V) of every token, at the state after `max_steps` steps."""

@@ -1,0 +1,27 @@
+"""The language models and where each lives; `__init__.py` reads it too (see `lazy`)."""
+
+from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM as EqPropAttentionOnlyLM
+from eqprop_lab.models.language.budget import (
+    create_eqprop_lm as create_eqprop_lm,
+    within_budget as within_budget,
+)
+from eqprop_lab.models.language.full import FullEqPropLM as FullEqPropLM
+from eqprop_lab.models.language.looped import (
+    HybridEqPropLM as HybridEqPropLM,
+    LoopedMLPForLM as LoopedMLPForLM,
+)
+from eqprop_lab.models.language.recurrent import RecurrentEqPropLM as RecurrentEqPropLM
+from eqprop_lab.models.language.registry import (
+    EQPROP_LM_REGISTRY as EQPROP_LM_REGISTRY,
+    HAS_LM_VARIANTS as HAS_LM_VARIANTS,
+    EqPropLM as EqPropLM,
+    get_eqprop_lm as get_eqprop_lm,
+    list_eqprop_lm_variants as list_eqprop_lm_variants,
+    register_eqprop_lm as register_eqprop_lm,
+)
+from eqprop_lab.models.language.transformer import (
+    BackpropTransformerLM as BackpropTransformerLM,
+    BackpropWindowLM as BackpropWindowLM,
+)
+
+__all__: list[str]

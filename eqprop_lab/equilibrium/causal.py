@@ -22,7 +22,8 @@ class CausalHold:
         self.tokens, self.tol = tokens, tol
         self.held: Tensor | None = None  # (rows,)
         self.moved: list[Tensor] = []  # (rows,) of every step
-        self.last: Tensor | None = None  # of every row's own last step
+        # (relative, absolute) movement of every row in its own last step
+        self.last: tuple[Tensor, Tensor] | None = None
 
     def keep(self, image: State, state: State) -> State:
         """The image, with the rows that are held as they are in `state`."""
@@ -34,15 +35,18 @@ class CausalHold:
             for new, old in zip(image, state, strict=True)
         )
 
-    def watch(self, relative: Tensor, absolute: Tensor) -> None:
-        """See how far every row has moved, and hold those that need move no further."""
+    def watch(self, relative: Tensor, absolute: Tensor) -> tuple[Tensor, Tensor]:
+        """See how far every row has moved, and hold those that need move no further.
+
+        Returns both of every row's own last step: what is said of a state is about all its rows.
+        """
         self.moved.append(absolute)
+        if self.held is not None and self.last is not None:
+            relative = torch.where(self.held, self.last[0], relative)
+            absolute = torch.where(self.held, self.last[1], absolute)
         settled = relative.reshape(-1, self.tokens).cummax(1).values <= self.tol
-        if self.held is None or self.last is None:
-            self.last = absolute
-        else:
-            self.last = torch.where(self.held, self.last, absolute)
-        self.held = settled.flatten()
+        self.held, self.last = settled.flatten(), (relative, absolute)
+        return self.last
 
     def pace(self) -> list[tuple[int, float]]:
         """(step, movement) of the rows that moved in the last step."""
@@ -55,4 +59,4 @@ class CausalHold:
         """The last movements of all rows over those of the last step, both in l2, at least 1."""
         assert self.last is not None
         step = float(self.moved[-1].norm())
-        return max(float(self.last.norm()) / step, 1.0) if step > 0 else 1.0
+        return max(float(self.last[1].norm()) / step, 1.0) if step > 0 else 1.0

@@ -184,14 +184,14 @@ def settle(
             if tol is not None or last:
                 with torch.no_grad():
                     relative, absolute = movement(image, state)
+                    if hold is not None:
+                        relative, absolute = hold.watch(relative, absolute)
                     residual, moved, total = torch.stack(
                         [relative.max(), absolute.max(), absolute.norm()]
                     ).tolist()
                 if not math.isfinite(residual):
                     raise DivergenceError(_diverged(name, step, nudge is not None))
                 pace.append((step, total))
-                if hold is not None:
-                    hold.watch(relative, absolute)
                 reached = solver.watch(moved, residual <= (SETTLED if tol is None else tol))
                 if sample_steps is not None and tol is not None:
                     sample_steps[(relative.cpu() <= tol) & (sample_steps == max_steps)] = step

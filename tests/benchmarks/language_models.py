@@ -323,7 +323,7 @@ def weights_of(row: Row) -> Path:
 
 def make_missing(path: Path, only: list[str]) -> None:
     """Train until the plan has nothing left."""
-    done = set()
+    done: set[tuple[str, str, float, int, int]] = set()
     while True:
         rows = rows_of(read(path) or {})
         have = {(r["variant"], r["kind"], r["lr"], r["seed"], r["steps"]) for r in rows} | done

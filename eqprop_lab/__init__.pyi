@@ -51,6 +51,7 @@ from eqprop_lab.models import (
     DeepEqProp as DeepEqProp,
     EquilibriumModel as EquilibriumModel,
     LoopedMLP as LoopedMLP,
+    TransformerEqProp as TransformerEqProp,
 )
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM as EqPropAttentionOnlyLM
 from eqprop_lab.models.language.budget import (

@@ -84,6 +84,7 @@ def mlp() -> eqprop_lab.LoopedMLP:
     return eqprop_lab.LoopedMLP(64, 5, 3, seed=0, max_steps=3)
 
 
+LANGUAGE = eqprop_lab.TransformerEqProp.from_text("abcab", 4, 1, 4, seed=0)
 PHASES = {
     "estimator": "choice",
     "beta": "real",
@@ -225,6 +226,19 @@ TABLE: dict[str, Entry] = {
     ),
     "list_eqprop_lm_variants": (eqprop_lab.list_eqprop_lm_variants, {}, {}, set()),
     "register_eqprop_lm": (eqprop_lab.register_eqprop_lm, {}, {}, {"name"}),
+    "TransformerEqProp": (
+        eqprop_lab.TransformerEqProp,
+        LM | {"max_seq_len": 4},
+        TOKENS | {"num_classes": "size"},
+        set(),
+    ),
+    "generate": (
+        lambda **kw: LANGUAGE.generate("a", **{"max_new_tokens": 2, **kw}),
+        {},
+        {"max_new_tokens": "size", "temperature": "real", "top_k": "size", "seed": "seed"}
+        | {"context": "choice"},
+        {"prompt", "stream"},
+    ),
     "EquilibriumModel": (eqprop_lab.EquilibriumModel, {}, {}, {"max_steps"}),
     "EqPropTrainer": (lambda **kw: eqprop_lab.EqPropTrainer(mlp(), **kw), {}, TRAINER, {"model"}),
     "EqPropTrainer.fit": (
@@ -556,6 +570,7 @@ def public_callables() -> dict[str, Callable[..., Any]]:
         "Batches": Batches,
         "TokenBatches": TokenBatches,
         "SingleStateConv": SingleStateConv,
+        "generate": LANGUAGE.generate,
     }
     return public
 

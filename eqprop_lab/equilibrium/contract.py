@@ -37,6 +37,21 @@ class _Frozen(threading.local):
 _FROZEN = _Frozen()
 
 
+@contextmanager
+def holding(model: EquilibriumModel, take: Callable[[], dict[str, Tensor]]) -> Iterator[None]:
+    """`frozen_weights` with what `take` gives, unless this thread has frozen some already."""
+    # this thread's own, also when the body is closed by another
+    held, key = _FROZEN.held, id(model)
+    weights, users = held[key] if key in held else (take(), 0)
+    held[key] = weights, users + 1
+    try:
+        yield
+    finally:
+        weights, users = held.pop(key)
+        if users > 1:
+            held[key] = weights, users - 1
+
+
 class EquilibriumModel(nn.Module, ABC):
     """Base of all equilibrium models. A subclass gives drive, initial_state, force, readout and,
     where it has one, energy.
@@ -158,16 +173,8 @@ class EquilibriumModel(nn.Module, ABC):
         They belong to the thread that took them: others see the parameters as they are. Bodies of
         one thread share them, and the last one to end lets go, in whatever order they end.
         """
-        # this thread's own, also when the body is closed by another
-        held, key = _FROZEN.held, id(self)
-        weights, users = held[key] if key in held else (self.effective_weights(), 0)
-        held[key] = weights, users + 1
-        try:
+        with holding(self, self.effective_weights):
             yield
-        finally:
-            weights, users = held.pop(key)
-            if users > 1:
-                held[key] = weights, users - 1
 
     def step(
         self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None

@@ -32,6 +32,7 @@ from eqprop_lab.models.language.transformer import (
     BackpropTransformerLM as BackpropTransformerLM,
     BackpropWindowLM as BackpropWindowLM,
 )
+from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp as TransformerEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP as LoopedMLP
 
 __all__: list[str]

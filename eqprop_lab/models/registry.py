@@ -21,6 +21,7 @@ from eqprop_lab.models.language.full import FullEqPropLM
 from eqprop_lab.models.language.looped import HybridEqPropLM, LoopedMLPForLM
 from eqprop_lab.models.language.recurrent import RecurrentEqPropLM
 from eqprop_lab.models.language.transformer import BackpropTransformerLM, BackpropWindowLM
+from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.validation import arguments, known_keys, one_of
@@ -106,6 +107,7 @@ _LANGUAGE: tuple[type[nn.Module], ...] = (
     HybridEqPropLM,
     LoopedMLPForLM,
     RecurrentEqPropLM,
+    TransformerEqProp,
 )
 for _model in (*_VISION, *_LANGUAGE):
     model_registry.register(_model.__name__, _model)

@@ -23,5 +23,6 @@ from eqprop_lab.models.language.transformer import (
     BackpropTransformerLM as BackpropTransformerLM,
     BackpropWindowLM as BackpropWindowLM,
 )
+from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp as TransformerEqProp
 
 __all__: list[str]

@@ -27,14 +27,18 @@ def local_bias(heads: int, tokens: int) -> Tensor:
     return NEAREST - SLOPE * distance.abs().clamp_max(FARTHEST)
 
 
-def bias_table(bias: Tensor, strict: bool) -> Tensor:
-    """b (H, T) -> scores to add (H, T, 1 + T), sink first: b[i - j] where i may see j, else -inf.
+Pair = tuple[Tensor, Tensor]  # keys and values (B, H, 1 + T, d_h), the sink first
 
-    Differentiable in b.
+
+def bias_table(bias: Tensor, strict: bool, queries: int | None = None) -> Tensor:
+    """b (H, T) -> scores to add (H, Q, 1 + T), sink first: b[i - j] where i may see j, else -inf.
+
+    queries: only of the last Q tokens (None: of all). Differentiable in b.
     """
     tokens = bias.shape[1]
     place = torch.arange(tokens, device=bias.device)
-    distance = place[:, None] - place
+    first = 0 if queries is None else tokens - queries
+    distance = place[first:, None] - place
     seen = distance > 0 if strict else distance >= 0
     scores = bias[:, distance.clamp_min(0)].masked_fill(~seen, -math.inf)
     return F.pad(scores, (1, 0))
@@ -53,6 +57,11 @@ def join_heads(parts: Tensor) -> Tensor:
 def with_sink(keys: Tensor) -> Tensor:
     """(B, H, T, d_h) -> (B, H, 1 + T, d_h): a row of zeros before the first."""
     return F.pad(keys, (0, 0, 1, 0))
+
+
+def grown(past: Tensor | None, new: Tensor) -> Tensor:
+    """Keys (B, H, T, d_h) after those of the past, which have the sink; None: there is no past."""
+    return with_sink(new) if past is None else torch.cat([past, new], 2)
 
 
 def weights(q: Tensor, k: Tensor, table: Tensor) -> Tensor:
@@ -76,7 +85,7 @@ def head_width(hidden_dim: int, num_heads: int) -> int:
 
 
 class CausalAttention(nn.Module):
-    """x (B, T, d) -> W_o out (B, T, d), tokens seeing themselves and the past: no biases but b."""
+    """x (B, Q, d) -> W_o out (B, Q, d), tokens seeing themselves and the past: no biases but b."""
 
     def __init__(self, hidden_dim: int, num_heads: int, max_seq_len: int) -> None:
         super().__init__()
@@ -86,11 +95,14 @@ class CausalAttention(nn.Module):
         self.out = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.bias = nn.Parameter(local_bias(num_heads, max_seq_len))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: Pair | None = None) -> tuple[Tensor, Pair]:
+        """(W_o out of x, the keys and values of the past and of x)."""
         tokens = x.shape[1]
         q, k, v = (
             split_heads(part, self.heads, tokens) for part in self.qkv(x.flatten(0, 1)).chunk(3, 1)
         )
-        table = bias_table(self.bias[:, :tokens], strict=False)
-        found = attend(q * self.scale, with_sink(k), with_sink(v), table)
-        return self.out(found).unflatten(0, (-1, tokens))
+        before_k, before_v = past or (None, None)
+        k, v = grown(before_k, k), grown(before_v, v)
+        table = bias_table(self.bias[:, : k.shape[2] - 1], strict=False, queries=tokens)
+        found = attend(q * self.scale, k, v, table)
+        return self.out(found).unflatten(0, (-1, tokens)), (k, v)

@@ -28,6 +28,7 @@ from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.language.attention import (
     bias_table,
+    grown,
     head_width,
     join_heads,
     local_bias,
@@ -37,6 +38,7 @@ from eqprop_lab.models.language.attention import (
 )
 from eqprop_lab.models.language.ball import ball, ball_entropy, ball_product, rms
 from eqprop_lab.models.language.directed import Weight
+from eqprop_lab.models.language.generation import Cache, settled
 from eqprop_lab.models.language.tokens import Embedding, TokenModel
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int
@@ -92,10 +94,14 @@ class Retrieval(EquilibriumModel):
         return lambda v: (ball_product(state[0], v[0]),)
 
     def _attention(self, a: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """(scaled queries (B, H, T, d_h), what the bias adds to their scores)."""
+        """(scaled queries (B, H, Q, d_h) of the last tokens, what the bias adds to their scores).
+
+        There are as many queries as rows of a; keys of tokens before those may be known already.
+        """
         held, tokens = self._weights(), keys.shape[2] - 1
-        queries = split_heads(a @ (held["q"] * self.scale).T, self.num_heads, tokens)
-        return queries, held["table"][:, :tokens, : tokens + 1]
+        asking = len(a) // len(keys)
+        queries = split_heads(a @ (held["q"] * self.scale).T, self.num_heads, asking)
+        return queries, held["table"][:, tokens - asking : tokens, : tokens + 1]
 
     def force(self, state: State, drive: State) -> State:
         queries, table = self._attention(state[0], drive[1])
@@ -130,6 +136,12 @@ class _Layer(nn.Module):
         self.W_o = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.up = nn.Linear(hidden_dim, inner_dim)
         self.down = nn.Linear(inner_dim, hidden_dim)
+
+    @property
+    def core(self) -> Retrieval:
+        """What settles."""
+        assert isinstance(self.settle.model, Retrieval)
+        return self.settle.model
 
     def forward(self, h: Tensor) -> Tensor:
         settled = self.settle(rms(h)).unflatten(0, h.shape[:2])
@@ -181,6 +193,22 @@ class EqPropAttentionOnlyLM(TokenModel):
         for layer in self.layers:
             h = layer(h)
         return self.W_out(rms(h))
+
+    def begin(self, x: Tensor) -> tuple[Tensor, Cache]:
+        return self.extend(x, Cache())
+
+    def extend(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        h = self.embedding(x, cache.tokens)
+        past: list[Tensor | None] = [keys for (keys,) in cache.kept] or [None] * len(self.layers)
+        kept = []
+        for layer, known in zip(self._layers(), past, strict=True):
+            core, before = layer.core, rms(h)
+            keys = grown(known, core.keys(before))
+            drive = before.flatten(0, 1), keys
+            (a,) = settled(core, core.initial_state(drive), drive)
+            h = layer.after(h, a.unflatten(0, h.shape[:2]))
+            kept.append((keys,))
+        return self.W_out(rms(h[:, -1])), Cache(cache.tokens + x.shape[1], tuple(kept))
 
     def residual(self, x: Tensor) -> float:
         """The largest residual of the blocks' free phases on a batch."""

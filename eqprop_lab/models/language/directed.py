@@ -29,16 +29,19 @@ from eqprop_lab.equilibrium.linear_maps import DenseMap
 from eqprop_lab.equilibrium.norms import exact_norm
 from eqprop_lab.equilibrium.spectral import Bounded, raw_norm
 from eqprop_lab.equilibrium.state import State
+from eqprop_lab.equilibrium.view import ModelView
 from eqprop_lab.models.language.attention import (
     attend,
     bias_table,
+    grown,
     head_width,
     local_bias,
     split_heads,
     with_sink,
 )
 from eqprop_lab.models.language.ball import ball, ball_product, squareplus
-from eqprop_lab.models.language.tokens import Embedding, TokenModel, orthogonal
+from eqprop_lab.models.language.generation import Cache, settled
+from eqprop_lab.models.language.tokens import Embedding, TokenModel, last_rows, orthogonal
 from eqprop_lab.validation import positive_int
 
 START = 0.9  # share of its cap that a bounded weight has at the start
@@ -171,9 +174,46 @@ class DirectedLM(TokenModel, EquilibriumModel):
         k, v = (split_heads(part, self.num_heads, tokens) for part in both.chunk(2, 1))
         return k, v
 
+    def begin(self, x: Tensor) -> tuple[Tensor, Cache]:
+        tokens, drive = x.shape[1], self.drive(x)
+        state = settled(self, self.initial_state(drive), drive, tokens)
+        pairs = (
+            self.keys_and_values(layer, r, tokens, self._weights()) for layer, r in enumerate(state)
+        )
+        kept = tuple((with_sink(k), with_sink(v)) for k, v in pairs)
+        return self.readout(last_rows(state, tokens)), Cache(tokens, kept)
+
+    def extend(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        drive, weights = self.drive_from(self.embedding(x, cache.tokens)), self._weights()
+        fixed = []
+        for layer, (k, v) in enumerate(cache.kept):
+            row = weights[f"table{layer}"][:, cache.tokens, None, : cache.tokens + 1]
+            found = attend(drive[self.num_layers + layer], k, v, row)
+            fixed.append(torch.addmm(drive[layer], found, weights[f"o{layer}"].T))
+        alone = OneToken(self)
+        state = settled(alone, self.initial_state(tuple(fixed)), tuple(fixed))
+        kept = []
+        for layer, (r, (k, v)) in enumerate(zip(state, cache.kept, strict=True)):
+            new_k, new_v = self.keys_and_values(layer, r, 1, weights)
+            kept.append((grown(k, new_k), grown(v, new_v)))
+        return self.readout(state), Cache(cache.tokens + 1, tuple(kept))
+
     @abstractmethod
     def own(self, state: State, weights: dict[str, Tensor]) -> State:
         """The force within each token, (B T, d) a layer."""
+
+
+class OneToken(ModelView):
+    """A token whose past has settled: what it attends to stands still, and is a part of the drive.
+
+    force(r) = own(r) + drive: no attention inside the loop.
+    """
+
+    model: DirectedLM
+
+    def force(self, state: State, drive: State) -> State:
+        own = self.model.own(state, self.model._weights())
+        return tuple(mine + u for mine, u in zip(own, drive, strict=True))
 
 
 def memory_force(r: Tensor, up: Tensor, down: Tensor, bias: Tensor) -> Tensor:

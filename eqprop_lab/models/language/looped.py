@@ -23,8 +23,9 @@ from eqprop_lab.equilibrium.activations import tanh
 from eqprop_lab.equilibrium.state import Nudge, State, nudged
 from eqprop_lab.models.language.attention import head_width
 from eqprop_lab.models.language.ball import rms
+from eqprop_lab.models.language.generation import Cache, settled
 from eqprop_lab.models.language.tokens import Embedding, TokenModel
-from eqprop_lab.models.language.transformer import Block
+from eqprop_lab.models.language.transformer import Block, through
 from eqprop_lab.models.language.window import WINDOW, Window
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.models.tanh import into_drive
@@ -48,7 +49,16 @@ class LoopedTokens(TokenModel, LoopedMLP):
         ]
 
     def drive(self, x: Tensor) -> State:
-        return LoopedMLP.drive(self, self.features(x))
+        return self.drive_from(self.features(x))
+
+    def drive_from(self, features: Tensor) -> State:
+        """The drive of features (N, input_dim)."""
+        return LoopedMLP.drive(self, features)
+
+    def logits_of(self, features: Tensor) -> Tensor:
+        """(N, vocab_size) of features (N, input_dim), each settled by itself."""
+        drive = self.drive_from(features)
+        return self.readout(settled(self, self.initial_state(drive), drive))
 
     def feature_gradient(self, into: Tensor, error: Tensor) -> Tensor:
         """dL/df (B T, input_dim) from the cotangents of the drive and of the logits."""
@@ -110,6 +120,13 @@ class LoopedMLPForLM(LoopedTokens):
     def features(self, x: Tensor) -> Tensor:
         return self.window(x)
 
+    @property
+    def context_length(self) -> int:
+        return self.window.length
+
+    def begin(self, x: Tensor) -> tuple[Tensor, None]:
+        return self.logits_of(self.features(x)[x.shape[1] - 1 :: x.shape[1]]), None
+
 
 class HybridEqPropLM(LoopedTokens):
     """num_layers - 1 ordinary transformer blocks, and an equilibrium loop for the last layer.
@@ -155,14 +172,17 @@ class HybridEqPropLM(LoopedTokens):
         self._begun()
 
     def features(self, x: Tensor) -> Tensor:
-        h = self.embedding(x)
-        for block in self.blocks:
-            h = block(h)
-        return rms(h).flatten(0, 1)
+        return rms(through(self.blocks, self.embedding(x), Cache())[0]).flatten(0, 1)
 
-    def drive(self, x: Tensor) -> State:
-        features = self.features(x)
+    def drive_from(self, features: Tensor) -> State:
         return (*LoopedMLP.drive(self, features), features)
+
+    def begin(self, x: Tensor) -> tuple[Tensor, Cache]:
+        return self.extend(x, Cache())
+
+    def extend(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        h, cache = through(self.blocks, self.embedding(x, cache.tokens), cache)
+        return self.logits_of(rms(h[:, -1])), cache
 
     def initial_state(self, drive: State) -> State:
         return self.activate(drive[0]), drive[1]

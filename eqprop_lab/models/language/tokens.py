@@ -12,48 +12,57 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab.equilibrium.relaxation import free_state
+from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.language.ball import rms
+from eqprop_lab.models.language.generation import Generates
 from eqprop_lab.validation import positive_int
 
 
-def check_tokens(x: object, vocab_size: int, max_seq_len: int | None, like: Tensor) -> None:
+def check_tokens(
+    x: object, vocab_size: int, max_seq_len: int | None, like: Tensor, name: str = "x"
+) -> None:
     """Raise TypeError, ValueError unless x is integer tokens (B, T) below vocab_size.
 
-    max_seq_len: the longest T, None for any.
+    max_seq_len: the longest T, None for any. name: of the argument, for the message.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch.Tensor of tokens (B, T), got {type(x).__name__}")
+        raise TypeError(f"{name} must be a torch.Tensor of tokens (B, T), got {type(x).__name__}")
+    found = f"got {x.dtype} of shape {tuple(x.shape)}"
     if x.dtype not in (torch.int64, torch.int32) or x.ndim != 2:
-        raise TypeError(f"x must be integer tokens (B, T), got {x.dtype} of shape {tuple(x.shape)}")
+        raise TypeError(f"{name} must be integer tokens (B, T), {found}")
     if not x.numel():
-        raise ValueError(f"x must hold at least one token a sample, got shape {tuple(x.shape)}")
+        raise ValueError(f"{name} must hold at least one token a sample, {found}")
     if max_seq_len is not None and x.shape[1] > max_seq_len:
         raise ValueError(
-            f"x must have at most max_seq_len={max_seq_len} tokens a sample, got {x.shape[1]}; cut "
-            "it, or build the model with a larger max_seq_len (generate slides its context itself)"
+            f"{name} must have at most max_seq_len={max_seq_len} tokens a sample, got "
+            f"{x.shape[1]}; cut it, or build the model with a larger max_seq_len (generate slides "
+            "its context itself)"
         )
     if x.device != like.device:
-        raise ValueError(f"x is on {x.device}, the model on {like.device}: move one of them")
+        raise ValueError(f"{name} is on {x.device}, the model on {like.device}: move one of them")
     low, high = (int(value) for value in x.aminmax())
     if low < 0 or high >= vocab_size:
-        raise ValueError(f"x must hold tokens 0..{vocab_size - 1}, got values from {low} to {high}")
+        raise ValueError(
+            f"{name} must hold tokens 0..{vocab_size - 1}, got values from {low} to {high}"
+        )
 
 
-class TokenModel(nn.Module):
+class TokenModel(Generates):
     """Mixin: the looks at tokens and targets, and the shapes, of a language model.
 
     Attributes: vocab_size; max_seq_len, the longest sequence (None: any); output_dim, the width of
     the logits; inner_ratio, inner_dim / hidden_dim where inner_dim is left out.
     """
 
-    vocab_size: int
-    max_seq_len: int | None = None
     output_dim: int
     inner_ratio = 4.0
 
     def check_batch(self, x: Tensor) -> None:
         """Raise TypeError, ValueError unless x is a batch of tokens of this model."""
         check_tokens(x, self.vocab_size, self.max_seq_len, next(self.parameters()))
+
+    def check_prompt(self, x: Tensor) -> None:
+        check_tokens(x, self.vocab_size, None, next(self.parameters()), "prompt")
 
     def targets(self, x: Tensor, y: Tensor) -> Tensor:
         """One target a token, (B T,). Raises TypeError, ValueError for any other shape."""
@@ -96,6 +105,11 @@ class Embedding(nn.Module):
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         place = torch.arange(start, start + x.shape[1], device=x.device)
         return rms(self.token(x) + self.position(place))
+
+
+def last_rows(state: State, tokens: int) -> State:
+    """(B T, ...) -> (B, ...): the last token of every sample, block by block."""
+    return tuple(block[tokens - 1 :: tokens] for block in state)
 
 
 def orthogonal(parameters: Iterable[Tensor]) -> None:

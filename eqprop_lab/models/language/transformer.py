@@ -9,10 +9,14 @@ arXiv:1706.03762, with the normalisation before each part (Xiong et al. 2020, ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqprop_lab.models.language.attention import CausalAttention, head_width
+from eqprop_lab.models.language.attention import CausalAttention, Pair, head_width
+from eqprop_lab.models.language.generation import Cache
 from eqprop_lab.models.language.tokens import Embedding, TokenModel
 from eqprop_lab.models.language.window import WINDOW, Window
 from eqprop_lab.seeding import seeded
@@ -32,9 +36,20 @@ class Block(nn.Module):
         self.up = nn.Linear(hidden_dim, inner_dim)
         self.down = nn.Linear(inner_dim, hidden_dim)
 
-    def forward(self, h: Tensor) -> Tensor:
-        h = h + self.attention(self.before_attention(h))
-        return h + self.down(F.gelu(self.up(self.before_mlp(h))))
+    def forward(self, h: Tensor, past: Pair | None = None) -> tuple[Tensor, Pair]:
+        """(h after the block, the keys and values of the past and of h)."""
+        found, pair = self.attention(self.before_attention(h), past)
+        h = h + found
+        return h + self.down(F.gelu(self.up(self.before_mlp(h)))), pair
+
+
+def through(blocks: Iterable[nn.Module], h: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+    """h (B, T, d) after all blocks, and the cache with the T tokens in it."""
+    kept: list[Pair] = []
+    for block, past in zip_longest(blocks, cache.kept):
+        h, pair = block(h, past)
+        kept.append(pair)
+    return h, Cache(cache.tokens + h.shape[1], tuple(kept))
 
 
 class BackpropTransformerLM(TokenModel):
@@ -71,16 +86,16 @@ class BackpropTransformerLM(TokenModel):
             self.last = nn.RMSNorm(hidden_dim, eps=EPSILON)
             self.W_out = nn.Linear(hidden_dim, vocab_size)
 
-    def features(self, x: Tensor) -> Tensor:
-        """Tokens (B, T) -> what the readout sees (B, T, d)."""
-        h = self.embedding(x)
-        for block in self.blocks:
-            h = block(h)
-        return self.last(h)
-
     def forward(self, x: Tensor) -> Tensor:
         self.check_batch(x)
-        return self.W_out(self.features(x))
+        return self.W_out(self.last(through(self.blocks, self.embedding(x), Cache())[0]))
+
+    def begin(self, x: Tensor) -> tuple[Tensor, Cache]:
+        return self.extend(x, Cache())
+
+    def extend(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        h, cache = through(self.blocks, self.embedding(x, cache.tokens), cache)
+        return self.W_out(self.last(h[:, -1])), cache
 
 
 class BackpropWindowLM(TokenModel):
@@ -115,3 +130,10 @@ class BackpropWindowLM(TokenModel):
     def forward(self, x: Tensor) -> Tensor:
         self.check_batch(x)
         return self.layers(self.window(x)).unflatten(0, x.shape)
+
+    @property
+    def context_length(self) -> int:
+        return self.window.length
+
+    def begin(self, x: Tensor) -> tuple[Tensor, None]:
+        return self.layers(self.window(x)[x.shape[1] - 1 :: x.shape[1]]), None

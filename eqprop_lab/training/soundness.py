@@ -29,6 +29,7 @@ AT_LEAST_0 = (
 )  # fmt: skip
 # what schedules add to a group
 SCHEDULED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
+VOCABULARY = "_extra_state"  # of a language model
 PLAN = {"first", "epochs", "batches", "inside"}
 
 
@@ -53,6 +54,8 @@ def check_parameters_fit(model: nn.Module, state: Any, what: str = "it") -> None
             raise ValueError(f"{what} {verb} {', '.join(sorted(names))}")
     for name, tensor in own.items():
         wanted, found = kind(tensor), kind(state[name])
+        if name == VOCABULARY and isinstance(state[name], Tensor):
+            continue  # of any length; the model looks at it itself
         if wanted != found and not _fewer_vectors(name, tensor, state[name]):
             raise ValueError(f"its {name} is {found}, the model's is {wanted}")
         # A buffer may hold infinities on purpose (a mask).

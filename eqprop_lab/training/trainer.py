@@ -46,6 +46,7 @@ from eqprop_lab.training.precision import LowPrecision, autocast, check_amp
 from eqprop_lab.training.progress import progress_bar
 from eqprop_lab.training.settling import Settling
 from eqprop_lab.training.state import TrainingState
+from eqprop_lab.training.symbols import shared_vocab, take_vocab
 from eqprop_lab.validation import a_path, one_of, positive_int, real, switch
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -267,9 +268,11 @@ class EqPropTrainer:
         if validation_split is not None:
             train_loader, val_loader = hold_out(train_loader, val_loader, validation_split)
         loaders = {"train": train_loader, "val": val_loader}
+        vocab = shared_vocab(self.model, loaders)
         told = Callbacks([*callbacks, *([] if path is None else [ModelCheckpoint(path)])])
         with checkpoint.taken_up(self.state, path if resume else None):
             planned = self.state.begin(loaders, told, epochs, resume)
+            take_vocab(self.model, vocab)
         try:
             told.start(self)
             for epoch in planned:

@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.contrast import INPUT, Estimate
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings, own_estimator
-from eqprop_lab.equilibrium.relaxation import ConvergenceWarning
+from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, Equilibrium
 from eqprop_lab.equilibrium.requirements import check_precision, equilibrium_model
 from eqprop_lab.equilibrium.settings import free_phase
 from eqprop_lab.equilibrium.sigma_vector import in_tracked, tracked
@@ -40,19 +40,26 @@ AGAIN = 3  # steps of the free phase of a backward pass: what its movements are 
 
 class _Listener(threading.local):
     told: Callable[[Estimate], object] | None = None
+    reached: Callable[[Equilibrium], object] | None = None
 
 
 _LISTENER = _Listener()
 
 
 @contextmanager
-def reporting(told: Callable[[Estimate], object]) -> Iterator[None]:
-    """Blocks run in the body hand each estimate to `told`, instead of warning of what it doubts."""
-    before, _LISTENER.told = _LISTENER.told, told
+def reporting(
+    told: Callable[[Estimate], object] | None = None,
+    reached: Callable[[Equilibrium], object] | None = None,
+) -> Iterator[None]:
+    """Blocks run in the body hand each estimate to `told`, instead of warning of what it doubts,
+    and where each free phase of a forward pass ends to `reached`.
+    """
+    before = _LISTENER.told, _LISTENER.reached
+    _LISTENER.told, _LISTENER.reached = told, reached
     try:
         yield
     finally:
-        _LISTENER.told = before
+        _LISTENER.told, _LISTENER.reached = before
 
 
 class _From(ModelView):
@@ -79,6 +86,8 @@ class _Relaxed(torch.autograd.Function):
         ctx.save_for_backward(x, *parameters)
         free = free_phase(block.model, x, block.settings)[1]
         ctx.free = free.state
+        if _LISTENER.reached is not None:
+            _LISTENER.reached(free)
         if free.missed is not None and ctx.told is None:
             warnings.warn(free.missed, ConvergenceWarning, stacklevel=2)
         return block.model.readout(free.state)

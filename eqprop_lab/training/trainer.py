@@ -328,8 +328,9 @@ class EqPropTrainer:
         except ValueError as error:
             raise BatchError(f"epoch {epoch}, after its last batch: {error}") from error
         self.settling.warn(epoch)
-        model = self.model
-        norm = model.contraction_bound() if isinstance(model, EquilibriumModel) else math.nan
+        # of an ordinary module too, where it has equilibrium blocks and says so
+        bound = getattr(self.model, "contraction_bound", None)
+        norm = math.nan if bound is None else bound()
         return {
             "epoch": epoch,
             "estimator": self.gradient,
@@ -345,7 +346,7 @@ class EqPropTrainer:
     def evaluate(self, loader: Batches) -> dict[str, float]:
         """{"accuracy", "loss", "residual", "samples"} over a loader.
 
-        residual: worst free-phase residual, nan for ordinary modules. With targets that are tokens
+        residual: worst free-phase residual, nan where nothing settles. With targets that are tokens
         (B, T) also "perplexity" and "bits_per_character" (see `evaluation`), samples are tokens
         then. Raises BatchError for the
         first batch that fails (none is skipped), ValueError for an empty loader.
@@ -361,7 +362,10 @@ class EqPropTrainer:
 
     def _answers(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         if self.settings is None or not isinstance(self.model, EquilibriumModel):
-            return *by_row(self.logits(x), y), math.nan
+            ends: list[float] = []  # of the free phases of blocks
+            with reporting(reached=lambda end: ends.append(end.residual)):
+                rows = by_row(self.logits(x), y)
+            return *rows, max(ends, default=math.nan)
         targets = self.model.targets(x, y)
         found = evaluation.free_logits(self.model, x, self.eval_tol, self.settings.solver)
         return found[0], targets, found[1]

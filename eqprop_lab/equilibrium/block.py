@@ -41,6 +41,8 @@ AGAIN = 3  # steps of the free phase of a backward pass: what its movements are 
 class _Listener(threading.local):
     told: Callable[[Estimate], object] | None = None
     reached: Callable[[Equilibrium], object] | None = None
+    evaluated: bool = False
+    tol: float | None = None
 
 
 _LISTENER = _Listener()
@@ -60,6 +62,19 @@ def reporting(
         yield
     finally:
         _LISTENER.told, _LISTENER.reached = before
+
+
+@contextmanager
+def evaluating(tol: float | None) -> Iterator[None]:
+    """Blocks run in the body take the free phase of an evaluation: at least `model.max_steps`
+    steps, or until `tol`.
+    """
+    before = _LISTENER.evaluated, _LISTENER.tol
+    _LISTENER.evaluated, _LISTENER.tol = True, tol
+    try:
+        yield
+    finally:
+        _LISTENER.evaluated, _LISTENER.tol = before
 
 
 class _From(ModelView):
@@ -84,7 +99,11 @@ class _Relaxed(torch.autograd.Function):
         # The parameters too: autograd says so then, when somebody has moved them before the
         # backward pass.
         ctx.save_for_backward(x, *parameters)
-        free = free_phase(block.model, x, block.settings)[1]
+        settings = block.settings
+        if _LISTENER.evaluated:
+            steps = max(settings.free_steps, block.model.max_steps)
+            settings = replace(settings, free_steps=steps, tol=_LISTENER.tol)
+        free = free_phase(block.model, x, settings)[1]
         ctx.free = free.state
         if _LISTENER.reached is not None:
             _LISTENER.reached(free)

@@ -207,8 +207,9 @@ def check_model(model: EquilibriumModel, x: Tensor, y: Tensor, beta: float = 0.0
     contract: shapes of drive, state, force and logits fit together, `groups` name every block once,
     activation 1-Lipschitz and monotone. settling: the default number of steps reaches a residual of
     1e-3, and another start the same state. gradient: `centered` or `asymmetric` is within 1 % of
-    the reference. leak: no sample's logits depend on another sample. Returns a ModelCheck; `assert
-    check_model(...).ok` in a test.
+    the reference. leak: no sample's logits depend on another sample, and where rows are tokens no
+    logits on a later token, to the last bit. Returns a ModelCheck; `assert check_model(...).ok` in
+    a test.
     """
     beta, check = real("beta", beta, above=0.0), ModelCheck()
     twin = copy.deepcopy(model).double()
@@ -296,4 +297,24 @@ def _leak(model: EquilibriumModel, x: Tensor) -> tuple[bool, str]:
     with torch.no_grad():
         together, alone = model(x)[:1], model(x[:1])
     change = float((together - alone).abs().max())
-    return change <= 1e-9, f"a sample's logits change by {change:.1e} in other company"
+    told = f"a sample's logits change by {change:.1e} in other company"
+    if model.tokens(x) is None or x.shape[1] < 2:
+        return change <= 1e-9, told
+    ahead = _ahead(model, x)
+    return change <= 1e-9 and ahead == 0, f"{told}, a token's by {ahead:.1e} with another last one"
+
+
+@torch.no_grad()
+def _ahead(model: EquilibriumModel, x: Tensor) -> float:
+    """How much the rows before the last token change with it. Raises ValueError where a sequence
+    has no other token to put there.
+    """
+    other, differs = x.clone(), (x != x[:, -1:]).reshape(*x.shape[:2], -1).any(2)
+    if not bool(differs.any(1).all()):
+        raise ValueError("needs sequences in which a token differs from the last one")
+    other[:, -1] = x[torch.arange(len(x), device=x.device), differs.int().argmax(1)]
+    one, two = (
+        model.readout(relax(model, batch).state).unflatten(0, x.shape[:2])[:, :-1]
+        for batch in (x, other)
+    )
+    return float((one - two).abs().max())

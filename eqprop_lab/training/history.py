@@ -26,10 +26,10 @@ class History(dict[str, list[Any]]):
     Keys: "epoch", "estimator", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
     "residual" (worst free-phase residual of the epoch), "nudged_residual" (worst last movement of
     what is divided by beta, relative to itself; nan where nothing is), "val_residual" (free phases
-    of the evaluation after it), "norm" (certified contraction bound then; nan for ordinary
-    modules), "sigma_error" (relative error of d sigma/dW of the bounded weights after the last
-    step, against converged vectors; nan where nothing is bounded), "seconds" (wall time of the
-    training part).
+    of the evaluation after it), "norm" (certified contraction bound then; nan of a module that
+    has none), "sigma_error" (relative error of d sigma/dW of the bounded weights
+    after the last step, against converged vectors; nan where nothing is bounded), "seconds" (wall
+    time of the training part).
     """
 
     def append(self, record: Record) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from eqprop_lab.acceleration import compile_model, keep_freed_memory, quick_convolutions
 from eqprop_lab.devices import pick_device
-from eqprop_lab.equilibrium.block import EquilibriumBlock, reporting
+from eqprop_lab.equilibrium.block import EquilibriumBlock, evaluating, reporting
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, Settings, estimate, make_settings
@@ -363,7 +363,8 @@ class EqPropTrainer:
     def _answers(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         if self.settings is None or not isinstance(self.model, EquilibriumModel):
             ends: list[float] = []  # of the free phases of blocks
-            with reporting(reached=lambda end: ends.append(end.residual)):
+            told = reporting(reached=lambda end: ends.append(end.residual))
+            with evaluating(self.eval_tol), told:
                 rows = by_row(self.logits(x), y)
             return *rows, max(ends, default=math.nan)
         targets = self.model.targets(x, y)

@@ -65,6 +65,12 @@ class Retrieval(EquilibriumModel):
 
     def check_batch(self, x: Tensor) -> None:
         check_input(x, self.bias)
+        longest = self.bias.shape[1]
+        if x.ndim != 3 or x.shape[2] != self.output_dim or not 0 < x.shape[1] <= longest:
+            raise ValueError(
+                f"x must be features (B, T, {self.output_dim}), T <= {longest}, got shape "
+                f"{tuple(x.shape)}"
+            )
 
     def tokens(self, x: Tensor) -> int | None:
         return x.shape[1]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.relaxation import free_state
 from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.language.ball import rms
@@ -73,6 +74,7 @@ class TokenModel(Generates):
                 f"y must be one token for each of x, as {tuple(x.shape)}, got {y.dtype} of shape "
                 f"{tuple(y.shape)}"
             )
+        check_pair(x, y)
         return y.flatten()
 
     def tokens(self, x: Tensor) -> int | None:

@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
         goes_on = run is not None
         run = store.create(config.as_dict()) if run is None else run
         print(
-            f"run {run.id}: {config.model} on {data.name}, {len(data.train)} samples, "
+            f"run {run.id}: {config.model} on {data.name}, {len(data.train)} {data.unit}, "
             f"{config.epochs} epochs"
         )
         watchers = [show, *loggers(config.experiment, run), run, *([budget] if budget else [])]

@@ -146,10 +146,12 @@ def read_corpus(name: str | os.PathLike[str], level: str = "character") -> Corpu
     if isinstance(name, str) and len(name) < 100 and plain_name(name) in known:
         return CORPORA[known[plain_name(name)]](level)
     path = a_path("name", name)
-    if isinstance(name, str) and not _is_path(path):
+    if isinstance(name, str) and not is_path(path):
         one_of("name (or the path of a text file)", name, CORPORA)
     return Corpus(path.name, (read_text_file(path),))
 
 
-def _is_path(path: Path) -> bool:
+def is_path(name: str | Path) -> bool:
+    """Whether a name that is none of CORPORA can only be meant as the path of a file."""
+    path = Path(name)
     return path.exists() or len(path.parts) > 1 or bool(path.suffix)

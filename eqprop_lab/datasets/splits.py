@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -139,6 +139,7 @@ class DataSet:
     validation: Split
     test: Split
     classes: tuple[str, ...]
+    unit: ClassVar = "samples"
 
     @property
     def input_shape(self) -> tuple[int, ...]:

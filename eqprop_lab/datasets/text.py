@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from eqprop_lab.datasets.corpora import Corpus, read_corpus
-from eqprop_lab.datasets.token_batches import TokenBatches
+from eqprop_lab.datasets.token_batches import TokenBatches, TokenSplit
 from eqprop_lab.datasets.vocabulary import LEVELS, Vocabulary, symbols_of, text_of
 from eqprop_lab.validation import a_seed, one_of, positive_int, shown
 
@@ -37,6 +37,22 @@ class TextData:
     characters_per_token: dict[str, float]
     sha256: str
 
+    def part(self, split: str, seq_len: int = 128, limit: int | None = None) -> TokenSplit:
+        """One split in windows; arguments and errors as in `get_lm_dataset`."""
+        one_of("split", split, PARTS)
+        length = positive_int("seq_len", seq_len)
+        tokens: Tensor = getattr(self, split)
+        if len(tokens) <= length:
+            raise ValueError(
+                f"seq_len must be less than the {len(tokens)} {self.vocab.level}s of the {split} "
+                f"split of {self.name}, got {length}; take shorter windows or a longer text"
+            )
+        if limit is not None:
+            # one more than the windows: the next token, or the room in which the start moves
+            windows = positive_int("limit", limit)
+            tokens = tokens[: (windows + 1) * length if split == "train" else windows * length + 1]
+        return TokenSplit(tokens, length, self.vocab, self.characters_per_token[split])
+
     def batches(
         self,
         split: str = "train",
@@ -46,21 +62,8 @@ class TextData:
         limit: int | None = None,
     ) -> TokenBatches:
         """Windows of one split; arguments and errors as in `get_lm_dataset`."""
-        part = one_of("split", split, PARTS)
-        length, size = positive_int("seq_len", seq_len), positive_int("batch_size", batch_size)
-        training = part == "train"
-        tokens: Tensor = getattr(self, part)
-        if len(tokens) <= length:
-            raise ValueError(
-                f"seq_len must be less than the {len(tokens)} {self.vocab.level}s of the {part} "
-                f"split of {self.name}, got {length}; take shorter windows or a longer text"
-            )
-        if limit is not None:
-            # one more than the windows: the next token, or the room in which the start moves
-            windows = positive_int("limit", limit)
-            tokens = tokens[: (windows + 1) * length if training else windows * length + 1]
-        each = self.characters_per_token[part]
-        return TokenBatches(tokens, length, size, training, a_seed("seed", seed), self.vocab, each)
+        part = self.part(split, seq_len, limit)
+        return part.batches(batch_size, split == "train", a_seed("seed", seed))
 
 
 def get_lm_dataset(

@@ -9,6 +9,7 @@ own: every token but the first is predicted, and counted, exactly once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from eqprop_lab.datasets.splits import Batches, Split
 from eqprop_lab.datasets.vocabulary import Vocabulary
+from eqprop_lab.devices import pick_device
 from eqprop_lab.validation import positive_int, real
 
 
@@ -104,3 +106,28 @@ class TokenBatches(Batches):
         yield from zip(x.split(self.size), y.split(self.size), strict=True)
         if end < len(self.split):
             yield self.split.x[None, end:], self.split.y[None, end:]
+
+
+@dataclass(frozen=True)
+class TokenSplit:
+    """The tokens (N,) of one split, to be read in windows of seq_len: for texts what `Split` is."""
+
+    tokens: Tensor
+    seq_len: int
+    vocab: Vocabulary
+    characters_per_token: float
+
+    def __len__(self) -> int:
+        """The tokens that are predicted."""
+        return len(self.tokens) - 1
+
+    def to(self, device: str | torch.device) -> TokenSplit:
+        """The whole text on `device`; batches are cut there."""
+        return replace(self, tokens=self.tokens.to(pick_device(device)))
+
+    def batches(self, batch_size: int = 32, shuffle: bool = False, seed: int = 0) -> TokenBatches:
+        """Windows anew each time (shuffle) or fixed. Raises as `TokenBatches`."""
+        size = positive_int("batch_size", batch_size)
+        return TokenBatches(
+            self.tokens, self.seq_len, size, shuffle, seed, self.vocab, self.characters_per_token
+        )

@@ -2,14 +2,14 @@
 
     model:      {name: LoopedMLP, params: {hidden_dim: 256}}       or {preset: mnist_small, ...}
     training:   {epochs: 10, batch_size: 64, learning_rate: 1e-3, optimizer: adam, ...}
-    data:       {dataset: digits, ...}
+    data:       {dataset: digits, ...}                             or {dataset: python_docs, ...}
     experiment: {name: first_try, seed: 0}
 
 `input_dim`, `output_dim`, `input_channels` and `image_size` follow from the data set where they are
-left out. `training` takes the arguments of EqPropTrainer (`learning_rate` is its `lr`), and
-`early_stopping`, the patience in epochs. `data` takes the options of `build_dataset` and
-`augmentation` (see `sections`), `experiment` also `use_wandb`, `use_tensorboard` and `project`,
-which the command `train` acts on.
+left out, `vocab_size` and `max_seq_len` from the text. `training` takes the arguments of
+EqPropTrainer (`learning_rate` is its `lr`), and `early_stopping`, the patience in epochs. `data`
+takes the options of `build_dataset` or of a text (see `data`) and `augmentation` (see `sections`),
+`experiment` also `use_wandb`, `use_tensorboard` and `project`, which the command `train` acts on.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from eqprop_lab.datasets import DataSet, build_dataset
+from eqprop_lab.datasets import DataSet
 from eqprop_lab.datasets.augmentation import Augmentation
-from eqprop_lab.datasets.registry import SOURCES, data_facts, dataset_name
+from eqprop_lab.datasets.windows import TextSet
 from eqprop_lab.devices import pick_device
 from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.experiments.data import build_data, check_options, data_name, facts_of
 from eqprop_lab.experiments.sections import (
     check_sizes,
     read_augmentation,
@@ -186,10 +187,10 @@ def parse_config(content: Any) -> ExperimentConfig:
     experiment = read_experiment(_section(content, "experiment", EXPERIMENT_KEYS))
     if "dataset" not in data:
         raise ValueError(f"data.dataset must name a data set, got the keys {sorted(data)}")
-    source = SOURCES[dataset_name(data.pop("dataset"))]
-    augmentation = read_augmentation(data.pop("augmentation", False), source.name)
-    source.check_options(data)
-    options = {"name": source.name, **data}
+    source = data_name(data.pop("dataset"))
+    augmentation = read_augmentation(data.pop("augmentation", False), source)
+    check_options(source, data)
+    options = {"name": source, **data}
     name, params = read_model(model, options, experiment["seed"])
     if isinstance(training.get("optimizer"), str):
         training["optimizer"] = training["optimizer"].lower()
@@ -213,29 +214,28 @@ def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
     with seeded(config.seed):
         model = model_registry.create(config.model, **config.params)
     options = dict(config.trainer)
-    options.setdefault(
-        "gradient", "centered" if isinstance(model, EquilibriumModel) else "autograd"
-    )
+    if not any(isinstance(module, EquilibriumModel) for module in model.modules()):
+        options.setdefault("gradient", "autograd")
     trainer = EqPropTrainer(model, **options)
     trainer.state.config = config.as_dict()
     return trainer
 
 
-def build_experiment(config: ExperimentConfig) -> tuple[EqPropTrainer, DataSet]:
-    """(trainer with a fresh model, data set).
+def build_experiment(config: ExperimentConfig) -> tuple[EqPropTrainer, DataSet | TextSet]:
+    """(trainer with a fresh model, data set or text).
 
-    Raises as `build_dataset` does: DataUnavailable, ValueError.
+    Raises as `build_data` does: DataUnavailable, ValueError.
     """
     trainer = make_trainer(config)
-    data = build_dataset(config.data)
-    check_sizes(config.params, data_facts(data))
+    data = build_data(config.data)
+    check_sizes(config.params, facts_of(data))
     return trainer, data
 
 
 def fit_experiment(
     config: ExperimentConfig,
     trainer: EqPropTrainer,
-    data: DataSet,
+    data: DataSet | TextSet,
     callbacks: Sequence[Any] = (),
     **options: Any,
 ) -> History:
@@ -251,9 +251,8 @@ def fit_experiment(
     seed_everything(config.seed)
     stop = [] if config.early_stopping is None else [EarlyStopping(patience=config.early_stopping)]
     train, held_out = (split.to(trainer.device) for split in (data.train, data.validation))
-    loader = train.batches(
-        config.batch_size, shuffle=True, seed=config.seed, augment=config.augmentation
-    )
+    augment = {} if config.augmentation is None else {"augment": config.augmentation}
+    loader = train.batches(config.batch_size, shuffle=True, seed=config.seed, **augment)
     held = held_out.batches(config.batch_size)
     return trainer.fit(loader, config.epochs, held, [*stop, *callbacks], **options)
 

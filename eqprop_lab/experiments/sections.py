@@ -1,4 +1,4 @@
-"""Sections of an experiment: the model gets its sizes from the data set, augmentation its default.
+"""Sections of an experiment: the model gets its sizes from the data, augmentation its default.
 
 data: {augmentation: false}                       no augmentation, also where it is left out
 data: {augmentation: true}                        the usual one of that set, which it is registered
@@ -13,18 +13,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from eqprop_lab.datasets.augmentation import Augmentation
-from eqprop_lab.datasets.registry import SOURCES, find_sizes, get_dataset_info
+from eqprop_lab.datasets.registry import SOURCES
+from eqprop_lab.experiments.data import find_facts
 from eqprop_lab.experiments.presets import get_model_config, preset_model
 from eqprop_lab.models.registry import model_registry
 from eqprop_lab.validation import a_seed, one_of, switch
 
-# Arguments of models that a data set decides, and where `get_dataset_info` has them.
+# Arguments of models that the data decide, and where `find_facts` has them.
 SIZES = {
     "input_dim": "input_dim",
     "output_dim": "output_dim",
     "input_channels": "channels",
     "image_size": "size",
+    "vocab_size": "vocab_size",
 }
+# Those in which a preset yields to a text.
+OF_TEXT = ("vocab_size", "max_seq_len")
 
 
 def read_experiment(section: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +57,8 @@ def read_augmentation(value: object, name: str) -> Augmentation | None:
     """
     if value is None or value is False:
         return None
-    source = SOURCES[name]
-    if source.shape is not None and len(source.shape) != 3:
+    source = SOURCES.get(name)
+    if source is None or (source.shape is not None and len(source.shape) != 3):
         raise ValueError(
             f"data.augmentation must be false for {name}, which has no images; got {value!r}"
         )
@@ -80,9 +84,9 @@ def read_model(
 ) -> tuple[str, dict[str, Any]]:
     """(registered name, complete arguments) of the section `model` for {"name": data set, options}.
 
-    A folder of images, or a set that was registered without its sizes, is looked at only if an
-    argument is to follow from it. Raises TypeError, ValueError; DataUnavailable for a missing
-    folder.
+    A folder of images, a text, or a set that was registered without its sizes, is looked at only if
+    an argument is to follow from it. Raises TypeError, ValueError; DataUnavailable for a missing
+    folder or text.
     """
     given = section.get("params") or {}
     if not isinstance(given, Mapping):
@@ -92,21 +96,30 @@ def read_model(
             f"section 'model' needs either a 'name' or a 'preset', got {sorted(section)}"
         )
     params: dict[str, Any] = dict(given)
+    text = data["name"] not in SOURCES
     if "preset" in section:
         name = preset_model(section["preset"])
         params = get_model_config(section["preset"], **params)
+        params = {k: v for k, v in params.items() if not text or k in given or k not in OF_TEXT}
     else:
         name = section["name"]
     one_of("model.name", name, model_registry.list_models())
     known = model_registry.parameters(name) or {}
+    if known and ("vocab_size" in known) != text:
+        raise ValueError(
+            f"a {name} takes {'no ' if text else ''}tokens, and {data['name']} is "
+            f"{'a' if text else 'no'} text"
+        )
     if "seed" in known:
         params.setdefault("seed", seed)
     wanted = [key for key in SIZES if key in known and params.get(key) is None]
-    facts = find_sizes(data) if wanted else get_dataset_info(data["name"])
+    facts = find_facts(data, bool(wanted))
     for key in wanted:
-        if facts[SIZES[key]] is None:
+        if facts.get(SIZES[key]) is None:
             raise ValueError(f"a {name} takes images, {facts['name']} has none")
         params[key] = facts[SIZES[key]]
+    if text and "max_seq_len" in known and params.get("max_seq_len") is None:
+        params["max_seq_len"] = facts["seq_len"]
     check_sizes(params, facts)
     model_registry.check(name, params)
     return name, params
@@ -119,6 +132,12 @@ def check_sizes(params: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         asked = params.get(key)
         if key in params and has is not None and _pair(key, asked) != _pair(key, has):
             raise ValueError(f"model.params.{key} is {asked}, but {facts['name']} has {has}")
+    longest, length = params.get("max_seq_len"), facts.get("seq_len")
+    if length is not None and isinstance(longest, int) and longest < length:
+        raise ValueError(
+            f"model.params.max_seq_len is {longest}, but data.seq_len is {length}: windows must "
+            "fit into the model"
+        )
 
 
 def _pair(key: str, value: Any) -> Any:

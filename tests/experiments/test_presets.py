@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from eqprop_lab import (
+    EqPropTrainer,
     LoopedMLP,
+    TransformerEqProp,
     build_dataset,
     create_model_preset,
     get_dataset_info,
@@ -18,6 +20,7 @@ from eqprop_lab import (
 )
 from eqprop_lab.datasets import NAMES
 from eqprop_lab.datasets.registry import dataset_name
+from eqprop_lab.experiments import presets
 from eqprop_lab.experiments.presets import list_presets, preset_model
 from eqprop_lab.models.registry import model_registry
 from tests.datasets.test_datasets import write_mnist
@@ -62,29 +65,42 @@ def test_unknown_presets_and_overrides_name_the_nearest() -> None:
         get_model_config("lm_tiny", hiden_dim=3)
 
 
-def test_ten_presets_are_listed_and_the_missing_models_are_named() -> None:
-    assert len(list_presets()) == 10 and list_presets(constructible=True)[0] == "mnist_tiny"
-    for name in set(list_presets()) - set(list_presets(constructible=True)):
-        with pytest.raises(
-            ValueError,
-            match=f"{preset_model(name)}, which is not part of this version.*mnist_large",
-        ):
-            create_model_preset(name)
+def test_ten_presets_are_listed_and_all_construct() -> None:
+    assert len(list_presets()) == 10 and list_presets() == list_presets(constructible=True)
+    assert list_presets()[0] == "mnist_tiny"
 
 
-def test_a_preset_constructs_as_soon_as_its_model_is_registered() -> None:
-    missing = [name for name in list_presets() if preset_model(name) not in model_registry]
-    if not missing:
-        pytest.skip("every preset's model is part of this version")
-    params = get_model_config(missing[0])
-    model_registry.register(
-        preset_model(missing[0]), lambda **given: torch.nn.Linear(len(given), 1)
-    )
+@pytest.mark.parametrize(
+    ("name", "width", "layers"), [("lm_tiny", 128, 2), ("lm_small", 256, 4), ("lm_medium", 384, 6)]
+)
+def test_language_presets_construct_and_train(name: str, width: int, layers: int) -> None:
+    model = create_model_preset(name, seed=0)
+    assert isinstance(model, TransformerEqProp) and preset_model(name) == type(model).__name__
+    assert (model.hidden_dim, model.num_layers, model.max_seq_len) == (width, layers, 128)
+    x = torch.arange(8).view(1, 8)
+    trainer = EqPropTrainer(model, "response", tol=1e-3, progress=False)
+    first, logits, residual = trainer.train_batch(x, x + 1)
+    assert logits.shape == (8, 65) and residual < 1e-3
+    second, _, _ = trainer.train_batch(x, x + 1)
+    assert second.mean() < first.mean()
+
+
+def test_a_preset_of_a_model_that_is_not_there_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"model": "NotWritten", "params": {"width": 3}}
+    monkeypatch.setitem(presets._presets(), "later", entry)
+    assert "later" not in list_presets(constructible=True)
+    with pytest.raises(
+        ValueError, match="NotWritten, which is not part of this version.*mnist_large"
+    ):
+        create_model_preset("later")
+    with pytest.raises(ValueError, match="key of the overrides of 'later'"):
+        get_model_config("later", wide=3)
+    model_registry.register("NotWritten", lambda **given: torch.nn.Linear(len(given), 1))
     try:
-        built = create_model_preset(missing[0], another=1)
-        assert isinstance(built, torch.nn.Linear) and built.in_features == len(params) + 1
+        built = create_model_preset("later", another=1)
+        assert isinstance(built, torch.nn.Linear) and built.in_features == 2
     finally:
-        model_registry.unregister(preset_model(missing[0]))
+        model_registry.unregister("NotWritten")
 
 
 def test_get_model_config_returns_constructor_arguments() -> None:

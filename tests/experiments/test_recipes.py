@@ -11,7 +11,7 @@ from eqprop_lab import load_config, train_from_config
 from eqprop_lab.datasets import Split
 from eqprop_lab.datasets.registry import get_dataset_info
 from eqprop_lab.equilibrium import sigma_vector
-from eqprop_lab.experiments.config import list_recipes, make_trainer, parse_config
+from eqprop_lab.experiments.config import ExperimentConfig, list_recipes, make_trainer, parse_config
 from tests.benchmarks.looped_mlp import RECIPES as LOOPED
 from tests.datasets.test_datasets import write_mnist
 
@@ -23,11 +23,23 @@ RECIPES = {
     "mnist_conv": ("adamw", 4e-3, 100, 8, 4, 4),
     "mnist_conv_long": ("adamw", 4e-3, 100, 24, 4, 4),
     "mnist_looped_mlp": ("adamw", 6e-3, 100, 10, 8, 6),
+    "python_docs_hybrid": ("adam", 2e-2, 16, 4, 30, 10),
 }
 
 
 def test_every_recipe_is_listed_here() -> None:
     assert list_recipes() == sorted(RECIPES)
+
+
+def a_batch(config: ExperimentConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two samples of the size the recipe's data have."""
+    if "seq_len" in config.data:
+        text = torch.arange(config.data["seq_len"] + 1).repeat(2, 1) % config.params["vocab_size"]
+        return text[:, :-1], text[:, 1:]
+    facts = get_dataset_info(config.data["name"])
+    x = torch.rand(4, facts["channels"], facts["size"], facts["size"])
+    batches = Split(x, torch.arange(4)).batches(2, shuffle=True, augment=config.augmentation)
+    return next(iter(batches))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -47,12 +59,13 @@ def test_a_recipe_takes_a_training_batch(name: str, monkeypatch: pytest.MonkeyPa
         settings and settings.free_steps,
         settings and settings.nudged_steps,
     )
-    facts = get_dataset_info(config.data["name"])
-    x = torch.rand(4, facts["channels"], facts["size"], facts["size"])
-    batches = Split(x, torch.arange(4)).batches(2, shuffle=True, augment=config.augmentation)
+    classes = config.params.get("vocab_size", 10)
     before = {key: value.clone() for key, value in trainer.model.named_parameters()}
-    loss, logits, residual = trainer.train_batch(*next(iter(batches)))
-    assert logits.shape == (2, 10) and torch.isfinite(loss).all() and not residual >= 0.2
+    x, y = a_batch(config)
+    loss, logits, residual = trainer.train_batch(x, y)
+    assert (
+        logits.shape == (y.numel(), classes) and torch.isfinite(loss).all() and not residual >= 0.2
+    )
     assert all(
         not torch.equal(value, before[key]) for key, value in trainer.model.named_parameters()
     )

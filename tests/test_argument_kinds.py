@@ -593,6 +593,10 @@ MISSPELT = {
     "compile_model": ("fulgraph", "fullgraph"),
     "get_model_config": ("hidden_dims", "hidden_dim"),
     "create_model_preset": ("hidden_dims", "hidden_dim"),
+    "EqPropLM": ("num_head", "num_heads"),
+    "get_eqprop_lm": ("max_seq_length", "max_seq_len"),
+    "create_eqprop_lm": ("num_head", "num_heads"),
+    "within_budget": ("inner_dims", "inner_dim"),
 }
 
 

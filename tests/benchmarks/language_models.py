@@ -74,7 +74,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "full": {
         "make": FullEqPropLM,
-        "sizes": {"hidden_dim": 88, "num_layers": 2, "inner_dim": 104},
+        "sizes": {"hidden_dim": 72, "num_layers": 3, "inner_dim": 72},
         "fast": ("implicit", 6, 4),
         "physical": ("asymmetric", 8, 6),
         "twin": "transformer",

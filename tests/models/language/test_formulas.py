@@ -84,7 +84,7 @@ def directed(model: DirectedLM, tokens: list[int]) -> Tensor:
         e = embedded(model, token, place)
         outside = []
         for number, layer in enumerate(model.attention):
-            w_k, w_v = layer.W_kv.weight.chunk(2)
+            w_k, w_v = layer.W_k.weight, layer.W_v.weight
             keys, values = ([w @ r[number] for r in past] for w in (w_k, w_v))
             distances = [place - j for j in range(place)]
             found = attended(layer.W_q.weight @ e, keys, values, layer.bias, distances)

@@ -46,7 +46,7 @@ from eqprop_lab.validation import positive_int
 
 # Caps of ||W_v|| and ||W_o||. No certificate needs them: they keep the transient short. Without,
 # training at twice the rate left phases of six sweeps more than 100 % off.
-VALUES, OUT = 1.0, 2.0
+VALUES = 1.0
 START = 0.9  # share of its cap that a bounded weight has at the start
 
 
@@ -71,12 +71,12 @@ class Weight(nn.Module):
 class PastAttention(nn.Module):
     """W_o sum_(j < i) p_ij W_v r_j of one layer: its weights, and a bias for every distance."""
 
-    def __init__(self, hidden_dim: int, num_heads: int, max_seq_len: int) -> None:
+    def __init__(self, hidden_dim: int, num_heads: int, max_seq_len: int, out: float) -> None:
         super().__init__()
         self.W_q = Weight(hidden_dim, hidden_dim)
         self.W_k = Weight(hidden_dim, hidden_dim)
         self.W_v = Weight(hidden_dim, hidden_dim, VALUES)
-        self.W_o = Weight(hidden_dim, hidden_dim, OUT)
+        self.W_o = Weight(hidden_dim, hidden_dim, out)
         self.bias = nn.Parameter(local_bias(num_heads, max_seq_len))
 
 
@@ -89,6 +89,7 @@ class DirectedLM(TokenModel, EquilibriumModel):
     """
 
     estimator, limit = "asymmetric", "implicit"
+    out = 2.0  # cap of ||W_o||
     contraction_metric = "l2 of a token over its layers, given the tokens before it"
     metric_condition = math.inf
 
@@ -112,7 +113,7 @@ class DirectedLM(TokenModel, EquilibriumModel):
         self.embedding = Embedding(vocab_size, hidden_dim, max_seq_len)
         self.gain = nn.Parameter(torch.ones(num_layers, hidden_dim))
         self.attention = nn.ModuleList(
-            PastAttention(hidden_dim, num_heads, max_seq_len) for _ in range(num_layers)
+            PastAttention(hidden_dim, num_heads, max_seq_len, self.out) for _ in range(num_layers)
         )
 
     def effective_weights(self) -> dict[str, Tensor]:

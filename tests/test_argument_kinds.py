@@ -128,6 +128,7 @@ TRAINER |= {
     "amp": "switch",
     "use_compile": "switch",
     "quick_kernels": "switch",
+    "use_kernel": "switch",
 }
 TRAINER |= {"device": "device", "progress": "switch"}
 TOKENS = {
@@ -184,6 +185,16 @@ TABLE: dict[str, Entry] = {
         }
         | {"rho": "real", "max_steps": "size", "seed": "seed", "symmetric": "switch"},
         set(),
+    ),
+    "EqPropKernel": (
+        eqprop_lab.EqPropKernel,
+        {"input_dim": 4, "hidden_dim": 3, "output_dim": 2},
+        {"input_dim": "size", "hidden_dim": "size", "output_dim": "size"}
+        | {"use_spectral_norm": "switch", "rho": "real", "seed": "seed"}
+        | {"free_steps": "size", "nudged_steps": "size", "estimator": "choice", "beta": "real"}
+        | {"cost": "choice", "optimizer": "choice", "lr": "real", "dtype": "choice"}
+        | {"arrays": "choice", "sigma": "choice"},
+        {"free_units", "nudged_units"},
     ),
     "SingleStateConv": (
         SingleStateConv,
@@ -529,6 +540,7 @@ def abs_is_small(value: Any) -> bool:
 
 # Phases of three steps and fewer have not settled.
 @pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore:use_kernel=True computes with NumPy:UserWarning")
 @pytest.mark.parametrize(("name", "argument", "value"), cases(GOOD))
 def test_numbers_of_numpy_are_numbers(name: str, argument: str, value: Any) -> None:
     call, arguments, _, _ = TABLE[name]

@@ -41,6 +41,7 @@ from eqprop_lab.training.callbacks import ModelCheckpoint
 from eqprop_lab.training.finite import check_parameters, check_step, unspoiled
 from eqprop_lab.training.history import BatchError, History, Record, StopTraining
 from eqprop_lab.training.hooks import Callbacks
+from eqprop_lab.training.kernel_gradients import KernelGradients
 from eqprop_lab.training.optim import SCHEDULES, laid_out, make_optimizer
 from eqprop_lab.training.precision import LowPrecision, autocast, check_amp
 from eqprop_lab.training.progress import progress_bar
@@ -71,7 +72,9 @@ class EqPropTrainer:
         torch.compile the step; on a CPU it does not pay (measured 0.6 to 1.0 times the speed, see
         `acceleration`). quick_kernels: for convolutions on a GPU: weights in channels_last order,
         TF32, the quickest kernel for every shape (about 1e-3 relative, and no two runs are alike).
-        device: where the model is.
+        use_kernel: the gradients of a LoopedMLP from `EqPropKernel`, on the memory of its tensors
+        (see `kernel_gradients`; what the kernel cannot express is refused). device: where the model
+        is.
         progress: True, False, None (only on a terminal).
     Raises: TypeError, ValueError naming the argument, before any training.
     """
@@ -96,6 +99,7 @@ class EqPropTrainer:
         amp: bool = False,
         use_compile: bool = False,
         quick_kernels: bool = False,
+        use_kernel: bool = False,
         device: str | torch.device | None = None,
         progress: bool | None = None,
     ) -> None:
@@ -136,6 +140,10 @@ class EqPropTrainer:
         self.cost = one_of("cost", cost, ("cross_entropy", "mse"))
         self.clip_norm = None if clip_norm is None else real("clip_norm", clip_norm, above=0.0)
         self.amp = check_amp(amp, gradient)
+        self.kernel: KernelGradients | None = None
+        if switch("use_kernel", use_kernel):
+            others = {"amp": self.amp, "use_compile": use_compile}
+            self.kernel = KernelGradients(model, gradient, self.settings, self.cost, **others)
         # What the estimator relaxes: the model, or a view of it with rounded products.
         self.relaxed = LowPrecision(model) if amp and isinstance(model, EquilibriumModel) else model
         # walking the modules costs more than a small product
@@ -170,6 +178,7 @@ class EqPropTrainer:
             "optimizer": type(self.optimizer).__name__,
             **{name: getattr(self, name) for name in names},
             **({} if self.settings is None else asdict(self.settings)),
+            **({} if self.kernel is None else {"use_kernel": True}),
         }
 
     def save_checkpoint(self, path: str | Path) -> Path:
@@ -218,7 +227,10 @@ class EqPropTrainer:
                 loss.mean().backward()
             return loss, logits, self.settling.residual if self.blocks else math.nan
         assert self.settings is not None
-        result, loss = estimate(self.relaxed, x, y, self.gradient, self.settings, self.cost)
+        if self.kernel is not None:
+            result, loss = self.kernel(x, y)
+        else:
+            result, loss = estimate(self.relaxed, x, y, self.gradient, self.settings, self.cost)
         self.settling.note(result)
         for name, parameter in self.parameters.items():
             parameter.grad = laid_out(result.gradients.get(name), parameter)

@@ -1,0 +1,119 @@
+"""The bounded weight of a kernel: W = S / sqrt(1 + (m sigma/c)^2), S = (A + A^T)/2, sigma = ||S||.
+
+    dL/dA = k G' + (dk/dsigma^2) <G', S> 2 (v.Sv) v v^T,    G' = (G + G^T)/2,  k the factor of S
+
+c is the cap, m = 1.02 covers the lag of a followed sigma, v is sigma's vector. It is followed by a
+block of vectors that moves with each update (Rayleigh-Ritz in [V, R, S R], R = S V - V V^T S V), or
+found from the whole matrix: at first, after a large change, for up to 64 units, or always if asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from eqprop_lab.kernel.arrays import Array
+
+MARGIN = 1.02
+SMALL = 64  # matrices up to this size: all eigenvectors cost what following a few does
+LARGE = 0.2  # relative change from which on nothing is followed
+VECTORS, ROUNDS, GROWN = 8, 4, 1.01
+FOLLOWED, CONVERGED = WAYS = ("followed", "converged")
+
+
+def symmetric_part(matrix: Array, out: Array, xp: Any) -> None:
+    """out <- (A + A^T)/2."""
+    xp.add(matrix, matrix.T, out=out)
+    xp.multiply(out, 0.5, out=out)
+
+
+class Bound:
+    """sigma's vector and the factor of one symmetric matrix S (n, n).
+
+    cap: of the norm, None for no bound; way: "followed" or "converged".
+    Raises FloatingPointError for a matrix that is not finite.
+    """
+
+    def __init__(self, xp: Any, cap: float | None, way: str = FOLLOWED) -> None:
+        self.xp, self.cap, self.way = xp, cap, way
+        self.rows: Array | None = None  # (VECTORS, n), the first is sigma's
+        self._mark: Array | None = None
+        self._probe: Array | None = None
+        self._draws = np.random.default_rng(0)
+
+    def vector(self, matrix: Array) -> Array:
+        """sigma's vector of S (n,), for a matrix that is new or has moved since the last call."""
+        xp = self.xp
+        if self._probe is None or len(self._probe) != len(matrix):
+            self._probe, self.rows = self._drawn(matrix), None
+        mark = matrix @ self._probe
+        moved = (
+            np.inf
+            if self.rows is None or self._mark is None
+            else float(xp.linalg.norm(mark - self._mark) / xp.linalg.norm(mark))
+        )
+        if not moved == 0:
+            alone = self.way == CONVERGED or len(matrix) <= SMALL or not moved <= LARGE
+            self.rows = self._converged(matrix) if alone else self._followed(matrix)
+            self._mark = mark
+        assert self.rows is not None
+        return self.rows[0]
+
+    def _drawn(self, matrix: Array) -> Array:
+        row: Array = self.xp.asarray(self._draws.standard_normal(len(matrix)).astype(matrix.dtype))
+        return row
+
+    def _converged(self, matrix: Array) -> Array:
+        """The top vectors from all of them, in float64."""
+        xp = self.xp
+        if not bool(xp.isfinite(matrix).all()):
+            raise FloatingPointError("W_rec holds NaN or infinite values")
+        values, vectors = xp.linalg.eigh(matrix.astype(np.float64))
+        order = xp.argsort(-xp.abs(values))[:VECTORS]
+        return xp.ascontiguousarray(vectors[:, order].T.astype(matrix.dtype))
+
+    def _followed(self, matrix: Array) -> Array:
+        """The block moved to a matrix that has changed a little, with one row drawn at random."""
+        xp, rows = self.xp, self.rows
+        begin = xp.concatenate([rows, self._drawn(matrix)[None]])
+        for _ in range(ROUNDS):
+            begin = _orthonormal(begin, xp)
+            image = begin @ matrix
+            before = abs(float(image[0] @ begin[0]))
+            rest = image - (image @ begin.T) @ begin
+            rest /= xp.maximum(
+                xp.linalg.norm(rest, axis=1, keepdims=True), xp.finfo(rest.dtype).tiny
+            )
+            space = _orthonormal(xp.concatenate([begin, rest, rest @ matrix]), xp)
+            values, rotation = xp.linalg.eigh(space @ matrix @ space.T)
+            order = xp.argsort(-xp.abs(values))[:VECTORS]
+            begin = rotation[:, order].T @ space
+            if float(abs(values[order[0]])) <= GROWN * before:
+                break
+        return begin
+
+    def factor(self, matrix: Array, v: Array | None) -> float:
+        """k of W = k S at sigma's vector."""
+        if self.cap is None or v is None:
+            return 1.0
+        along = float(v @ (matrix @ v)) * MARGIN / self.cap
+        return float((1.0 + along * along) ** -0.5)
+
+    def pull_back(self, product: Array, matrix: Array, v: Array | None, out: Array) -> None:
+        """out <- dL/dA from product = dL/dW, which is overwritten."""
+        xp = self.xp
+        if self.cap is None or v is None:
+            symmetric_part(product, out, xp)
+            return
+        factor, sigma = self.factor(matrix, v), float(v @ (matrix @ v))
+        inner = float(xp.dot(product.reshape(-1), matrix.reshape(-1)))
+        along = -(factor**3) * (MARGIN / self.cap) ** 2 * inner * sigma
+        xp.add(product, product.T, out=out)
+        xp.multiply(out, 0.5 * factor, out=out)
+        xp.multiply(v[:, None], along * v, out=product)
+        xp.add(out, product, out=out)
+
+
+def _orthonormal(rows: Array, xp: Any) -> Array:
+    return xp.ascontiguousarray(xp.linalg.qr(rows.T)[0].T)

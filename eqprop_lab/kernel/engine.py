@@ -1,0 +1,294 @@
+"""EqPropKernel: LoopedMLP without torch, on NumPy or CuPy arrays.
+
+h <- tanh(W_rec h + W_in x + b),    z = W_out h + c,    theta <- optimiser(theta, dL/dtheta)
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from eqprop_lab.kernel.arrays import Array, array_module, check_dtype, check_inputs
+from eqprop_lab.kernel.bound import FOLLOWED, WAYS, Bound, symmetric_part
+from eqprop_lab.kernel.costs import COSTS, Targets, make_targets
+from eqprop_lab.kernel.estimating import (
+    CENTERED,
+    ESTIMATORS,
+    IN,
+    OUT,
+    REC,
+    Estimator,
+    How,
+    KernelEstimate,
+    parameter_shapes,
+)
+from eqprop_lab.kernel.optimisers import NAMES, make_optimiser
+from eqprop_lab.kernel.units import TANH, Units, quickest
+from eqprop_lab.validation import a_seed, one_of, positive_int, real, switch
+
+
+class EqPropKernel:
+    """An equilibrium network `input_dim`-`hidden_dim`-`output_dim` that trains itself.
+
+    The equations, parameters and gradients of LoopedMLP, from closed forms: no autograd, and no
+    state is kept beside those being written, so that memory does not depend on the steps.
+
+    Args:
+        input_dim, hidden_dim, output_dim, use_spectral_norm, rho, seed: as in LoopedMLP.
+        free_steps, nudged_steps: relaxation steps of the phases. estimator: "centered" (beta > 0,
+            absolute) or "response". cost: "cross_entropy" or "mse".
+        optimizer: "adam" or "sgd" (momentum 0.9), with rate lr > 0.
+        dtype: "float32" or "float64"; every array has it. arrays: "numpy", "cupy", or a module with
+            their interface. sigma: "followed", or "converged" before every step.
+        free_units, nudged_units: what the phases keep instead of h (see `units`); None: the
+        quickest of this machine for the free phase, tanh for the nudged ones.
+    Attributes: parameters, {name: array}, named as those of LoopedMLP; write into them as you like.
+    Shapes: x (B, input_dim), or any image shape with as many pixels; y class indices (B,), or float
+        targets (B, output_dim).
+    Raises: TypeError, ValueError naming the argument; RuntimeError where arrays="cupy" finds no
+        GPU. Calls of several threads wait for each other.
+    Source: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        output_dim: int,
+        *,
+        use_spectral_norm: bool = True,
+        rho: float = 0.9,
+        free_steps: int = 30,
+        nudged_steps: int = 10,
+        estimator: str = CENTERED,
+        beta: float = 0.03,
+        cost: str = "cross_entropy",
+        optimizer: str = "adam",
+        lr: float = 1e-3,
+        seed: int | None = None,
+        dtype: str = "float32",
+        arrays: Any = "numpy",
+        sigma: str = FOLLOWED,
+        free_units: Units | None = None,
+        nudged_units: Units = TANH,
+    ) -> None:
+        self.input_dim = positive_int("input_dim", input_dim)
+        self.hidden_dim = positive_int("hidden_dim", hidden_dim)
+        self.output_dim = positive_int("output_dim", output_dim)
+        self.use_spectral_norm = switch("use_spectral_norm", use_spectral_norm)
+        self.rho = real("rho", rho, above=0.0, below=1.0)
+        self.dtype = check_dtype(dtype)
+        self.how = How(
+            one_of("estimator", estimator, ESTIMATORS),
+            _resolved(beta, self.dtype),
+            positive_int("free_steps", free_steps),
+            positive_int("nudged_steps", nudged_steps),
+        )
+        self.cost = one_of("cost", cost, COSTS)
+        rate = real("lr", lr, above=0.0)
+        optimizer = one_of("optimizer", optimizer, NAMES)
+        way = one_of("sigma", sigma, WAYS)
+        generator = np.random.default_rng(None if seed is None else a_seed("seed", seed))
+        self.xp = xp = array_module(arrays)
+        self._flat, self.parameters = self._laid_out()
+        self._slopes, gradients = self._laid_out()
+        for name, value in _initial(self.shapes, generator).items():
+            xp.copyto(self.parameters[name], xp.asarray(value.astype(self.dtype)))
+        self.bound = Bound(xp, self.rho if self.use_spectral_norm else None, way)
+        free = quickest(xp, self.dtype) if free_units is None else free_units
+        self.estimator = Estimator(xp, self.dtype, self.bound, gradients, free, nudged_units)
+        self.optimizer = make_optimiser(optimizer, self._flat, rate, xp)
+        self._turn = threading.RLock()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """{parameter name: shape}."""
+        return parameter_shapes(self.input_dim, self.hidden_dim, self.output_dim)
+
+    def _laid_out(self) -> tuple[Array, dict[str, Array]]:
+        """One vector, and views of it by parameter name."""
+        sizes = {name: math.prod(shape) for name, shape in self.shapes.items()}
+        flat, views, begin = self.xp.zeros(sum(sizes.values()), self.dtype), {}, 0
+        for name, shape in self.shapes.items():
+            views[name] = flat[begin : begin + sizes[name]].reshape(shape)
+            begin += sizes[name]
+        return flat, views
+
+    @classmethod
+    def from_model(cls, model: Any, **options: Any) -> Self:
+        """A kernel with a copy of the weights of a LoopedMLP, of its dtype and bound.
+
+        options: as the class takes them; free_steps is the model's max_steps unless given.
+        Raises TypeError for another model, ValueError for one that is directed.
+        """
+        check_model(model)
+        weights = {name: _host(value) for name, value in model.named_parameters()}
+        given: dict[str, Any] = {"free_steps": model.max_steps, "dtype": weights[IN].dtype.name}
+        given |= {"use_spectral_norm": model.use_spectral_norm, "rho": model.rho} | options
+        kernel = cls(model.input_dim, model.hidden_dim, model.output_dim, **given)
+        for name, value in weights.items():
+            kernel.xp.copyto(kernel.parameters[name], kernel.xp.asarray(value.astype(kernel.dtype)))
+        return kernel
+
+    def to_model(self, model: Any) -> Any:
+        """Write the weights into a LoopedMLP of this size, and return it.
+
+        model: one to write into, or the class itself (or a function with its arguments), which
+        makes a new one. Raises TypeError, ValueError for a model that is not this network.
+        """
+        if isinstance(model, type) or not hasattr(model, "named_parameters"):
+            sizes = self.input_dim, self.hidden_dim, self.output_dim
+            steps = self.how.free_steps
+            model = model(*sizes, self.use_spectral_norm, self.rho, max_steps=steps)
+        check_model(model)
+        parameters = dict(model.named_parameters())
+        shapes = {name: tuple(p.shape) for name, p in parameters.items()}
+        cap = model.rho if model.use_spectral_norm else None
+        if shapes != self.shapes or cap != self.bound.cap:
+            raise ValueError(
+                f"model must be {self.input_dim}-{self.hidden_dim}-{self.output_dim} with the cap "
+                f"{self.bound.cap}, got {model.input_dim}-{model.hidden_dim}-{model.output_dim} "
+                f"with {cap}"
+            )
+        for name, parameter in parameters.items():
+            value = self.parameters[name]
+            host = value.get() if hasattr(value, "get") else value
+            parameter.detach().copy_(parameter.new_tensor(host))
+        return model
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread at a time; what is not finite is looked for, not warned about."""
+        with self._turn, np.errstate(all="ignore"):
+            yield
+
+    def _vector(self) -> Array | None:
+        """sigma's vector at the present weights, None without a bound."""
+        if self.bound.cap is None:
+            return None
+        matrix = self.estimator.space.symmetric
+        symmetric_part(self.parameters[REC], matrix, self.xp)
+        return self.bound.vector(matrix)
+
+    def _inputs(self, x: object) -> Array:
+        return check_inputs(x, self.xp, self.input_dim, self.dtype)
+
+    def targets(self, y: object, batch: int) -> Targets:
+        """y as the targets of a batch of so many samples. Raises TypeError, ValueError."""
+        return make_targets(self.cost, y, batch, self.output_dim, self.xp, self.dtype)
+
+    def estimate(
+        self, x: Array, y: Array, parameters: Mapping[str, Array] | None = None,
+        v: Array | None = None,
+    ) -> KernelEstimate:  # fmt: skip
+        """The gradients of one batch and what they come from; their buffers are used again.
+
+        parameters: other arrays than the kernel's own, by name; v: sigma's vector at them.
+        Raises TypeError, ValueError naming the argument; FloatingPointError for what diverges.
+        """
+        with self._alone():
+            rows = self._inputs(x)
+            targets = self.targets(y, len(rows))
+            if parameters is None:
+                parameters, v = self.parameters, self._vector()
+            return self.estimator.estimate(rows, targets, parameters, self.how, v)
+
+    def gradients(self, x: Array, y: Array) -> dict[str, Array]:
+        """{parameter name: dL/dparameter}, L the mean cost of the batch. Raises as `estimate`."""
+        with self._alone():
+            return {name: value.copy() for name, value in self.estimate(x, y).gradients.items()}
+
+    def train_step(self, x: Array, y: Array) -> dict[str, float]:
+        """One update; {"loss", "accuracy", "residual", "nudged_residual"} before it.
+
+        Raises as `estimate`; FloatingPointError too for a gradient that is not finite, and nothing
+        is updated then.
+        """
+        with self._alone():
+            found = self.estimate(x, y)
+            self._check(found)
+            self.optimizer.step(self._flat, self._slopes)
+            picked = found.logits.argmax(1)
+            aimed = y if y.ndim == 1 else y.argmax(1)
+            return {
+                "loss": float(found.loss.mean()),
+                "accuracy": float((picked == aimed).mean()),
+                "residual": found.free.residual,
+                "nudged_residual": found.nudged.change,
+            }
+
+    def _check(self, found: KernelEstimate) -> None:
+        """One look at the whole vector; the culprit is looked for only when there is one."""
+        xp = self.xp
+        whole = float(xp.dot(self._slopes, self._slopes) + found.loss.sum())
+        if math.isfinite(whole):
+            return
+        for name, value in {"the cost": found.loss, **found.gradients}.items():
+            if not bool(xp.isfinite(value).all()):
+                what = name if name == "the cost" else f"the gradient of {name}"
+                raise FloatingPointError(f"{what} is not finite; nothing was updated")
+
+    def logits(self, x: Array) -> Array:
+        """Logits (B, output_dim) of the free state. Raises as `estimate`."""
+        with self._alone():
+            rows = self._inputs(x)
+            steps = self.how.free_steps
+            found = self.estimator.settle(rows, self.parameters, steps, self._vector())
+            return self.xp.ascontiguousarray(found[2].T.copy())
+
+    def predict(self, x: Array) -> Array:
+        """Class indices (B,) of the largest logits. Raises as `estimate`."""
+        return self.logits(x).argmax(1)
+
+    def contraction_bound(self) -> float:
+        """||W_rec||_2, exact, in float64: the Lipschitz constant of a step."""
+        with self._alone():
+            factor = self.bound.factor(self.estimator.space.symmetric, self._vector())
+            matrix = self.parameters[REC].astype(np.float64)
+            values = self.xp.linalg.eigvalsh((matrix + matrix.T) / 2)
+            return factor * float(self.xp.abs(values).max())
+
+
+def _resolved(beta: object, dtype: Any) -> float:
+    """beta, if a state of size 1 is not rounded more coarsely than it moves."""
+    value, eps = real("beta", beta, above=0.0), float(np.finfo(dtype).eps)
+    if value < eps:
+        raise ValueError(
+            f"beta must be at least the rounding of {dtype}, {eps:.0e}, or what it changes is "
+            f"lost, got {value:g}"
+        )
+    return value
+
+
+def _initial(
+    shapes: dict[str, tuple[int, ...]], generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Uniform up to 1/sqrt(inputs), weights and biases alike: what LoopedMLP begins with."""
+    found = {}
+    for name, shape in shapes.items():
+        width = shapes[IN][1] if name.startswith("W_in") else shapes[OUT][1]
+        found[name] = generator.uniform(-1, 1, shape) / math.sqrt(width)
+    return found
+
+
+def check_model(model: Any) -> None:
+    """Raise TypeError, ValueError unless a kernel can express this model: LoopedMLP, symmetric."""
+    name = type(model).__name__
+    if name != "LoopedMLP":
+        raise TypeError(f"model must be a LoopedMLP itself, the kernel has no {name}")
+    if not model.symmetric:
+        raise ValueError(
+            "model must be symmetric: the kernel has no LoopedMLP(symmetric=False), whose "
+            "gradients need the transpose of W_rec"
+        )
+
+
+def _host(parameter: Any) -> np.ndarray:
+    """A tensor's numbers as an array on the CPU."""
+    call: Callable[[], Any] = parameter.detach().cpu().numpy
+    return np.array(call())

@@ -1,0 +1,189 @@
+"""From a batch to dL/dtheta, on weights that somebody else may own.
+
+    D = (h+ - h-)/2,   M = (h+ + h-)/2,   c = -D/(beta B)       centered, error beta^2
+    c = -v/B,   M = h*                                          response, the limit beta -> 0
+    dL/dW_in = c^T x,   dL/db = sum c,   dL/dW_rec = c^T M,   dL/dW_out = e^T h*,   e = dC/dz / B
+
+Sources: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024; Laborieux et al. 2021,
+doi:10.3389/fnins.2021.633674.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eqprop_lab.kernel.arrays import Array
+from eqprop_lab.kernel.bound import Bound, symmetric_part
+from eqprop_lab.kernel.costs import Targets, into_slope, values
+from eqprop_lab.kernel.phases import (
+    Settled,
+    free_phase,
+    linear_response,
+    nudged_phases,
+    scaled_drive,
+)
+from eqprop_lab.kernel.units import TANH, Steps, Units
+from eqprop_lab.kernel.workspace import Buffers, Workspace
+
+CENTERED, RESPONSE = ESTIMATORS = ("centered", "response")
+IN, IN_BIAS, REC, REC_BIAS, OUT, OUT_BIAS = PARAMETERS = (
+    "W_in.weight",
+    "W_in.bias",
+    "W_rec.parametrizations.weight.original",
+    "W_rec.bias",
+    "W_out.weight",
+    "W_out.bias",
+)
+Parameters = Mapping[str, Array]
+
+
+def parameter_shapes(features: int, hidden: int, classes: int) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of a net `features`-`hidden`-`classes`, named as LoopedMLP names them."""
+    wide, square, out = (hidden, features), (hidden, hidden), (classes, hidden)
+    shapes = (wide, (hidden,), square, (hidden,), out, (classes,))
+    return dict(zip(PARAMETERS, shapes, strict=True))
+
+
+@dataclass(frozen=True)
+class KernelEstimate:
+    """What one batch gives: logits (B, K), cost per sample (B,), how both phases ended, and the
+    gradients by parameter name, which lie in buffers that the next batch overwrites.
+    """
+
+    gradients: dict[str, Array]
+    logits: Array
+    loss: Array
+    free: Settled
+    nudged: Settled
+
+
+@dataclass(frozen=True)
+class How:
+    """The knobs of an estimate, checked by whoever makes it."""
+
+    estimator: str = CENTERED
+    beta: float = 0.03
+    free_steps: int = 30
+    nudged_steps: int = 10
+
+
+class Estimator:
+    """Relaxes batches under given parameters; owns buffers and nothing else.
+
+    gradients: where to write dL/dparameter, by name. free, nudged: the units of these phases.
+    """
+
+    def __init__(
+        self, xp: Any, dtype: Any, bound: Bound, gradients: Parameters, free: Units, nudged: Units
+    ) -> None:
+        self.xp, self.dtype, self.bound, self.gradients = xp, dtype, bound, dict(gradients)
+        self.classes, self.hidden = gradients[OUT].shape
+        self.free, self.nudged, self.linear = Steps(xp, free), Steps(xp, nudged), Steps(xp, TANH)
+        self.space = self._space(1)
+
+    def _space(self, batch: int) -> Workspace:
+        return Workspace(self.xp, self.dtype, self.hidden, self.classes, batch)
+
+    def _buffers(self, batch: int) -> Buffers:
+        if batch > self.space.capacity:
+            self.space = self._space(batch)
+        return self.space.of(batch)
+
+    def settle(
+        self, x: Array, p: Parameters, steps: int, v: Array | None
+    ) -> tuple[Buffers, Settled, Array]:
+        """Buffers that hold the free state of rows x (B, features), how it ended, logits (K, B).
+
+        v: sigma's vector (None: no bound). The logits lie in a buffer.
+        Raises FloatingPointError for a state that is not finite.
+        """
+        xp, work = self.xp, self._buffers(len(x))
+        space = self.space
+        symmetric_part(p[REC], space.symmetric, xp)
+        xp.multiply(space.symmetric, self.bound.factor(space.symmetric, v), out=space.effective)
+        xp.matmul(x, p[IN].T, out=work.u)
+        xp.add(work.u, p[IN_BIAS] + p[REC_BIAS], out=work.u)
+        units = self.free.units
+        scaled_drive(work, units, space.effective, xp)
+        weights = self._scaled(units, space.scaled)
+        free = finite(free_phase(work, weights, self.free, steps), "free phase")
+        z = work.logits[:, : work.batch]
+        xp.matmul(p[OUT], work.free.T, out=z)
+        xp.add(z, p[OUT_BIAS][:, None], out=z)
+        return work, free, z
+
+    def _scaled(self, units: Units, out: Array) -> Array:
+        """W as a phase of these units multiplies with it."""
+        if units.gain * units.width == 1:
+            return self.space.effective
+        self.xp.multiply(self.space.effective, units.gain * units.width, out=out)
+        return out
+
+    def estimate(
+        self, x: Array, targets: Targets, p: Parameters, how: How, v: Array | None
+    ) -> KernelEstimate:
+        """One estimate of rows x (B, features). Raises FloatingPointError."""
+        xp, batch = self.xp, len(x)
+        work, free, z = self.settle(x, p, how.free_steps, v)
+        logits, loss = z.T.copy(), values(targets, z, xp)
+        into_slope(targets, z, work.row[:batch], xp)
+        xp.subtract(z, targets.values, out=z)
+        found = self.gradients
+        error = z / batch
+        xp.matmul(error, work.free, out=found[OUT])
+        xp.sum(error, axis=1, out=found[OUT_BIAS])
+        if how.estimator == CENTERED:
+            nudged, mean = self._centered(work, targets, p, how), work.drive
+            factor = 1 / (2 * how.beta * batch)
+            xp.add(work.pair.both[0], work.pair.both[1], out=mean)
+            xp.multiply(mean, 0.5, out=mean)
+        else:
+            nudged, mean, factor = self._response(work, z, p, how), work.free, 1 / batch
+        xp.multiply(work.other, factor, out=work.other)
+        self._weights(work.other, x, mean, v)
+        return KernelEstimate(found, logits, loss, free, nudged)
+
+    def _centered(self, work: Buffers, targets: Targets, p: Parameters, how: How) -> Settled:
+        """h- - h+ in `work.other`, the states in `work.pair`."""
+        xp, space, units = self.xp, self.space, self.nudged.units
+        xp.multiply(space.effective, units.gain * units.width, out=space.coupling[: self.hidden])
+        xp.multiply(p[OUT], -units.gain * how.beta, out=space.coupling[self.hidden :])
+        xp.multiply(p[OUT], units.width, out=space.readout)
+        bias = p[OUT_BIAS]
+        if units.offset:
+            bias = bias + units.offset * p[OUT].sum(1)
+        scaled_drive(work, units, space.effective, xp)
+        return finite(
+            nudged_phases(
+                work, space.coupling, (space.readout, bias), targets, self.nudged, how.nudged_steps
+            ),
+            "nudged phase",
+        )
+
+    def _response(self, work: Buffers, error: Array, p: Parameters, how: How) -> Settled:
+        """-v in `work.other`; error: dC/dz (K, B)."""
+        slope = work.spare[: work.batch]
+        self.xp.matmul(error.T, p[OUT], out=slope)
+        end = linear_response(work, self.space.effective, slope, self.linear, how.nudged_steps)
+        return finite(end, "linear relaxation")
+
+    def _weights(self, c: Array, x: Array, mean: Array, v: Array | None) -> None:
+        """The gradients that the hidden units see."""
+        xp, found, space = self.xp, self.gradients, self.space
+        xp.matmul(c.T, x, out=found[IN])
+        xp.sum(c, axis=0, out=found[IN_BIAS])
+        xp.copyto(found[REC_BIAS], found[IN_BIAS])
+        xp.matmul(c.T, mean, out=space.product)
+        self.bound.pull_back(space.product, space.symmetric, v, found[REC])
+
+
+def finite(end: Settled, name: str) -> Settled:
+    """The end of a phase, if its state is finite. Raises FloatingPointError."""
+    if not end.residual < float("inf") or not end.change < float("inf"):
+        reason = "is the weights' norm bounded, and beta small?"
+        raise FloatingPointError(
+            f"the {name} diverged: values that are not finite after {end.steps} steps; {reason}"
+        )
+    return end

@@ -1,0 +1,189 @@
+"""EqPropKernel as an object: it learns, keeps its memory and dtype, and refuses bad input."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eqprop_lab import EqPropKernel, LoopedMLP
+from eqprop_lab.kernel import arrays
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((8, 6)).astype("float32")
+Y = RNG.integers(0, 3, 8)
+
+
+def kernel(**options: Any) -> EqPropKernel:
+    return EqPropKernel(6, 12, 3, seed=0, **options)
+
+
+@pytest.mark.parametrize("estimator", ["centered", "response"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_loss_falls_on_a_fixed_batch(estimator: str, optimizer: str) -> None:
+    """A gradient of the wrong sign climbs."""
+    net = kernel(estimator=estimator, optimizer=optimizer, lr=1e-2)
+    losses = [net.train_step(X, Y)["loss"] for _ in range(60)]
+    assert losses[-1] < 0.5 * losses[0] and net.contraction_bound() < net.rho
+
+
+def peak(steps: int, hidden: int = 32, batch: int = 64) -> int:
+    net = EqPropKernel(20, hidden, 4, seed=0, free_steps=steps, nudged_steps=steps)
+    x = np.zeros((batch, 20), "float32")
+    y = np.zeros(batch, int)
+    net.train_step(x, y)
+    tracemalloc.start()
+    net.estimator.space = net.estimator._space(1)  # so that the buffers are made, and counted
+    net.train_step(x, y)
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+def test_memory_does_not_grow_with_the_steps() -> None:
+    few, many = peak(10), peak(1000)
+    assert abs(many - few) < 0.01 * few
+
+
+def test_memory_grows_linearly_with_the_hidden_size() -> None:
+    """Of a large batch, beside which the matrices (H, H) are small."""
+    sizes = [peak(3, hidden, 4096) for hidden in (16, 32, 64)]
+    steps = sizes[1] - sizes[0], sizes[2] - sizes[1]
+    assert steps[1] / steps[0] == pytest.approx(2, rel=0.05)
+
+
+def test_nothing_creeps_to_float64() -> None:
+    net = kernel()
+    net.train_step(X, Y)
+    found = net.estimate(X, Y)
+    held = [*net.parameters.values(), *found.gradients.values(), found.logits, found.loss]
+    held += [*net.optimizer.memory, *vars(net.estimator.space.of(8)).values(), net.bound.rows]
+    assert {a.dtype.name for a in held if isinstance(a, np.ndarray)} == {"float32"}
+
+
+def test_two_threads_get_what_one_gets() -> None:
+    """Two kernels side by side, and one that two threads share."""
+    expected = kernel(estimator="response").gradients(X, Y)
+    shared = kernel(estimator="response")
+    wrong: list[str] = []
+
+    def work(net: EqPropKernel) -> None:
+        for _ in range(100):
+            found = net.gradients(X, Y)
+            wrong.extend(k for k, g in found.items() if not np.array_equal(g, expected[k]))
+
+    nets = shared, shared, kernel(estimator="response"), kernel(estimator="response")
+    threads = [threading.Thread(target=work, args=(net,)) for net in nets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_to_a_model_and_back() -> None:
+    net = kernel()
+    net.train_step(X, Y)
+    model = net.to_model(LoopedMLP)
+    again = EqPropKernel.from_model(model)
+    assert all(np.array_equal(a, again.parameters[n]) for n, a in net.parameters.items())
+    assert net.to_model(model) is model
+    assert np.array_equal(net.predict(X), net.logits(X).argmax(1))
+    with pytest.raises(ValueError, match="model must be 6-12-3 with the cap 0.9"):
+        net.to_model(LoopedMLP(6, 11, 3))
+    with pytest.raises(TypeError, match="must be a LoopedMLP itself"):
+        EqPropKernel.from_model(np)
+    with pytest.raises(ValueError, match="model must be symmetric"):
+        EqPropKernel.from_model(LoopedMLP(6, 12, 3, symmetric=False))
+
+
+class FromCupy:
+    """What the type of a CuPy array says of itself."""
+
+
+FromCupy.__module__ = "cupy"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "text"),
+    [
+        (X.astype("float64"), Y, TypeError, "x has dtype float64, the kernel computes in float32"),
+        (X[:0], Y[:0], ValueError, "x must hold at least one sample"),
+        (X[:, :5], Y, ValueError, "x must hold a batch of 6 features"),
+        (np.where(X == X[0, 0], np.nan, X), Y, ValueError, "x holds NaN"),
+        (X.tolist(), Y, TypeError, "x must be an array of numpy, got builtins.list"),
+        (FromCupy(), Y, TypeError, r"x must be an array of numpy, got cupy.* cupy.asnumpy\(x\)"),
+        (X, Y + 1, ValueError, r"y must hold class indices 0..2, got values from \d to 3"),
+        (X, Y[:3], ValueError, "y must have one target per sample: x holds 8"),
+        (X, Y > 1, ValueError, "y must be class indices"),
+        (X, np.full((8, 3), -1.0), ValueError, "finite and >= 0 for cross_entropy"),
+    ],
+)
+def test_bad_batches_are_refused(x: Any, y: Any, error: type[Exception], text: str) -> None:
+    net = kernel()
+    before = net._flat.copy()
+    with pytest.raises(error, match=text):
+        net.train_step(x, y)
+    assert np.array_equal(before, net._flat)
+
+
+def test_what_diverges_updates_nothing() -> None:
+    net = kernel()
+    net.parameters["W_in.weight"][0] = np.inf
+    before = net._flat.copy()
+    with pytest.raises(FloatingPointError, match="the free phase diverged"):
+        net.train_step(X, Y)
+    assert np.array_equal(before, net._flat)
+
+
+def test_without_cupy_or_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Any:
+        raise ImportError(f"no {name}")
+
+    monkeypatch.setattr(arrays.importlib, "import_module", absent)
+    with pytest.raises(RuntimeError, match=r"needs CuPy, which does not import \(no cupy\)"):
+        kernel(arrays="cupy")
+
+    def broken(_: int) -> Any:
+        raise OSError("no device")
+
+    monkeypatch.setattr(arrays.importlib, "import_module", lambda _: SimpleNamespace(ones=broken))
+    with pytest.raises(RuntimeError, match=r"needs a GPU .* \(no device\)"):
+        kernel(arrays="cupy")
+
+
+class StandIn:
+    """NumPy with CuPy's fused kernels, whose bodies happen to be Python too."""
+
+    __name__ = "stand_in"
+    made: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    def ElementwiseKernel(self, takes: str, gives: str, body: str, name: str) -> Any:  # noqa: N802
+        names = [part.split()[1] for part in takes.split(",")]
+        self.made.append(name)
+
+        def run(*operands: Any) -> None:
+            given = dict(zip(names, operands[:-1], strict=True))
+            target, _, expression = body.partition(" = ")
+            assert target == gives.split()[1]
+            operands[-1][...] = eval(expression, {"tanh": np.tanh, "exp": np.exp}, given)
+
+        return run
+
+
+@pytest.mark.parametrize("estimator", ["centered", "response"])
+def test_fused_kernels_compute_the_same(estimator: str) -> None:
+    stand_in = StandIn()
+    fused = kernel(estimator=estimator, arrays=stand_in, dtype="float64")
+    plain = kernel(estimator=estimator, dtype="float64")
+    expected = plain.gradients(X.astype("float64"), Y)
+    for name, got in fused.gradients(X.astype("float64"), Y).items():
+        np.testing.assert_allclose(got, expected[name], rtol=1e-9, atol=1e-14)
+    assert {"eqprop_tanh", "eqprop_scale"} <= set(stand_in.made)

@@ -44,9 +44,6 @@ from eqprop_lab.models.language.generation import Cache, settled
 from eqprop_lab.models.language.tokens import Embedding, TokenModel, last_rows, orthogonal
 from eqprop_lab.validation import positive_int
 
-# Caps of ||W_v|| and ||W_o||. No certificate needs them: they keep the transient short. Without,
-# training at twice the rate left phases of six sweeps more than 100 % off.
-VALUES = 1.0
 START = 0.9  # share of its cap that a bounded weight has at the start
 
 
@@ -71,11 +68,14 @@ class Weight(nn.Module):
 class PastAttention(nn.Module):
     """W_o sum_(j < i) p_ij W_v r_j of one layer: its weights, and a bias for every distance."""
 
-    def __init__(self, hidden_dim: int, num_heads: int, max_seq_len: int, out: float) -> None:
+    def __init__(
+        self, hidden_dim: int, num_heads: int, max_seq_len: int, *caps: float | None
+    ) -> None:
         super().__init__()
         self.W_q = Weight(hidden_dim, hidden_dim)
         self.W_k = Weight(hidden_dim, hidden_dim)
-        self.W_v = Weight(hidden_dim, hidden_dim, VALUES)
+        values, out = caps
+        self.W_v = Weight(hidden_dim, hidden_dim, values)
         self.W_o = Weight(hidden_dim, hidden_dim, out)
         self.bias = nn.Parameter(local_bias(num_heads, max_seq_len))
 
@@ -89,7 +89,8 @@ class DirectedLM(TokenModel, EquilibriumModel):
     """
 
     estimator, limit = "asymmetric", "implicit"
-    out = 2.0  # cap of ||W_o||
+    # of ||W_v|| and ||W_o||: no certificate needs them, they keep the transient short
+    caps: tuple[float | None, float | None] = (None, None)
     contraction_metric = "l2 of a token over its layers, given the tokens before it"
     metric_condition = math.inf
 
@@ -113,7 +114,7 @@ class DirectedLM(TokenModel, EquilibriumModel):
         self.embedding = Embedding(vocab_size, hidden_dim, max_seq_len)
         self.gain = nn.Parameter(torch.ones(num_layers, hidden_dim))
         self.attention = nn.ModuleList(
-            PastAttention(hidden_dim, num_heads, max_seq_len, self.out) for _ in range(num_layers)
+            PastAttention(hidden_dim, num_heads, max_seq_len, *self.caps) for _ in range(num_layers)
         )
 
     def effective_weights(self) -> dict[str, Tensor]:

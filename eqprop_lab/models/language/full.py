@@ -45,6 +45,9 @@ class FullEqPropLM(DirectedLM):
     Raises: TypeError or ValueError naming the argument.
     """
 
+    # without, at a rate of 1.2e-2, phases of six sweeps were more than 100 % off
+    caps = (1.0, 2.0)
+
     def __init__(
         self,
         vocab_size: int,

@@ -28,8 +28,6 @@ class RecurrentEqPropLM(DirectedLM):
     Raises: TypeError or ValueError naming the argument.
     """
 
-    out = 4.0  # one layer of attention does what several share: with 2.0 it learned less
-
     def __init__(
         self,
         vocab_size: int,

@@ -151,14 +151,14 @@ SMALL_DISK = """
     import resource, signal, sys
     from pathlib import Path
     from eqprop_lab import ConvEqProp, EqPropTrainer, LoopedMLP
-    from eqprop_lab.experiments.trained import INFO, save_trained
+    from eqprop_lab.experiments.trained import info_keys, save_trained
 
     trainer = EqPropTrainer(LoopedMLP(64, 64, 10, seed=0))
     model = ConvEqProp(1, [16, 32], 10, image_size=8, seed=0)
     # The system refuses to let a file grow beyond this: a genuine failure in the middle of a write.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-    info = dict.fromkeys(INFO, "x") | {"seed": 0}
+    info = dict.fromkeys(info_keys("ConvEqProp"), 0)
     for name, save in (
         ("c.pt", trainer.save_checkpoint),
         ("n.safetensors", lambda path: save_trained(model, path, info)),

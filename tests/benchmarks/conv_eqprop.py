@@ -36,7 +36,7 @@ from eqprop_lab.experiments.config import (
     make_trainer,
     parse_config,
 )
-from eqprop_lab.experiments.trained import INFO
+from eqprop_lab.experiments.trained import info_keys
 from eqprop_lab.models.backprop import BackpropCNN, geometry
 from eqprop_lab.models.registry import model_registry
 from tests.benchmarks.published import RESULTS, Row, Training, measured, publish, read, shared
@@ -209,7 +209,7 @@ def ship(path: Path, weights: Path, seed: int, name: str | Path) -> Path:
             "stored"
         )
     known = trained_info(file)
-    info = {key: known[key] for key in INFO}
+    info = {key: known[key] for key in info_keys("ConvEqProp")}
     if (info["recipe"], info["test_accuracy"]) != (result["recipe"], row["test_accuracy"]):
         raise RuntimeError(
             f"the weights of seed {seed} are not those of the run stored in {path.name}"

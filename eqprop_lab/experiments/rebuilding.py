@@ -1,0 +1,176 @@
+"""What builds a network anew: its arguments, told from the model, and the weights they ask for.
+
+    arguments(model) -> params      type(model)(**params) has the shapes and settings of `model`
+    misfit(params, tensors)         why these weights are not those of `params`, nothing being built
+
+A file of weights may say anything: what it asks to be built is compared with what it brings, so
+that no memory is taken for weights that are not there.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from eqprop_lab.models.backprop import geometry
+from eqprop_lab.models.conv import ConvEqProp, conv_maps
+from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM
+from eqprop_lab.models.language.full import FullEqPropLM
+from eqprop_lab.models.language.looped import HybridEqPropLM, LoopedMLPForLM
+from eqprop_lab.models.language.recurrent import RecurrentEqPropLM
+from eqprop_lab.validation import positive_int
+
+Params = Mapping[str, Any]
+Needs = Iterator[tuple[str, tuple[int, ...]]]
+ACCURACIES = ("validation_accuracy", "test_accuracy")
+LOSSES = (
+    "validation_loss",
+    "test_loss",
+    "validation_bits_per_character",
+    "test_bits_per_character",
+)
+RAW = "parametrizations.weight.original"  # of a bounded weight
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A class of networks that can be stored.
+
+    build: the class. arguments: those of a model, but for its seed. misfit: see the module; raises
+    TypeError, ValueError, KeyError for params that are none. figures: what is measured of such a
+    network. reads: its tokens have a vocabulary.
+    """
+
+    build: Callable[..., nn.Module]
+    arguments: Callable[[Any], dict[str, Any]]
+    misfit: Callable[[Params, Mapping[str, Tensor]], str | None]
+    figures: tuple[str, ...] = ACCURACIES
+    reads: bool = False
+
+
+def _conv_arguments(model: ConvEqProp) -> dict[str, Any]:
+    sizes = geometry(model)
+    rest = [key for key in inspect.signature(ConvEqProp).parameters if key not in sizes]
+    return sizes | {key: getattr(model, key) for key in rest if key != "seed"}
+
+
+def _conv_misfit(params: Params, tensors: Mapping[str, Tensor]) -> str | None:
+    sizes = inspect.signature(ConvEqProp).bind(**params).arguments
+    names = ("input_channels", "hidden_channels", "image_size", "kernel_size", "strides")
+    maps = conv_maps(**{name: sizes[name] for name in names if name in sizes})
+    layers = sum(math.prod(linear.weight_shape) + math.prod(linear.bias_shape) for linear in maps)
+    last = math.prod(maps[-1].out_shape) + 1
+    needed = layers + positive_int("output_dim", sizes["output_dim"]) * last
+    there = sum(tensor.numel() for tensor in tensors.values())
+    if needed <= there:
+        return None
+    return f"have {there} values, those of its params {dict(params)} would have {needed}"
+
+
+def _language(
+    model: type[nn.Module], needs: Callable[[Params], Needs], told: Callable[[Any], dict[str, Any]]
+) -> Kind:
+    """needs: the large weights of a model of these params, to which the others are in proportion;
+    told: the arguments that no attribute of the same name holds.
+    """
+
+    def arguments(net: Any) -> dict[str, Any]:
+        known = told(net)
+        rest = [key for key in inspect.signature(model).parameters if key not in known]
+        return known | {key: getattr(net, key) for key in rest if key != "seed"}
+
+    def misfit(params: Params, tensors: Mapping[str, Tensor]) -> str | None:
+        for name, shape in needs(params):
+            there = tuple(tensors[name].shape) if name in tensors else None
+            if there != shape:
+                return f"are not those of its params {dict(params)}: {name} is {there}, not {shape}"
+        return None
+
+    return Kind(model, arguments, misfit, LOSSES, reads=True)
+
+
+def _embedded(p: Params) -> Needs:
+    """The embeddings that all but LoopedMLPForLM have."""
+    yield "embedding.token.weight", (p["vocab_size"], p["hidden_dim"])
+    yield "embedding.position.weight", (p["max_seq_len"], p["hidden_dim"])
+
+
+def _hybrid(p: Params) -> Needs:
+    d, m = p["hidden_dim"], p["inner_dim"]
+    yield from _embedded(p)
+    yield f"W_rec.{RAW}", (m, m)
+    yield "W_in.weight", (m, d)
+    yield "W_out.weight", (p["vocab_size"], m)
+    for number in range(p["num_layers"] - 1):
+        yield f"blocks.{number}.up.weight", (4 * d, d)
+
+
+def _looped(p: Params) -> Needs:
+    yield "window.embedding.weight", (p["vocab_size"] + 1, p["embed_dim"])
+    yield "W_in.weight", (p["hidden_dim"], p["window"] * p["embed_dim"])
+    yield f"W_rec.{RAW}", (p["hidden_dim"], p["hidden_dim"])
+    yield "W_out.weight", (p["vocab_size"], p["hidden_dim"])
+
+
+def _full(p: Params) -> Needs:
+    d, layers = p["hidden_dim"], p["num_layers"]
+    yield from _embedded(p)
+    for number in range(layers):
+        yield f"attention.{number}.W_q.weight", (d, d)
+        yield f"xi.{number}.{RAW}", (p["inner_dim"], d)
+    yield "W_out.weight", (p["vocab_size"], layers * d)
+
+
+def _recurrent(p: Params) -> Needs:
+    d = p["hidden_dim"]
+    yield from _embedded(p)
+    yield "attention.0.W_q.weight", (d, d)
+    yield f"W_1.{RAW}", (p["inner_dim"], d)
+
+
+def _attention_only(p: Params) -> Needs:
+    d = p["hidden_dim"]
+    yield from _embedded(p)
+    for number in range(p["num_layers"]):
+        yield f"layers.{number}.W_o.weight", (d, d)
+        yield f"layers.{number}.up.weight", (p["inner_dim"], d)
+
+
+def _hybrid_told(net: HybridEqPropLM) -> dict[str, Any]:
+    return {
+        "hidden_dim": net.input_dim,
+        "inner_dim": net.hidden_dim,
+        "num_layers": len(net.blocks) + 1,
+    }
+
+
+def _looped_told(net: LoopedMLPForLM) -> dict[str, Any]:
+    length = net.window.length
+    return {"window": length, "embed_dim": net.window.width // length}
+
+
+def _attention_only_told(net: EqPropAttentionOnlyLM) -> dict[str, Any]:
+    first = next(net._layers())
+    return {
+        "num_layers": len(net.layers),
+        "inner_dim": first.up.out_features,
+        "max_steps": first.settle.model.max_steps,
+    }
+
+
+# By the name of the class, which a file gives: nothing else is ever built.
+KINDS: dict[str, Kind] = {
+    "ConvEqProp": Kind(ConvEqProp, _conv_arguments, _conv_misfit),
+    "HybridEqPropLM": _language(HybridEqPropLM, _hybrid, _hybrid_told),
+    "LoopedMLPForLM": _language(LoopedMLPForLM, _looped, _looped_told),
+    "FullEqPropLM": _language(FullEqPropLM, _full, lambda net: {}),
+    "RecurrentEqPropLM": _language(RecurrentEqPropLM, _recurrent, lambda net: {}),
+    "EqPropAttentionOnlyLM": _language(
+        EqPropAttentionOnlyLM, _attention_only, _attention_only_told
+    ),
+}

@@ -3,6 +3,7 @@
     python -m tests.benchmarks.language_models train                 every run that is missing
     python -m tests.benchmarks.language_models train --only full     those of one network
     python -m tests.benchmarks.language_models score                 the test text, once
+    python -m tests.benchmarks.language_models publish               a hybrid, into the package
 
 About 112,000 parameters, windows of 64 characters, batches of 16, 1,000 steps, Adam, gradients cut
 at norm 1, a cosine down to zero at the last step: the same for all, in the same order of batches.
@@ -11,7 +12,7 @@ loss goes on with the other seeds; `score` then looks at the test text, for thos
 them stand a run with the physical estimator (finite beta) of every variant, and runs of the
 transformer that took as many CPU seconds as a variant's. Writes
 data/results/language_models.json; a run that is stored there is not made again. Weights are kept in
-runs/language_models until they are scored.
+runs/language_models until they are scored, and published.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from eqprop_lab import EqPropTrainer, __version__
+from eqprop_lab import EqPropTrainer, __version__, save_trained
 from eqprop_lab.datasets import get_lm_dataset
 from eqprop_lab.datasets.ngrams import ngram_loss
 from eqprop_lab.datasets.text import read_text
@@ -48,6 +49,7 @@ SEEDS = (0, 1, 2)
 VOCABULARY = 65
 WEIGHTS = Path("runs/language_models")
 NAME = "language_models"
+SAME = 2e-4  # nats that sums in another order, on another processor, may change a loss
 TRANSFORMER = {"hidden_dim": 64, "num_layers": 2, "inner_dim": 255}
 # name: (class, sizes, fast estimator, its steps; physical estimator, its steps; twin)
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -321,6 +323,16 @@ def weights_of(row: Row) -> Path:
     return WEIGHTS / ("_".join(str(row[n]) for n in names) + ".pt")
 
 
+def restored(row: Row) -> nn.Module:
+    """The model of a run with its kept weights, and the symbols of the text."""
+    model: Any = build(row["variant"], row["seed"])
+    # weights may have been kept before models had symbols
+    stored = torch.load(weights_of(row), weights_only=True)
+    model.load_state_dict({"_extra_state": model.get_extra_state()} | stored)
+    model.vocab = read_text(TEXT).vocab
+    return model  # type: ignore[no-any-return]
+
+
 def make_missing(path: Path, only: list[str]) -> None:
     """Train until the plan has nothing left."""
     done: set[tuple[str, str, float, int, int]] = set()
@@ -344,24 +356,68 @@ def score(path: Path) -> None:
     for row in rows:
         if "test" in row or row["lr"] != chosen(rows, row["variant"]):
             continue
-        model = build(row["variant"], row["seed"])
-        model.load_state_dict(torch.load(weights_of(row), weights_only=True))
-        trainer = EqPropTrainer(model, **phases(row["variant"], row["kind"]))
+        trainer = EqPropTrainer(restored(row), **phases(row["variant"], row["kind"]))
         store(path, row | scored(trainer, "test"))
+
+
+def publish(path: Path, name: str | Path, network: str = "hybrid", kind: str = "physical") -> Path:
+    """Put the chosen run of a network at seed 0 among the trained networks of the package.
+
+    Raises RuntimeError for a run that is not there, not scored, or of which these are not the
+    weights.
+    """
+    result = read(path) or {}
+    rows = rows_of(result)
+    best = chosen(rows, network)
+    found = [r for r in at(rows, network, kind) if (r["lr"], r["seed"]) == (best, 0)]
+    if not found or "test" not in found[0] or not weights_of(found[0]).is_file():
+        raise RuntimeError(
+            f"{network} {kind} at seed 0 is not trained and scored, or its weights are gone"
+        )
+    row = found[0]
+    model = restored(row)
+    trainer = EqPropTrainer(model, **phases(network, kind))
+    loss = scored(trainer, "validation")["validation"]
+    if abs(loss - row["validation"]) > SAME:
+        raise RuntimeError(
+            f"{weights_of(row).name} has validation loss {loss}, the stored run "
+            f"{row['validation']}: these are not its weights"
+        )
+    return save_trained(model, name, told(result, row))
+
+
+def told(result: dict[str, Any], row: Row) -> dict[str, Any]:
+    """What is said of published weights."""
+    shared = ("seq_len", "batch_size", "optimizer", "schedule", "clip_norm", "beta")
+    return {
+        "dataset": result["dataset"],
+        "recipe": {key: result["recipe"][key] for key in shared}
+        | {key: row[key] for key in ("lr", "steps")}
+        | phases(row["variant"], row["kind"]),
+        "estimator": row["estimator"],
+        "seed": row["seed"],
+        "validation_loss": row["validation"],
+        "test_loss": row["test"],
+        "validation_bits_per_character": row["validation_bits"],
+        "test_bits_per_character": row["test_bits"],
+        **{key: result[key] for key in ("versions", "date", "device")},
+    }
 
 
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=["train", "score"])
+    parser.add_argument("what", choices=["train", "score", "publish"])
     parser.add_argument("--only", nargs="+", default=[], choices=sorted(NETWORKS))
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder, default data/results")
+    parser.add_argument("--name", default="shakespeare_hybrid", help="of a published network")
     given = parser.parse_args()
     torch.set_num_threads(1)
     path = given.output / f"{NAME}.json"
-    actions: dict[str, Callable[[], None]] = {
+    actions: dict[str, Callable[[], object]] = {
         "train": lambda: make_missing(path, given.only),
         "score": lambda: score(path),
+        "publish": lambda: publish(path, given.name),
     }
     actions[given.what]()
 

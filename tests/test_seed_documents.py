@@ -8,6 +8,7 @@ short.
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,55 @@ def test_the_trainer_takes_the_predecessor_s_arguments() -> None:
     arguments = inspect.signature(EqPropTrainer).parameters
     assert {"model", "optimizer", "lr", "weight_decay", "use_compile", "device"} <= set(arguments)
     assert arguments["use_compile"].default is False
+
+
+@pytest.fixture
+def shakespeare_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small text with the same 65 characters in the place of the plays; `fit` stops early."""
+    from eqprop_lab import EqPropTrainer, Vocabulary
+    from eqprop_lab.datasets import corpora
+
+    symbols = "".join(Vocabulary.shakespeare().symbols)
+    text = ("ROMEO:\nBut soft, what light through yonder window breaks?\n\n" + symbols) * 3
+    entry = corpora.TINY_SHAKESPEARE
+    path = tmp_path / entry.file
+    path.parent.mkdir()
+    path.write_text(text, newline="")
+    size, digest = len(text), corpora.sha256(text.encode())
+    monkeypatch.setenv("EQPROP_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(corpora, "TINY_SHAKESPEARE", replace(entry, size=size, sha256=digest))
+    fit = EqPropTrainer.fit
+    monkeypatch.setattr(EqPropTrainer, "fit", lambda self, loader, epochs: fit(self, loader, 2))
+
+
+@pytest.mark.usefixtures("shakespeare_here", "quick_compiler")
+# two steps from the start of a network of this size have not settled after 10 nudged steps
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
+def test_language_modeling(capsys: pytest.CaptureFixture[str]) -> None:
+    from eqprop_lab import EqPropTrainer, TransformerEqProp
+    from eqprop_lab.datasets import get_lm_dataset
+
+    # Character-level LM on tiny_shakespeare
+    model = TransformerEqProp(
+        vocab_size=65,
+        hidden_dim=256,
+        num_layers=4,
+        max_seq_len=128,
+    )
+
+    train_loader, vocab = get_lm_dataset("tiny_shakespeare", seq_len=128)
+    trainer = EqPropTrainer(model, use_compile=True)
+    trainer.fit(train_loader, epochs=50)
+
+    # Generate text
+    print(model.generate("ROMEO:", max_new_tokens=100))
+
+    text = capsys.readouterr().out
+    assert (
+        text.startswith("ROMEO:") and len(text) == 6 + 100 + 1 and set(text) <= set(vocab.symbols)
+    )
+    assert model.given_vocab == vocab
+    losses = trainer.history["train_loss"]
+    assert len(losses) == 2 and losses[1] < losses[0] and model.contraction_bound() < 1
+    compiled = model.__dict__["step"]
+    assert compiled.compiled is not None and not compiled.failed

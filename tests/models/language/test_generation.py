@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab import (
+    ConvergenceWarning,
     EqPropTrainer,
     TransformerEqProp,
     Vocabulary,
     relax,
 )
 from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.models.language import generation
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM
 from eqprop_lab.models.language.ball import rms
 from eqprop_lab.models.language.full import FullEqPropLM
@@ -27,7 +32,7 @@ from eqprop_lab.models.language.transformer import BackpropTransformerLM, Backpr
 SIZES: dict[str, Any] = {"hidden_dim": 16, "num_heads": 2, "max_seq_len": 12}
 MODELS: dict[str, Callable[..., Generates]] = {
     "full": lambda v, **k: FullEqPropLM(v, **SIZES, num_layers=3, inner_dim=20, **k),
-    "transformer_eqprop": lambda v, **k: TransformerEqProp(v, **SIZES, inner_dim=20, **k),
+    "transformer_eqprop": lambda v, **k: TransformerEqProp(v, **SIZES, num_layers=1, **k),
     "recurrent_core": lambda v, **k: RecurrentEqPropLM(v, **SIZES, inner_dim=20, **k),
     "attention_only": lambda v, **k: EqPropAttentionOnlyLM(v, **SIZES, inner_dim=20, **k),
     "hybrid": lambda v, **k: HybridEqPropLM(v, **SIZES, num_layers=3, inner_dim=20, **k),
@@ -111,10 +116,19 @@ def test_it_goes_on_past_max_seq_len(name: str, monkeypatch: pytest.MonkeyPatch)
     """Every logits that it samples from are those of the context the cache then holds."""
     model, x = make(name), tokens(1, 3)
     begun: list[int] = []
-    begin, seen = model.begin, []
-    monkeypatch.setattr(model, "begin", lambda x: begun.append(x.shape[1]) or begin(x))
-    call = Sampler.__call__
-    monkeypatch.setattr(Sampler, "__call__", lambda s, z: seen.append(z) or call(s, z))
+    seen: list[Tensor] = []
+    begin, call = model.begin, Sampler.__call__
+
+    def counted(x: Tensor) -> tuple[Tensor, Cache | None]:
+        begun.append(x.shape[1])
+        return begin(x)
+
+    def watched(sampler: Sampler, logits: Tensor) -> Tensor:
+        seen.append(logits)
+        return call(sampler, logits)
+
+    monkeypatch.setattr(model, "begin", counted)
+    monkeypatch.setattr(Sampler, "__call__", watched)
     whole = model.generate(x, 212, seed=0)
     assert whole.shape == (1, 215) and len(seen) == 212
     if name not in CACHED:
@@ -214,3 +228,86 @@ def test_a_callback_may_train_the_model_that_writes() -> None:
         trainers[1].train_batch(x, y)
     for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
+
+
+def test_a_token_that_does_not_settle_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("full")
+    monkeypatch.setattr(generation, "STEPS", 3)
+    with pytest.warns(ConvergenceWarning, match=r"generation: .* > tol 1.0e-12 after 3 steps"):
+        model.generate("ab", 2)
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_float32_settles_to_its_own_tolerance(name: str) -> None:
+    model = make(name, double=False)
+    assert len(model.generate("ab", 30, seed=0)) == 32  # warnings are errors here
+
+
+@pytest.mark.parametrize("name", ["full", "attention_only", "hybrid", "transformer"])
+def test_threads_share_a_model_and_its_text_stays_the_same(name: str) -> None:
+    model, text = make(name), make(name).generate("ab", 25, seed=7)
+    twin, x, y = copy.deepcopy(model), tokens(2, 6), tokens(2, 6, seed=1)
+    found: list[Any] = []
+    done = threading.Event()
+
+    def write(seed: int) -> None:
+        for _ in range(2):
+            found.append((seed, model.generate("ab", 25, seed=seed)))
+
+    def train(learner: Generates) -> None:
+        trainer = trainer_of(learner)
+        for _ in range(60):
+            trainer.train_batch(x, y)
+            if done.is_set():
+                break
+
+    def together(learner: Generates) -> None:
+        done.clear()
+        failed: list[BaseException] = []
+        calls = [lambda: write(7), lambda: write(8), lambda: train(learner)]
+        threads = [threading.Thread(target=caught, args=(call, failed)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads[:2]:
+            thread.join()
+        done.set()
+        threads[2].join()
+        assert not failed, failed
+
+    together(twin)
+    assert [part for seed, part in found if seed == 7] == [text, text]
+    assert len({part for seed, part in found if seed == 8}) == 1 and len(found) == 4
+    found.clear()
+    together(model)  # weights move while it writes
+    assert len(found) == 4 and all(len(part) == 27 for _, part in found)
+    assert model.generate("ab", 25, seed=7) == copy.deepcopy(model).generate("ab", 25, seed=7)
+
+
+def trainer_of(model: Generates) -> EqPropTrainer:
+    twin = isinstance(model, BackpropTransformerLM | BackpropWindowLM)
+    gradient = "autograd" if twin else None
+    return EqPropTrainer(model, gradient, lr=0.02)
+
+
+def caught(call: Callable[[], None], failed: list[BaseException]) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            call()
+    except BaseException as error:
+        failed.append(error)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_writing_leaves_the_model_trainable_and_as_it_was(name: str) -> None:
+    model, x, y = make(name), tokens(2, 4), tokens(2, 4, seed=1)
+    twin = copy.deepcopy(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.inference_mode():
+        assert len(model.generate("ab", 4, seed=0)) == 6
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    for learner in (model, twin):
+        trainer_of(learner).train_batch(x, y)
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, theirs)

@@ -27,7 +27,7 @@ def local_bias(heads: int, tokens: int) -> Tensor:
     return NEAREST - SLOPE * distance.abs().clamp_max(FARTHEST)
 
 
-Pair = tuple[Tensor, Tensor]  # keys and values (B, H, 1 + T, d_h), the sink first
+Pair = tuple[Tensor, ...]  # keys and values (B, H, 1 + T, d_h), the sink first
 
 
 def bias_table(bias: Tensor, strict: bool, queries: int | None = None) -> Tensor:
@@ -95,8 +95,11 @@ class CausalAttention(nn.Module):
         self.out = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.bias = nn.Parameter(local_bias(num_heads, max_seq_len))
 
-    def forward(self, x: Tensor, past: Pair | None = None) -> tuple[Tensor, Pair]:
-        """(W_o out of x, the keys and values of the past and of x)."""
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cached(x, None)[0]
+
+    def cached(self, x: Tensor, past: Pair | None) -> tuple[Tensor, Pair]:
+        """(W_o out of x, after the tokens of the past; keys and values of those and of x)."""
         tokens = x.shape[1]
         q, k, v = (
             split_heads(part, self.heads, tokens) for part in self.qkv(x.flatten(0, 1)).chunk(3, 1)

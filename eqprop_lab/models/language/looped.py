@@ -25,7 +25,7 @@ from eqprop_lab.models.language.attention import head_width
 from eqprop_lab.models.language.ball import rms
 from eqprop_lab.models.language.generation import Cache, settled
 from eqprop_lab.models.language.tokens import Embedding, TokenModel
-from eqprop_lab.models.language.transformer import Block, through
+from eqprop_lab.models.language.transformer import Block, Blocks
 from eqprop_lab.models.language.window import WINDOW, Window
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.models.tanh import into_drive
@@ -166,13 +166,13 @@ class HybridEqPropLM(LoopedTokens):
             self.num_heads = num_heads
             self.W_skip = nn.Linear(hidden_dim, vocab_size, bias=False)
             self.embedding = Embedding(vocab_size, hidden_dim, longest)
-            self.blocks = nn.ModuleList(
-                Block(hidden_dim, num_heads, longest, 4 * hidden_dim) for _ in range(layers - 1)
+            self.blocks = Blocks(
+                *(Block(hidden_dim, num_heads, longest, 4 * hidden_dim) for _ in range(layers - 1))
             )
         self._begun()
 
     def features(self, x: Tensor) -> Tensor:
-        return rms(through(self.blocks, self.embedding(x), Cache())[0]).flatten(0, 1)
+        return rms(self.blocks(self.embedding(x))).flatten(0, 1)
 
     def drive_from(self, features: Tensor) -> State:
         return (*LoopedMLP.drive(self, features), features)
@@ -181,7 +181,7 @@ class HybridEqPropLM(LoopedTokens):
         return self.extend(x, Cache())
 
     def extend(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        h, cache = through(self.blocks, self.embedding(x, cache.tokens), cache)
+        h, cache = self.blocks.cached(self.embedding(x, cache.tokens), cache)
         return self.logits_of(rms(h[:, -1])), cache
 
     def initial_state(self, drive: State) -> State:

@@ -9,7 +9,6 @@ arXiv:1706.03762, with the normalisation before each part (Xiong et al. 2020, ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import zip_longest
 
 import torch.nn.functional as F
@@ -36,20 +35,27 @@ class Block(nn.Module):
         self.up = nn.Linear(hidden_dim, inner_dim)
         self.down = nn.Linear(inner_dim, hidden_dim)
 
-    def forward(self, h: Tensor, past: Pair | None = None) -> tuple[Tensor, Pair]:
+    def forward(self, h: Tensor) -> Tensor:
+        return self.cached(h, None)[0]
+
+    def cached(self, h: Tensor, past: Pair | None) -> tuple[Tensor, Pair]:
         """(h after the block, the keys and values of the past and of h)."""
-        found, pair = self.attention(self.before_attention(h), past)
+        found, pair = self.attention.cached(self.before_attention(h), past)
         h = h + found
         return h + self.down(F.gelu(self.up(self.before_mlp(h)))), pair
 
 
-def through(blocks: Iterable[nn.Module], h: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-    """h (B, T, d) after all blocks, and the cache with the T tokens in it."""
-    kept: list[Pair] = []
-    for block, past in zip_longest(blocks, cache.kept):
-        h, pair = block(h, past)
-        kept.append(pair)
-    return h, Cache(cache.tokens + h.shape[1], tuple(kept))
+class Blocks(nn.Sequential):
+    """Blocks one after the other, (B, T, d) -> (B, T, d)."""
+
+    def cached(self, h: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """h (B, T, d) after all blocks, and the cache with the T tokens in it."""
+        kept: list[Pair] = []
+        for block, past in zip_longest(self, cache.kept):
+            assert isinstance(block, Block)
+            h, pair = block.cached(h, past)
+            kept.append(pair)
+        return h, Cache(cache.tokens + h.shape[1], tuple(kept))
 
 
 class BackpropTransformerLM(TokenModel):
@@ -79,22 +85,24 @@ class BackpropTransformerLM(TokenModel):
         inner = self.inner_width(inner_dim, hidden_dim)
         with seeded(seed):
             self.embedding = Embedding(vocab_size, hidden_dim, max_seq_len)
-            self.blocks = nn.ModuleList(
-                Block(hidden_dim, num_heads, max_seq_len, inner)
-                for _ in range(positive_int("num_layers", num_layers))
+            self.blocks = Blocks(
+                *(
+                    Block(hidden_dim, num_heads, max_seq_len, inner)
+                    for _ in range(positive_int("num_layers", num_layers))
+                )
             )
             self.last = nn.RMSNorm(hidden_dim, eps=EPSILON)
             self.W_out = nn.Linear(hidden_dim, vocab_size)
 
     def forward(self, x: Tensor) -> Tensor:
         self.check_batch(x)
-        return self.W_out(self.last(through(self.blocks, self.embedding(x), Cache())[0]))
+        return self.W_out(self.last(self.blocks(self.embedding(x))))
 
     def begin(self, x: Tensor) -> tuple[Tensor, Cache]:
         return self.extend(x, Cache())
 
     def extend(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        h, cache = through(self.blocks, self.embedding(x, cache.tokens), cache)
+        h, cache = self.blocks.cached(self.embedding(x, cache.tokens), cache)
         return self.W_out(self.last(h[:, -1])), cache
 
 

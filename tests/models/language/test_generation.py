@@ -159,16 +159,16 @@ def test_greedy_is_the_largest_logit_and_draws_nothing(name: str) -> None:
 
 
 def test_a_seed_is_a_generator_of_its_own() -> None:
-    model = make("full")
+    model = make("recurrent_core")
     before = torch.get_rng_state()
-    one, two = (model.generate("ab", 40, seed=5) for _ in range(2))
-    assert one == two != model.generate("ab", 40, seed=6)
+    one, two = (model.generate("ab", 15, seed=5) for _ in range(2))
+    assert one == two != model.generate("ab", 15, seed=6)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(0)
-    drawn = model.generate("ab", 40)
-    assert drawn != model.generate("ab", 40)
+    drawn = model.generate("ab", 15)
+    assert drawn != model.generate("ab", 15)
     torch.manual_seed(0)
-    assert drawn == model.generate("ab", 40)
+    assert drawn == model.generate("ab", 15)
 
 
 def test_the_sampler_draws_from_the_softmax_of_the_top_k() -> None:
@@ -245,14 +245,14 @@ def test_float32_settles_to_its_own_tolerance(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["full", "attention_only", "hybrid", "transformer"])
 def test_threads_share_a_model_and_its_text_stays_the_same(name: str) -> None:
-    model, text = make(name), make(name).generate("ab", 25, seed=7)
+    model, text = make(name), make(name).generate("ab", 12, seed=7)
     twin, x, y = copy.deepcopy(model), tokens(2, 6), tokens(2, 6, seed=1)
     found: list[Any] = []
     done = threading.Event()
 
     def write(seed: int) -> None:
         for _ in range(2):
-            found.append((seed, model.generate("ab", 25, seed=seed)))
+            found.append((seed, model.generate("ab", 12, seed=seed)))
 
     def train(learner: Generates) -> None:
         trainer = trainer_of(learner)
@@ -279,8 +279,8 @@ def test_threads_share_a_model_and_its_text_stays_the_same(name: str) -> None:
     assert len({part for seed, part in found if seed == 8}) == 1 and len(found) == 4
     found.clear()
     together(model)  # weights move while it writes
-    assert len(found) == 4 and all(len(part) == 27 for _, part in found)
-    assert model.generate("ab", 25, seed=7) == copy.deepcopy(model).generate("ab", 25, seed=7)
+    assert len(found) == 4 and all(len(part) == 14 for _, part in found)
+    assert model.generate("ab", 12, seed=7) == copy.deepcopy(model).generate("ab", 12, seed=7)
 
 
 def trainer_of(model: Generates) -> EqPropTrainer:

@@ -32,7 +32,7 @@ from eqprop_lab.equilibrium.requirements import (
     equilibrium_model,
     recording,
 )
-from eqprop_lab.equilibrium.settings import NUDGED_STEPS, Settings
+from eqprop_lab.equilibrium.settings import Settings
 from eqprop_lab.equilibrium.view import ModelView
 from eqprop_lab.validation import known_keys, one_of, positive_int
 
@@ -108,8 +108,8 @@ def make_settings(
     estimator: str = "centered",
     **others: Any,
 ) -> Settings:
-    """The Settings of an estimator for a model. Defaults: `model.max_steps` free and 10 nudged
-    steps, and those of `Settings` for the others.
+    """The Settings of an estimator for a model. Defaults: `model.max_steps` free and
+    `model.nudged_steps` nudged steps, and those of `Settings` for the others.
 
     Raises TypeError, ValueError (beta = 0 too, and one below the rounding of the model's dtype: see
     `check_beta`; an unknown knob: the nearest is named).
@@ -120,7 +120,7 @@ def make_settings(
     settings = Settings(
         Settings.beta if relative else beta,  # type: ignore[arg-type]  # a text is refused
         model.max_steps if free_steps is None else free_steps,
-        NUDGED_STEPS if nudged_steps is None else nudged_steps,
+        model.nudged_steps if nudged_steps is None else nudged_steps,
         points=_points(points),
         relative=relative,
         **others,

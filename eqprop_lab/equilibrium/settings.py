@@ -17,7 +17,6 @@ from eqprop_lab.equilibrium.solvers import SOLVERS, make_solver
 from eqprop_lab.equilibrium.state import Nudge, State
 from eqprop_lab.validation import one_of, positive_int, real, switch
 
-NUDGED_STEPS = 10
 CHECKS: dict[str, Callable[[str, object], Any]] = {
     "beta": partial(real, above=0.0),
     "free_steps": positive_int,
@@ -41,7 +40,7 @@ class Settings:
 
     beta: float = 0.03
     free_steps: int = 30
-    nudged_steps: int = NUDGED_STEPS
+    nudged_steps: int = EquilibriumModel.nudged_steps
     tol: float | None = None
     solver: str = "picard"
     points: int = 4

@@ -130,7 +130,9 @@ def planned_epochs(
         return int(before[-1].config["training"]["epochs"]), {}
     if options.fill_minutes is None:
         return config.epochs, {}
-    trainer, data = build_experiment(config)
+    _, data = build_experiment(config)
+    if not isinstance(data, DataSet):
+        raise TypeError(f"the recipe must be one of images, {data.name} is a text")
     measured = measure_epoch(config, data)
     batches = -(-len(data.train) // config.batch_size)
     return epochs_in(options.fill_minutes, measured, batches), measured

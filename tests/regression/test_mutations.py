@@ -69,9 +69,9 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     # Calls that name their nudged_steps cannot see it: at rho 0.8 three steps are 2 to 10 % off,
     # ten 0.06 % at most.
     "three_nudged_steps_by_default": (
-        "equilibrium/settings.py",
-        "NUDGED_STEPS = 10",
-        "NUDGED_STEPS = 3",
+        "equilibrium/contract.py",
+        "nudged_steps: int = 10",
+        "nudged_steps: int = 3",
         "default_steps_error",
     ),
     # kappa is 1 where the shipped models are read out, and a plain step adds the pull by a quicker

@@ -89,6 +89,7 @@ class DirectedLM(TokenModel, EquilibriumModel):
     """
 
     estimator, limit = "asymmetric", "implicit"
+    nudged_steps = 20  # what a token is told of later ones comes from one to the next
     # of ||W_v|| and ||W_o||: no certificate needs them, they keep the transient short
     caps: tuple[float | None, float | None] = (None, None)
     contraction_metric = "l2 of a token over its layers, given the tokens before it"

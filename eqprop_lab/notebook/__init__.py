@@ -27,6 +27,7 @@ from eqprop_lab.notebook.style import (
     SIGNED_CHANGE,
     new_figure,
 )
+from eqprop_lab.notebook.text_box import TextBox
 
 __all__ = [
     "INK",
@@ -43,6 +44,7 @@ __all__ = [
     "Session",
     "Slider",
     "StopRequested",
+    "TextBox",
     "Toggle",
     "TrainingCockpit",
     "TrainingWorker",

@@ -13,6 +13,14 @@ from eqprop_lab.notebook import Explorer, explorers
 
 # Explorers that need more than their start values; a cell ends with the object.
 CELLS = {
+    "AttentionAndSettling": """import torch
+from eqprop_lab import TransformerEqProp
+from eqprop_lab.notebook.explorers.attention_and_settling import AttentionAndSettling
+
+texts = torch.randint(65, (4, 32), generator=torch.Generator().manual_seed(0))
+model = TransformerEqProp(65, 32, 2, 32, seed=0)
+
+AttentionAndSettling(model, texts, model.vocab.symbols)""",
     "DecisionBoundary": """from eqprop_lab import LoopedMLP
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 

@@ -25,6 +25,7 @@ HOMES = {
     "GradientCompass": ("03_two_phases_and_gradients", {"beta", "skew"}),
     "GammaAndRho": ("05_conv_eqprop", {"gamma", "rho"}),
     "LayerActivity": ("05_conv_eqprop", {"beta"}),
+    "AttentionAndSettling": ("06_transformer_eqprop", set()),
 }
 
 

@@ -82,6 +82,15 @@ def replace_file(
     return path
 
 
+def check_target(path: Path) -> None:
+    """Raise the OSError of `replace_file` that can be foreseen, so that no work is lost for it."""
+    folder = nearest(Path.exists, _target(path).absolute().parent) or path
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
 def replace_text(path: str | Path, text: str) -> Path:
     """`replace_file` with a text, in UTF-8."""
     return replace_file(path, lambda file: file.write(text.encode("utf-8")))

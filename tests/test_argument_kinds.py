@@ -7,8 +7,10 @@ The table must name every argument there is, so that a new one cannot come witho
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,15 @@ def mlp() -> eqprop_lab.LoopedMLP:
 
 
 LANGUAGE = eqprop_lab.TransformerEqProp.from_text("abcab", 4, 1, 4, seed=0)
+
+
+def exported(path: Any, **how: Any) -> None:
+    """An export of a small model, into a folder of its own where the path is right."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, path) if path == "x.onnx" else path
+        eqprop_lab.export_to_onnx(mlp(), target, **how)
+
+
 PHASES = {
     "estimator": "choice",
     "beta": "real",
@@ -434,6 +445,13 @@ TABLE: dict[str, Entry] = {
     "load_trained": (eqprop_lab.load_trained, {"name": "digits_conv"}, {"name": "choice"}, set()),
     "trained_info": (eqprop_lab.trained_info, {"name": "digits_conv"}, {"name": "choice"}, set()),
     "save_trained": (eqprop_lab.save_trained, {}, {}, {"model", "name", "info"}),
+    "export_to_onnx": (
+        exported,
+        {"path": "x.onnx", "input_shape": [1, 64], "check": False},
+        {"path": "path", "input_shape": "sizes", "check": "switch"}
+        | {"dynamic_batch": "switch", "unroll": "switch"},
+        {"model"},
+    ),
     "compile_model": (
         lambda **kw: eqprop_lab.compile_model(mlp(), **kw),
         {},

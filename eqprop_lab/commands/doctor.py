@@ -31,6 +31,7 @@ from eqprop_lab.files import nearest
 from eqprop_lab.tables import text_table
 
 PYTHON_NEEDED = (3, 11)
+OWN = "eqprop_lab"  # an extra may ask for another one
 # torchvision 0.(n + 15) is the release that goes with torch 2.n.
 VISION_OFFSET = 15
 
@@ -72,7 +73,7 @@ def package_rows(requirements: Sequence[str]) -> Iterator[Row]:
         requirement = Requirement(line)
         extra = re.search(r"extra\s*==\s*[\"'](\w+)", line)
         group = extra.group(1) if extra else "core"
-        if group not in ("core", "lab", "test"):
+        if group not in ("core", "lab", "test") or requirement.name == OWN:
             continue
         if requirement.marker and not requirement.marker.evaluate({"extra": group}):
             continue

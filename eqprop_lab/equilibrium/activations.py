@@ -16,6 +16,8 @@ def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
     """
     if values.requires_grad or values.device.type != "cpu" or values.dtype != torch.float32:
         return torch.tanh(values, out=out)
+    if torch.compiler.is_exporting():  # tensors without memory
+        return torch.tanh(values, out=out)
     if out is values:
         memory = values.numpy()
         np.tanh(memory, out=memory)

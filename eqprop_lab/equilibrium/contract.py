@@ -297,7 +297,11 @@ class EquilibriumModel(nn.Module, ABC):
         """
         return None
 
+    def settled(self, x: Tensor) -> State:
+        """s_T, where `max_steps` steps lead, x not looked at. An export puts a loop here."""
+        return free_state(self, x, max_steps=self.max_steps)[1].state
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the relaxed state: readout(s_T) after `max_steps` steps."""
         self.check_batch(x)
-        return self.readout(free_state(self, x, max_steps=self.max_steps)[1].state)
+        return self.readout(self.settled(x))

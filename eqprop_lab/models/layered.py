@@ -136,7 +136,7 @@ class LayeredModel(TanhModel):
     def drive(self, x: Tensor) -> State:
         """(W_1 x + b_1, b_2, ..., b_L), all that the input causes; biases (B, C, 1, 1), (B, H)."""
         first, *rest = self._layers()
-        biases = (layer.bias.expand(len(x), *layer.bias.shape) for layer in rest)
+        biases = (layer.bias.expand(x.shape[0], *layer.bias.shape) for layer in rest)
         return (first.linear.up(self._inputs(x), first.weight, first.bias), *biases)
 
     def initial_state(self, drive: State) -> State:

@@ -73,6 +73,7 @@ def test_packages_are_compared_with_what_is_needed() -> None:
                 'absent-lab; extra == "lab"',
                 'absent-test; extra == "test"',
                 'absent-gpu; extra == "gpu"',
+                'eqprop_lab[onnx]; extra == "test"',
                 'numpy; sys_platform == "amiga"',
             ]
         )

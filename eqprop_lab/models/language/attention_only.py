@@ -105,7 +105,7 @@ class Retrieval(EquilibriumModel):
         There are as many queries as rows of a; keys of tokens before those may be known already.
         """
         held, tokens = self._weights(), keys.shape[2] - 1
-        asking = len(a) // len(keys)
+        asking = a.shape[0] // keys.shape[0]
         queries = split_heads(a @ (held["q"] * self.scale).T, self.num_heads, asking)
         return queries, held["table"][:, tokens - asking : tokens, : tokens + 1]
 

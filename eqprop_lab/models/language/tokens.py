@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab.equilibrium.inputs import check_pair
-from eqprop_lab.equilibrium.relaxation import free_state
 from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.language.ball import rms
 from eqprop_lab.models.language.generation import Generates
@@ -91,8 +90,7 @@ class TokenModel(Generates):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, T, V) of every token, at the state after `max_steps` steps."""
         self.check_batch(x)
-        state = free_state(self, x, max_steps=self.max_steps)[1].state  # type: ignore[arg-type]
-        logits: Tensor = self.readout(state)  # type: ignore[operator]
+        logits: Tensor = self.readout(self.settled(x))  # type: ignore[operator]
         return logits.unflatten(0, x.shape)
 
 

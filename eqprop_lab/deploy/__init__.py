@@ -1,0 +1,1 @@
+"""Models for other programs: what leaves Python and torch behind."""

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from eqprop_lab import EqPropTrainer, LoopedMLP
-from eqprop_lab.files import checkout, nearest, replace_file, replace_text
+from eqprop_lab.files import check_target, checkout, nearest, replace_file, replace_text
 from eqprop_lab.notebook import figures
 
 Writer = Callable[[Path, str], object]
@@ -108,6 +108,35 @@ def test_what_is_no_file_is_refused_and_stays(write: Writer, tmp_path: Path) -> 
         and folder.is_dir()
         and len(list(tmp_path.iterdir())) == 3
     )
+
+
+def test_a_target_that_cannot_be_written_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(tmp_path.rglob("*"))
+    codes = {"loop": errno.ELOOP, "pipe": errno.EINVAL, "folder": errno.EISDIR}
+    codes |= dict.fromkeys(("file/x", "file/new/x"), errno.ENOTDIR)
+    for name, code in codes.items():
+        with pytest.raises(OSError, match=name) as caught:
+            check_target(tmp_path / name)
+        assert caught.value.errno == code and caught.value.filename == str(tmp_path / name)
+        with pytest.raises(OSError, match=name):
+            replace_text(tmp_path / name, "x")
+    good = [tmp_path / name for name in ("file", "folder/x", "new/folder/x")]
+    for path in good:
+        check_target(path)
+    assert sorted(tmp_path.rglob("*")) == before and good[0].read_text() == "old"
+    # whoever is root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "folder")
+    check_target(good[0])
+    for name in ("folder/x", "folder/new/x"):
+        with pytest.raises(PermissionError, match=name) as caught:
+            check_target(tmp_path / name)
+        assert caught.value.errno == errno.EACCES
 
 
 @pytest.mark.parametrize(

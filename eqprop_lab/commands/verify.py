@@ -1,6 +1,6 @@
 """`python -m eqprop_lab verify`: does the package compute what it promises?
 
-Six checks that fail when what they are named after is broken: the norm, the gradient and the
+Seven checks that fail when what they are named after is broken: the norm, the gradient and the
 learning decide, not that something printed. Each returns (ok, line). Whether the machine is fit is
 the question of `doctor`, which computes nothing.
 """
@@ -19,18 +19,19 @@ from torch import Tensor
 import eqprop_lab
 from eqprop_lab.acceleration import check_cupy_available
 from eqprop_lab.commands.arguments import make_parser
-from eqprop_lab.datasets import build_dataset
+from eqprop_lab.datasets import build_dataset, read_text
 from eqprop_lab.devices import get_optimal_backend
 from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.experiments import presets
-from eqprop_lab.models import BackpropMLP, LoopedMLP
+from eqprop_lab.models import BackpropMLP, FullEqPropLM, LoopedMLP
+from eqprop_lab.models.language import get_eqprop_lm, list_eqprop_lm_variants
 from eqprop_lab.tables import text_table
 from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.utils import count_parameters
 
 Result = tuple[bool, str]
 # Rooms that need nothing but the package's own dependencies.
-ROOMS = ("equilibrium", "models", "training")
+ROOMS = ("equilibrium", "models", "models.language", "training")
 OPTIONAL = (
     "cupy",
     "onnx",
@@ -43,6 +44,8 @@ OPTIONAL = (
 )
 PARAMETERS = 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10
 GRADIENT_ERROR = 5e-3
+LANGUAGE_ERROR = 1e-4
+SYMBOLS, WINDOW = 11, 9
 
 
 def check_imports() -> Result:
@@ -148,6 +151,72 @@ def check_trainer() -> Result:
     )
 
 
+def _windows() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(SYMBOLS, (3, WINDOW + 1), generator=generator)
+
+
+def largest_leak() -> float:
+    """The most that another last token changes of logits before it, over all variants trained a
+    little.
+    """
+    text, leaks = _windows(), []
+    x, y = text[:, :-1], text[:, 1:]
+    other = torch.cat([x[:, :-1], (x[:, -1:] + 1) % SYMBOLS], 1)
+    for name in list_eqprop_lm_variants():
+        model = get_eqprop_lm(name, vocab_size=SYMBOLS, hidden_dim=16, seed=0)
+        EqPropTrainer(model, lr=0.02, tol=1e-3, progress=False).fit([(x, y)] * 5, epochs=1)
+        with torch.no_grad():
+            here, there = model(x), model(other)
+        if torch.equal(here[:, -1], there[:, -1]):
+            raise ArithmeticError(f"{name} does not see its last token")
+        leaks.append(float((here - there)[:, :-1].abs().max()))
+    return max(leaks)
+
+
+def language_error(estimator: str) -> float:
+    """The gradient of all of FullEqPropLM in float64, against autograd through 120 plain sweeps."""
+    model = FullEqPropLM(SYMBOLS, 16, 2, 4, WINDOW, inner_dim=24, seed=0).double()
+    text = _windows()
+    x, y = text[:, :-1], text[:, 1:]
+    estimate = estimate_gradients(
+        model, x, y, estimator, beta="auto", free_steps=300, nudged_steps=300, tol=1e-12
+    )
+    drive = model.drive(x)
+    state = model.initial_state(drive)
+    for _ in range(120):
+        # the ball norm, written out
+        state = tuple(
+            a / (1 + a.square().mean(1, keepdim=True)).sqrt() for a in model.force(state, drive)
+        )
+    loss = torch.nn.functional.cross_entropy(model.readout(state), y.flatten())
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    exact = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+    apart = torch.cat([(estimate[name] - g).flatten() for name, g in exact.items()])
+    return float(apart.norm() / torch.cat([g.flatten() for g in exact.values()]).norm())
+
+
+def check_language() -> Result:
+    """Nothing of the future reaches the past, the gradient of a directed model is right, and a
+    model learns more of a text than how frequent each character is.
+    """
+    leak, error = largest_leak(), language_error("asymmetric")
+    text = read_text("python_docs")
+    model = get_eqprop_lm("hybrid", vocab_size=len(text.vocab), hidden_dim=32, seed=0)
+    trainer = EqPropTrainer(model, lr=0.01, tol=1e-3, progress=False)
+    trainer.fit(text.batches("train", 32, 16, limit=16 * 80), epochs=1)
+    held = text.batches("validation", 32, 64, limit=64)
+    loss = trainer.evaluate(held)["loss"]
+    counts = torch.bincount(text.train, minlength=len(text.vocab)) + 1.0
+    unigram = -float((counts / counts.sum()).log()[held.split.y].mean())
+    ok = leak == 0.0 and error < LANGUAGE_ERROR and loss < unigram - 0.3
+    return ok, (
+        f"leak {leak} over {len(list_eqprop_lm_variants())} variants, gradient error of full "
+        f"{error:.1e} (limit {LANGUAGE_ERROR:.0e}), hybrid after 80 steps {loss:.2f} nats a "
+        f"character (unigrams {unigram:.2f})"
+    )
+
+
 def check_presets() -> Result:
     """Presets have the sizes they name, overrides override, unknown ones are refused."""
     wrong = []
@@ -198,6 +267,7 @@ CHECKS: dict[str, Callable[[], Result]] = {
     "model creation": check_models,
     "spectral norm": check_spectral_norm,
     "trainer": check_trainer,
+    "language": check_language,
     "presets": check_presets,
     "optional features": check_optional,
 }

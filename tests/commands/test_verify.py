@@ -1,4 +1,4 @@
-"""The six checks pass here, and each of them fails when what it checks is broken."""
+"""The seven checks pass here, and each of them fails when what it checks is broken."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import eqprop_lab
 from eqprop_lab.commands import verify
 from eqprop_lab.equilibrium.spectral import BoundedNorm
 from eqprop_lab.experiments import presets
 from eqprop_lab.models import LoopedMLP
+from eqprop_lab.models.language import LoopedMLPForLM, directed
 from eqprop_lab.training import EqPropTrainer
 
 
-def test_all_six_pass(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_seven_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == "6 of 6 checks passed" and len(printed) == 7
+    assert printed[-1] == "7 of 7 checks passed" and len(printed) == 8
     assert all(line.startswith("ok") for line in printed[:-1]) and "269,322" in printed[1]
 
 
@@ -96,6 +98,44 @@ def test_a_trainer_that_goes_uphill_fails(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(EqPropTrainer, "train_batch", uphill)
     ok, line = verify.check_trainer()
     assert not ok and "validation loss 2." in line
+
+
+def test_a_model_that_sees_the_future_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def past_and_future(bias: Tensor, strict: bool) -> Tensor:
+        place = torch.arange(bias.shape[1])
+        return torch.nn.functional.pad(bias[:, (place[:, None] - place).abs()], (1, 0))
+
+    monkeypatch.setattr(directed, "bias_table", past_and_future)
+    monkeypatch.setattr(verify, "language_error", lambda estimator: 0.0)
+    ok, line = verify.check_language()
+    assert not ok and "leak 0.0" not in line
+
+
+def test_a_model_that_is_blind_is_no_model_without_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        LoopedMLPForLM, "features", lambda self, x: self.window(torch.zeros_like(x))
+    )
+    with pytest.raises(ArithmeticError, match="looped_mlp does not see its last token"):
+        verify.largest_leak()
+
+
+def test_plain_eqprop_of_a_directed_model_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = verify.estimate_gradients
+
+    def symmetric(model: Any, x: Any, y: Any, estimator: str, **options: Any) -> Any:
+        return real(model, x, y, "centered", **options)
+
+    monkeypatch.setattr(verify, "estimate_gradients", symmetric)
+    monkeypatch.setattr(verify, "largest_leak", lambda: 0.0)
+    ok, line = verify.check_language()
+    assert not ok and "gradient error of full 2.9e-01" in line
+
+
+def test_a_language_model_that_learns_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)
+    monkeypatch.setattr(verify, "largest_leak", lambda: 0.0)
+    monkeypatch.setattr(verify, "language_error", lambda estimator: 0.0)
+    assert not verify.check_language()[0]
 
 
 def test_overrides_without_effect_and_missing_presets_fail(monkeypatch: pytest.MonkeyPatch) -> None:

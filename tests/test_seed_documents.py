@@ -144,6 +144,49 @@ def test_what_the_summary_lists_for_developers() -> None:
     assert compile_model(model) is model
 
 
+def test_the_language_models_of_the_summary() -> None:
+    from eqprop_lab import (
+        HAS_LM_VARIANTS,
+        EqPropAttentionOnlyLM,
+        EqPropLM,
+        FullEqPropLM,
+        HybridEqPropLM,
+        LoopedMLPForLM,
+        RecurrentEqPropLM,
+        count_parameters,
+        create_eqprop_lm,
+        create_model_preset,
+        get_eqprop_lm,
+        list_eqprop_lm_variants,
+        register_eqprop_lm,
+    )
+    from eqprop_lab.models.language import EQPROP_LM_REGISTRY
+
+    five = {
+        FullEqPropLM, EqPropAttentionOnlyLM, RecurrentEqPropLM, HybridEqPropLM, LoopedMLPForLM
+    }  # fmt: skip
+    assert HAS_LM_VARIANTS and len(list_eqprop_lm_variants()) == 5
+    built = [get_eqprop_lm(name, vocab_size=65) for name in list_eqprop_lm_variants()]
+    assert {type(model) for model in built} == five
+    assert type(EqPropLM(variant="hybrid", vocab_size=65)) is HybridEqPropLM
+
+    for name in list_eqprop_lm_variants():
+        whole = create_eqprop_lm(name, vocab_size=65, hidden_dim=64, num_layers=2)
+        half = create_eqprop_lm(name, vocab_size=65, hidden_dim=64, num_layers=2, scale=0.5)
+        assert abs(count_parameters(half) / count_parameters(whole) - 0.5) < 0.01
+
+    register_eqprop_lm("research")(type("Research", (LoopedMLPForLM,), {}))
+    try:
+        assert isinstance(get_eqprop_lm("research", vocab_size=65), LoopedMLPForLM)
+    finally:
+        EQPROP_LM_REGISTRY.unregister("research")
+
+    x = torch.zeros(1, 5, dtype=torch.long)
+    for name in ("lm_tiny", "lm_small", "lm_medium"):
+        with torch.no_grad():
+            assert create_model_preset(name)(x).shape == (1, 5, 65)
+
+
 def test_the_trainer_takes_the_predecessor_s_arguments() -> None:
     from eqprop_lab import EqPropTrainer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import re
 from typing import Any
 
 import pytest
@@ -100,6 +101,8 @@ def test_a_trainer_that_goes_uphill_fails(monkeypatch: pytest.MonkeyPatch) -> No
     assert not ok and "validation loss 2." in line
 
 
+# with the future in its past it does not settle either
+@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
 def test_a_model_that_sees_the_future_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def past_and_future(bias: Tensor, strict: bool) -> Tensor:
         place = torch.arange(bias.shape[1])
@@ -128,7 +131,8 @@ def test_plain_eqprop_of_a_directed_model_fails(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(verify, "estimate_gradients", symmetric)
     monkeypatch.setattr(verify, "largest_leak", lambda: 0.0)
     ok, line = verify.check_language()
-    assert not ok and "gradient error of full 2.9e-01" in line
+    error = re.search(r"gradient error of full (\S+)", line)
+    assert not ok and error and float(error[1]) > 0.2
 
 
 def test_a_language_model_that_learns_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:

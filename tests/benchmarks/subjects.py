@@ -31,6 +31,15 @@ from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 data = build_dataset("digits").validation
 
 LayerActivity(ConvEqProp(1, 16, 10, image_size=8, seed=0), data.x[:20], data.y[:20])""",
+    "VariantPicker": """from eqprop_lab import get_eqprop_lm
+from eqprop_lab.notebook.explorers.variant_picker import Candidate, VariantPicker
+
+model = get_eqprop_lm("looped_mlp", vocab_size=96, hidden_dim=32, embed_dim=4, seed=0)
+
+def write(temperature, draw):
+    return model.generate("The ", max_new_tokens=20, temperature=temperature, seed=draw)
+
+VariantPicker({"looped_mlp": Candidate([(0, 4.6), (100, 2.5)], {"loss": "2.5"}, {}, write)})""",
 }
 
 COCKPIT = """from eqprop_lab import EqPropTrainer, LoopedMLP, build_dataset

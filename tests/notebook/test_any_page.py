@@ -29,6 +29,7 @@ from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 from eqprop_lab.notebook.explorers.stability_map import StabilityMap
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
+from eqprop_lab.notebook.explorers.variant_picker import Candidate, VariantPicker
 from eqprop_lab.notebook.live import STORED_BYTES, LivePicture
 from eqprop_lab.notebook.style import (
     NEUTRAL,
@@ -88,6 +89,11 @@ def decision_boundary() -> LivePicture:
     return DecisionBoundary([fresh, copy.deepcopy(fresh)])
 
 
+def variant_picker() -> LivePicture:
+    known = Candidate([(0, 4.6), (9, 2.5)], {"a": "b"}, {"bigram": 2.5}, sample="To be or not")
+    return VariantPicker({"hybrid": known})
+
+
 def no_trainer(values: dict[str, Any]) -> Any:
     raise OSError("nothing to train")
 
@@ -102,6 +108,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "convergence": RelaxationExplorer,
     "stability_map": StabilityMap,
     "two_phase_movie": TwoPhaseMovie,
+    "variant_picker": variant_picker,
 }
 
 

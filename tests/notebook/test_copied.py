@@ -26,6 +26,7 @@ HOMES = {
     "GammaAndRho": ("05_conv_eqprop", {"gamma", "rho"}),
     "LayerActivity": ("05_conv_eqprop", {"beta"}),
     "AttentionAndSettling": ("06_transformer_eqprop", set()),
+    "VariantPicker": ("07_lm_variants", set()),
 }
 
 

@@ -16,11 +16,13 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from eqprop_lab import ConvEqProp, LoopedMLP, build_dataset
+from eqprop_lab import ConvEqProp, FullEqPropLM, LoopedMLP, build_dataset
 from eqprop_lab.notebook import TrainingCockpit
+from eqprop_lab.notebook.explorers.attention_and_settling import AttentionAndSettling
 from eqprop_lab.notebook.explorers.convergence import RelaxationExplorer
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 from eqprop_lab.notebook.explorers.energy_landscape import EnergyLandscape
@@ -89,6 +91,11 @@ def decision_boundary() -> LivePicture:
     return DecisionBoundary([fresh, copy.deepcopy(fresh)])
 
 
+def attention_and_settling() -> LivePicture:
+    model = FullEqPropLM(10, 12, 2, 3, 7, inner_dim=16, seed=0).double()
+    return AttentionAndSettling(model, torch.arange(7)[None], list("abcdefghij"))
+
+
 def variant_picker() -> LivePicture:
     known = Candidate([(0, 4.6), (9, 2.5)], {"a": "b"}, {"bigram": 2.5}, sample="To be or not")
     return VariantPicker({"hybrid": known})
@@ -108,6 +115,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "convergence": RelaxationExplorer,
     "stability_map": StabilityMap,
     "two_phase_movie": TwoPhaseMovie,
+    "attention_and_settling": attention_and_settling,
     "variant_picker": variant_picker,
 }
 

@@ -12,6 +12,7 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,43 @@ def results_table(folder: Path) -> str:
     return "\n".join(markdown_table(head, rows, right=(3, 4, 5)))
 
 
+def texts_table(result: Mapping[str, Any]) -> str:
+    """One row a language model at its chosen learning rate, its twin below: nats a character of the
+    test text, spread over seeds, the gap to the twin seed by seed, time.
+    """
+    head = ("Model", "Estimator", "Parameters", "Test, nats a character", "Gap to its twin",
+            "Seeds", "CPU time a seed")  # fmt: skip
+    recipe, rows = result["recipe"], []
+
+    def runs(name: str, kind: str) -> dict[int, dict[str, Any]]:
+        wanted = (name, kind, result["chosen"][name], recipe["steps"])
+        every = (*result["runs"], *result["twins"])
+        names = ("variant", "kind", "lr", "steps")
+        return {r["seed"]: r for r in every if tuple(r[n] for n in names) == wanted}
+
+    for name in (*recipe["twins"], *dict.fromkeys(recipe["twins"].values())):
+        twin = recipe["twins"].get(name)
+        own = runs(name, "fast" if twin else "backprop")
+        other = runs(twin, "backprop") if twin else {}
+        gaps = [run["test"] - other[seed]["test"] for seed, run in own.items() if other]
+        rows.append(
+            (
+                f"`{name}`" if twin else f"{name}, backprop",
+                f"`{next(iter(own.values()))['estimator']}`" if twin else "autograd",
+                f"{next(iter(own.values()))['parameters']:,}",
+                _spread([run["test"] for run in own.values()]),
+                f"{_spread(gaps)} ({twin})" if twin else "",
+                str(len(own)),
+                f"{statistics.mean(run['cpu_seconds'] for run in own.values()):.0f} s",
+            )
+        )
+    return "\n".join(markdown_table(head, rows, right=(2, 3, 4, 5, 6)))
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
 def _subject(result: dict[str, Any]) -> tuple[str, str]:
     return result["dataset"], result["networks"]["eqprop"]
 
@@ -89,10 +127,13 @@ def _row(result: dict[str, Any], key: str, data: str) -> tuple[str, ...]:
 
 
 def filled(text: str) -> str:
-    """The README with both tables made anew. Raises ValueError when a marker is missing."""
+    """The README with its tables made anew. Raises ValueError when a marker is missing."""
+    path = ROOT / "data" / "results" / "language_models.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
     tables = {
         "map": series_table(series(ROOT / "notebooks"), "notebooks/"),
         "results": results_table(ROOT / "data" / "results"),
+        "texts": texts_table(stored),
     }
     for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

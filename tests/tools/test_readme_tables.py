@@ -94,13 +94,34 @@ def test_other_files_are_left_out_and_unknown_networks_named(tmp_path: Path) -> 
 
 
 def test_text_outside_the_markers_stays() -> None:
-    text = "a\n<!-- map -->\nold\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
+    text = (
+        "a\n<!-- map -->\nold\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
+        "<!-- texts -->\n<!-- /texts -->\nd\n"
+    )
     filled = readme_tables.filled(text)
     assert (
         filled.startswith("a\n<!-- map -->\n|")
         and "old" not in filled
-        and filled.endswith("<!-- /results -->\nc\n")
+        and "<!-- /results -->\nc\n<!-- texts -->\n|" in filled
+        and filled.endswith("<!-- /texts -->\nd\n")
     )
     assert readme_tables.filled(filled) == filled
     with pytest.raises(ValueError, match="lacks the markers <!-- results -->"):
         readme_tables.filled("<!-- map -->\n<!-- /map -->\n")
+
+
+def test_the_gap_of_a_text_model_is_taken_seed_by_seed() -> None:
+    def run(name: str, kind: str, seed: int, test: float) -> dict[str, Any]:
+        return {"variant": name, "kind": kind, "lr": 0.1, "steps": 2, "seed": seed, "test": test,
+                "estimator": "response", "parameters": 1234, "cpu_seconds": 7.0}  # fmt: skip
+
+    result = {
+        "recipe": {"steps": 2, "twins": {"hybrid": "transformer"}},
+        "chosen": {"hybrid": 0.1, "transformer": 0.1},
+        "runs": [run("hybrid", "fast", 0, 2.0), run("hybrid", "fast", 1, 3.0)]
+        + [run("hybrid", "physical", 0, 9.0), run("hybrid", "fast", 2, 9.0) | {"lr": 0.2}],
+        "twins": [run("transformer", "backprop", 0, 1.5), run("transformer", "backprop", 1, 2.5)],
+    }
+    row, twin = readme_tables.texts_table(result).splitlines()[2:]
+    assert "2.500 ± 0.707 | 0.500 ± 0.000 (transformer) | 2 | 7 s" in row
+    assert twin.startswith("| transformer, backprop | autograd | 1,234 | 2.000 ± 0.707 |")

@@ -38,6 +38,8 @@ PACKAGE = Path(eqprop_lab.__file__).parent
 ELSEWHERE = ("notebook/", "gpu/", "commands/gpu_check.py", "commands/verify.py")
 # a new model lies where torch would put it
 PARAMETERS = {("layered.py", "randn"), ("layered.py", "zeros")}
+PARAMETERS |= {("directed.py", "empty"), ("directed.py", "ones")}
+PARAMETERS |= {("full.py", "zeros"), ("recurrent.py", "zeros")}
 
 
 def calls() -> Iterator[tuple[Path, ast.Call, str]]:

@@ -159,7 +159,7 @@ def _inputs(model: nn.Module, size: Sequence[int]) -> Tensor:
 
 def _random(model: nn.Module, size: Sequence[int]) -> Tensor:
     """Tokens for a language model, else normal numbers; the global generator stays as it is."""
-    generator = torch.Generator().manual_seed(math.prod(size))
+    generator = torch.Generator(device="cpu").manual_seed(math.prod(size))
     if isinstance(model, TokenModel):
         return torch.randint(model.vocab_size, tuple(size), generator=generator, device="cpu")
     return torch.randn(tuple(size), generator=generator, dtype=torch.float32, device="cpu")

@@ -23,7 +23,9 @@ NEAREST, SLOPE, FARTHEST = 4.0, 1.5, 6
 
 def local_bias(heads: int, tokens: int) -> Tensor:
     """b (heads, tokens): b_h[delta] = 4 - 1.5 min(|delta - (h + 1)|, 6)."""
-    distance = torch.arange(tokens) - torch.arange(1, heads + 1)[:, None]
+    place = torch.get_default_device()  # a new model lies where torch would put it
+    own = torch.arange(1, heads + 1, device=place)
+    distance = torch.arange(tokens, device=place) - own[:, None]
     return NEAREST - SLOPE * distance.abs().clamp_max(FARTHEST)
 
 

@@ -167,6 +167,11 @@ class EquilibriumModel(nn.Module, ABC):
         entry = _FROZEN.held.get(id(self))
         return None if entry is None else entry[0]
 
+    def _weights(self) -> dict[str, Tensor]:
+        """`effective_weights`, as this thread has frozen them or as they are now."""
+        frozen = self._frozen  # looked up once: a step of a small network is not much more
+        return self.effective_weights() if frozen is None else frozen
+
     @contextmanager
     def frozen_weights(self) -> Iterator[None]:
         """Evaluate `effective_weights` once for the body, instead of at every step of a settle.

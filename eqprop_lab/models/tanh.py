@@ -20,11 +20,6 @@ class TanhModel(EquilibriumModel):
 
     affine_force = True
 
-    def _weights(self) -> dict[str, Tensor]:
-        """`effective_weights`, as this thread has frozen them or as they are now."""
-        frozen = self._frozen  # looked up once: a step of a small network is not much more
-        return self.effective_weights() if frozen is None else frozen
-
     def activate(self, a: Tensor) -> Tensor:
         return tanh(a)
 

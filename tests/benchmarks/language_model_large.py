@@ -11,21 +11,17 @@ there is not made again.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from eqprop_lab import EqPropTrainer
-from eqprop_lab.datasets import get_lm_dataset
 from eqprop_lab.files import replace_text
 from eqprop_lab.models.language.looped import HybridEqPropLM
 from eqprop_lab.models.language.transformer import BackpropTransformerLM
-from tests.benchmarks.language_models import BATCH, PIECE, TEXT, VOCABULARY, Steps, floors, whole
+from tests.benchmarks.language_models import BATCH, VOCABULARY, fitted, floors, head, scored
 from tests.benchmarks.published import RESULTS, Row, read
 
 TOKENS, STEPS, RATE, SEED = 128, 2500, 6e-3, 0
@@ -43,27 +39,9 @@ CLASSES: dict[str, type[nn.Module]] = {
 def train(network: str) -> Row:
     """The record of one run."""
     model = CLASSES[network](VOCABULARY, **SIZES, seed=SEED)
-    trainer = EqPropTrainer(
-        model, lr=RATE, clip_norm=1.0, schedule="cosine", progress=False, **PHASES[network]
-    )
-    start = time.process_time()
-    history = trainer.fit(Steps(SEED, tokens=TOKENS), epochs=STEPS // PIECE)
-    row: Row = {
-        "variant": network,
-        "estimator": trainer.gradient,
-        "lr": RATE,
-        "seed": SEED,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "steps": STEPS,
-        "cpu_seconds": round(time.process_time() - start, 1),
-        "curve": [[PIECE * (n + 1), round(v, 4)] for n, v in enumerate(history["train_loss"])],
-    }
-    for split in ("validation", "test"):
-        loader, _ = get_lm_dataset(TEXT, TOKENS, 64, split)
-        found = trainer.evaluate(loader)
-        bits = round(found["bits_per_character"], 4)
-        row |= {split: round(found["loss"], 4), f"{split}_bits": bits}
-    return row
+    trainer, row = fitted(model, RATE, SEED, STEPS, PHASES[network], TOKENS)
+    row = {"variant": network} | row
+    return row | scored(trainer, "validation", TOKENS) | scored(trainer, "test", TOKENS)
 
 
 def main() -> None:
@@ -78,7 +56,6 @@ def main() -> None:
         if any(row["variant"] == network for row in rows):
             continue
         rows = [*rows, train(network)]
-        shared = {key: whole({"ngrams": {}}, [])[key] for key in ("device", "versions")}
         recipe = {
             "seq_len": TOKENS,
             "batch_size": BATCH,
@@ -86,11 +63,8 @@ def main() -> None:
             "lr": RATE,
             "sizes": SIZES,
         }
-        result = shared | {
-            "date": datetime.date.today().isoformat(),
-            "seeds": [SEED],
+        result = head(rows) | {
             "estimator": str(PHASES["hybrid"]["gradient"]),
-            "dataset": TEXT,
             "recipe": recipe | {"phases": PHASES},
             "ngrams": floors(),
             "runs": rows,

@@ -139,15 +139,20 @@ def train(
 ) -> tuple[Row, nn.Module]:
     """One run, and the trained model."""
     model = build(network, seed)
-    trainer = EqPropTrainer(
-        model, lr=lr, clip_norm=1.0, schedule="cosine", progress=False, **phases(network, kind)
-    )
+    trainer, row = fitted(model, lr, seed, steps, phases(network, kind))
+    row = {"variant": network, "kind": kind} | row
+    return row | scored(trainer, "validation") | settled(trainer, network, kind), model
+
+
+def fitted(
+    model: nn.Module, lr: float, seed: int, steps: int, how: dict[str, Any], tokens: int = TOKENS
+) -> tuple[EqPropTrainer, Row]:
+    """A model trained by the recipe that all share, and what is told of that."""
+    trainer = EqPropTrainer(model, lr=lr, clip_norm=1.0, schedule="cosine", progress=False, **how)
     start = time.process_time()
-    history = trainer.fit(Steps(seed), epochs=-(-steps // PIECE))
+    history = trainer.fit(Steps(seed, tokens=tokens), epochs=-(-steps // PIECE))
     seconds = time.process_time() - start
-    row = {
-        "variant": network,
-        "kind": kind,
+    return trainer, {
         "estimator": trainer.gradient,
         "lr": lr,
         "seed": seed,
@@ -160,12 +165,11 @@ def train(
         "residual": _short(history["residual"][-1]),
         "nudged_residual": _short(history["nudged_residual"][-1]),
     }
-    return row | scored(trainer, "validation") | settled(trainer, network, kind), model
 
 
-def scored(trainer: EqPropTrainer, split: str) -> Row:
+def scored(trainer: EqPropTrainer, split: str, tokens: int = TOKENS) -> Row:
     """Nats a character of a whole split, and the worst residual of its free phases."""
-    loader, _ = get_lm_dataset(TEXT, TOKENS, 64, split)
+    loader, _ = get_lm_dataset(TEXT, tokens, 64, split)
     found = trainer.evaluate(loader)
     return {
         split: round(found["loss"], 4),
@@ -271,19 +275,10 @@ def store(path: Path, row: Row) -> None:
 def whole(result: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
     """The file's content."""
     rows = sorted(rows, key=lambda r: (r["variant"], r["kind"], r["steps"], r["lr"], r["seed"]))
-    return {
-        "device": "CPU, 1 thread",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__.partition("+")[0],
-            "eqprop_lab": __version__,
-        },
-        "date": datetime.date.today().isoformat(),
-        "seeds": sorted({r["seed"] for r in rows}),
+    return head(rows) | {
         "estimator": "; ".join(
             f"{n} {v['fast'][0]}/{v['physical'][0]}" for n, v in VARIANTS.items()
         ),
-        "dataset": TEXT,
         "recipe": {
             "seq_len": TOKENS,
             "batch_size": BATCH,
@@ -301,6 +296,21 @@ def whole(result: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
         "ngrams": result.get("ngrams") or floors(),
         "runs": [r for r in rows if r["variant"] in VARIANTS],
         "twins": [r for r in rows if r["variant"] in TWINS],
+    }
+
+
+def head(rows: list[Row]) -> dict[str, Any]:
+    """Where, when and on what runs were made."""
+    return {
+        "device": "CPU, 1 thread",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__.partition("+")[0],
+            "eqprop_lab": __version__,
+        },
+        "date": datetime.date.today().isoformat(),
+        "seeds": sorted({r["seed"] for r in rows}),
+        "dataset": TEXT,
     }
 
 

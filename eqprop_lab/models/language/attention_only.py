@@ -78,10 +78,6 @@ class Retrieval(EquilibriumModel):
     def effective_weights(self) -> dict[str, Tensor]:
         return {"q": self.W_q(), "table": bias_table(self.bias, strict=False)}
 
-    def _weights(self) -> dict[str, Tensor]:
-        frozen = self._frozen
-        return self.effective_weights() if frozen is None else frozen
-
     def keys(self, x: Tensor) -> Tensor:
         """k_j of features (B, T, d), (B, H, T, d_h)."""
         rows = 2 * F.linear(x.flatten(0, 1), self.W_k())
@@ -223,14 +219,14 @@ class EqPropAttentionOnlyLM(TokenModel):
         with torch.no_grad():
             h = self.embedding(x)
             for layer in self._layers():
-                end = relax(layer.settle.model, rms(h))
+                end = relax(layer.core, rms(h))
                 worst = max(worst, end.residual)
                 h = layer.after(h, end.state[0].unflatten(0, h.shape[:2]))
         return worst
 
     def contraction_bound(self) -> float:
         """The largest certified bound of the blocks."""
-        return max(layer.settle.model.contraction_bound() for layer in self._layers())
+        return max(layer.core.contraction_bound() for layer in self._layers())
 
     def _layers(self) -> Iterator[_Layer]:
         return (layer for layer in self.layers if isinstance(layer, _Layer))

@@ -26,7 +26,6 @@ from torch.nn.utils import parametrize
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.linear_maps import DenseMap
-from eqprop_lab.equilibrium.norms import exact_norm
 from eqprop_lab.equilibrium.spectral import Bounded, raw_norm
 from eqprop_lab.equilibrium.state import State
 from eqprop_lab.equilibrium.view import ModelView
@@ -41,7 +40,7 @@ from eqprop_lab.models.language.attention import (
 )
 from eqprop_lab.models.language.ball import ball, ball_product, squareplus
 from eqprop_lab.models.language.generation import Cache, settled
-from eqprop_lab.models.language.tokens import Embedding, TokenModel, last_rows, orthogonal
+from eqprop_lab.models.language.tokens import Embedding, TokenModel, last_rows
 from eqprop_lab.validation import positive_int
 
 START = 0.9  # share of its cap that a bounded weight has at the start
@@ -53,7 +52,7 @@ class Weight(nn.Module):
     def __init__(self, rows: int, columns: int, cap: float | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns))
-        orthogonal([self.weight])
+        nn.init.orthogonal_(self.weight)  # Gaussian weights of that norm are half as large
         if cap is not None:
             with torch.no_grad():
                 self.weight.mul_(raw_norm(START * cap, cap))
@@ -69,12 +68,16 @@ class PastAttention(nn.Module):
     """W_o sum_(j < i) p_ij W_v r_j of one layer: its weights, and a bias for every distance."""
 
     def __init__(
-        self, hidden_dim: int, num_heads: int, max_seq_len: int, *caps: float | None
+        self,
+        hidden_dim: int,
+        num_heads: int,
+        max_seq_len: int,
+        values: float | None,
+        out: float | None,
     ) -> None:
         super().__init__()
         self.W_q = Weight(hidden_dim, hidden_dim)
         self.W_k = Weight(hidden_dim, hidden_dim)
-        values, out = caps
         self.W_v = Weight(hidden_dim, hidden_dim, values)
         self.W_o = Weight(hidden_dim, hidden_dim, out)
         self.bias = nn.Parameter(local_bias(num_heads, max_seq_len))
@@ -129,10 +132,6 @@ class DirectedLM(TokenModel, EquilibriumModel):
 
     def _layers(self) -> Iterator[PastAttention]:
         return (layer for layer in self.attention if isinstance(layer, PastAttention))
-
-    def _weights(self) -> dict[str, Tensor]:
-        frozen = self._frozen
-        return self.effective_weights() if frozen is None else frozen
 
     def drive(self, x: Tensor) -> State:
         return self.drive_from(self.embedding(x))
@@ -224,8 +223,3 @@ class OneToken(ModelView):
 def memory_force(r: Tensor, up: Tensor, down: Tensor, bias: Tensor) -> Tensor:
     """W_2 squareplus(W_1 r + b), rows (N, d); up = W_1 (m, d), down = W_2 (d, m)."""
     return squareplus(F.linear(r, up, bias)) @ down.T
-
-
-def norm_of(weight: Weight) -> float:
-    """||W||_2 of an effective weight, exact."""
-    return exact_norm(weight())

@@ -6,8 +6,6 @@ row b T + t is token t of sample b.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
@@ -110,9 +108,3 @@ class Embedding(nn.Module):
 def last_rows(state: State, tokens: int) -> State:
     """(B T, ...) -> (B, ...): the last token of every sample, block by block."""
     return tuple(block[tokens - 1 :: tokens] for block in state)
-
-
-def orthogonal(parameters: Iterable[Tensor]) -> None:
-    """Orthogonal rows or columns, norm 1: Gaussian weights of that norm are half as large."""
-    for weight in parameters:
-        nn.init.orthogonal_(weight)

@@ -37,7 +37,10 @@ def enable_tf32(enabled: bool = True) -> bool:
     enabled = switch("enabled", enabled)
     precision = "tf32" if enabled else "ieee"
     torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    cudnn: Any = torch.backends.cudnn
+    # torch holds three switches of cuDNN, and its own code raises where they disagree
+    cudnn.allow_tf32 = enabled
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = precision
     return enabled and torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
 
 
@@ -59,6 +62,31 @@ def _quickest() -> Iterator[None]:
         yield
     finally:
         cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = before
+
+
+@contextmanager
+def readable_tf32() -> Iterator[None]:
+    """cuDNN's TF32 switches in agreement, for code of torch that raises where they are not.
+
+    The old switch cannot be read while the new ones differ from it: they are brought to its side,
+    and set back at the end.
+    """
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    try:
+        cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "tf32"
+        if not _reads(cudnn):
+            cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "ieee"
+        yield
+    finally:
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before
+
+
+def _reads(cudnn: Any) -> bool:
+    try:
+        return cudnn.allow_tf32 in (True, False)
+    except RuntimeError:
+        return False
 
 
 def check_cupy_available() -> tuple[bool, str]:

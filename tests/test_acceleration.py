@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +33,7 @@ from eqprop_lab.acceleration import (
     get_optimal_backend,
     pick_device,
     quick_convolutions,
+    readable_tf32,
     uncompile_model,
 )
 
@@ -58,23 +60,41 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         pick_device("graphics card")
 
 
-def test_tf32_is_switched_on_and_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings: tuple[Any, ...] = (
-        torch.backends.cuda.matmul,
-        vars(type(torch.backends.cudnn))["conv"],
-    )
-    before = [setting.fp32_precision for setting in settings]
-    try:
-        for enabled, precision in ((True, "tf32"), (False, "ieee")):
-            monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-            assert enable_tf32(enabled) is False  # there is no device that could use it
-            assert [setting.fp32_precision for setting in settings] == [precision] * 2
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
-        assert enable_tf32() is True and enable_tf32(False) is False
-    finally:
-        for setting, value in zip(settings, before, strict=True):
-            setting.fp32_precision = value
+@pytest.fixture
+def cudnn() -> Iterator[Any]:
+    """cuDNN's switches, which are as they were when the test is over."""
+    switches: Any = torch.backends.cudnn
+    before = switches.allow_tf32
+    products = torch.backends.cuda.matmul.fp32_precision
+    yield switches
+    switches.allow_tf32 = before  # sets the newer two along with it
+    torch.backends.cuda.matmul.fp32_precision = products
+
+
+def test_tf32_is_switched_on_and_off(cudnn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for enabled, precision in ((True, "tf32"), (False, "ieee")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert enable_tf32(enabled) is False  # there is no device that could use it
+        assert torch.backends.cuda.matmul.fp32_precision == precision
+        assert cudnn.conv.fp32_precision == precision
+        # torch's own export and cudnn.flags read the old switch, and raise where it differs
+        assert cudnn.allow_tf32 is enabled
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    assert enable_tf32() is True and enable_tf32(False) is False
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("new", ["ieee", "tf32"])
+def test_switches_that_disagree_can_be_read_for_a_while(cudnn: Any, old: bool, new: str) -> None:
+    cudnn.allow_tf32 = old
+    cudnn.conv.fp32_precision = new
+    with readable_tf32():
+        assert cudnn.allow_tf32 is old
+    assert cudnn.conv.fp32_precision == new
+    cudnn.conv.fp32_precision = "ieee" if old else "tf32"
+    with pytest.raises(RuntimeError, match="different TF32 flags"):
+        _ = cudnn.allow_tf32  # so it is torch that cannot
 
 
 def fake_cupy(ones: Any) -> SimpleNamespace:
@@ -215,17 +235,12 @@ def test_freed_memory_is_kept_for_the_next_tensors() -> None:
 
 
 @pytest.mark.parametrize("precision", ["ieee", "tf32"])
-def test_quick_convolutions_are_a_matter_of_cuda(precision: str) -> None:
-    cudnn: Any = torch.backends.cudnn
-    own = cudnn.conv.fp32_precision
-    try:
-        cudnn.conv.fp32_precision = precision  # as somebody's enable_tf32 leaves it
-        before = cudnn.benchmark, cudnn.deterministic, precision
-        with quick_convolutions(torch.device("cpu")):
-            assert (cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision) == before
-        with quick_convolutions(torch.device("cuda")):
-            assert cudnn.benchmark and not cudnn.deterministic
-            assert cudnn.conv.fp32_precision == "tf32"
+def test_quick_convolutions_are_a_matter_of_cuda(cudnn: Any, precision: str) -> None:
+    cudnn.conv.fp32_precision = precision  # as somebody leaves it
+    before = cudnn.benchmark, cudnn.deterministic, precision
+    with quick_convolutions(torch.device("cpu")):
         assert (cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision) == before
-    finally:
-        cudnn.conv.fp32_precision = own
+    with quick_convolutions(torch.device("cuda")):
+        assert cudnn.benchmark and not cudnn.deterministic
+        assert cudnn.conv.fp32_precision == "tf32"
+    assert (cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision) == before

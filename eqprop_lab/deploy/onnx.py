@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn.utils import parametrize
 
-from eqprop_lab.acceleration import uncompile_model
+from eqprop_lab.acceleration import readable_tf32, uncompile_model
 from eqprop_lab.equilibrium.block import EquilibriumBlock
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.files import check_target, replace_file
@@ -240,7 +240,7 @@ def _written(model: nn.Module, x: Tensor, free: Mapping[int, str], unroll: bool)
 
     name = type(model).__name__
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), readable_tf32():
             # torch's exporter uses what torch deprecates; that is nothing a caller can act on
             warnings.simplefilter("ignore")
             traced = torch.export.export(

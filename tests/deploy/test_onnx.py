@@ -164,6 +164,17 @@ def test_a_block_inside_a_network_and_a_compiled_model_are_exported(tmp_path: Pa
     assert apart(path, built(row), batch(row, 4)) <= RELAXATION
 
 
+def test_a_tf32_setting_of_ones_own_is_no_hindrance(tmp_path: Path) -> None:
+    cudnn: Any = torch.backends.cudnn
+    row, path, before = MODELS["BackpropMLP"], tmp_path / "model.onnx", cudnn.allow_tf32
+    try:
+        cudnn.conv.fp32_precision = "ieee"  # torch's exporter raises for it
+        export_to_onnx(built(row), path, (1, *row.shape))
+        assert cudnn.conv.fp32_precision == "ieee"
+    finally:
+        cudnn.allow_tf32 = before
+
+
 class Undecided(nn.Module):
     """Its graph would depend on a value."""
 

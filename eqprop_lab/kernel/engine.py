@@ -139,12 +139,14 @@ class EqPropKernel:
         """Write the weights into a LoopedMLP of this size, and return it.
 
         model: one to write into, or the class itself (or a function with its arguments), which
-        makes a new one. Raises TypeError, ValueError for a model that is not this network.
+        makes a new one, of the kernel's dtype. Raises TypeError, ValueError for a model that is not
+        this network.
         """
         if isinstance(model, type) or not hasattr(model, "named_parameters"):
             sizes = self.input_dim, self.hidden_dim, self.output_dim
             steps = self.how.free_steps
             model = model(*sizes, self.use_spectral_norm, self.rho, max_steps=steps)
+            model = model.double() if self.dtype == np.float64 else model
         check_model(model)
         parameters = dict(model.named_parameters())
         shapes = {name: tuple(p.shape) for name, p in parameters.items()}

@@ -85,6 +85,15 @@ def test_two_threads_get_what_one_gets() -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_model_that_is_made_has_the_same_numbers(dtype: str) -> None:
+    net = kernel(dtype=dtype)
+    net.train_step(X.astype(dtype), Y)
+    for name, value in net.to_model(LoopedMLP).named_parameters():
+        assert np.array_equal(value.detach().numpy(), net.parameters[name])
+        assert value.detach().numpy().dtype == dtype
+
+
 def test_to_a_model_and_back() -> None:
     net = kernel()
     net.train_step(X, Y)

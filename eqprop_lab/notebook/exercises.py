@@ -36,6 +36,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -76,6 +77,8 @@ class Exercise:
         mistakes: {hint: wrong function of the case}; matched up to a constant factor, too.
         forbidden: names an answer may not use, neither itself nor through functions it calls.
         changes: positions of the arguments that the answer may change in place.
+        examine: answer -> what is wrong with the way it works (memory, time), or ""; tried last,
+            where its results are right.
         otherwise: what to look at, said where no mistake is recognised.
 
     Calling it prints one line where the answer is right or still a stub. Raises WrongAnswer, which
@@ -92,6 +95,7 @@ class Exercise:
     mistakes: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     forbidden: Collection[str] = ()
     changes: Collection[int] = ()
+    examine: Callable[[Callable[..., Any]], str] | None = None
     otherwise: str = OTHERWISE
 
     def __post_init__(self) -> None:
@@ -118,6 +122,10 @@ class Exercise:
                 said = self.judge(trial.answer, *trial.case) if self.judge else ""
             if said:
                 raise self._failed(said, k, trial.case)
+        with self._seeded(self.cases):
+            said = self.examine(answer) if self.examine else ""
+        if said:
+            raise WrongAnswer(f"Not yet: {self.name}: {said}")
         print(f"ok: {self.name} is right on {self.cases} random cases")
 
     def _try(self, answer: Callable[..., Any], k: int) -> _Tried:
@@ -236,7 +244,12 @@ def _names_used(answer: Callable[..., Any]) -> set[str]:
 
 
 def _unchanged(before: Any, after: Any) -> bool:
-    """Whether the tensors in an argument, or a model's parameters, are what they were."""
+    """Whether tensors and arrays in an argument, or a model's parameters, are what they were."""
     pairs = [x.state_dict() if isinstance(x, nn.Module) else x for x in (before, after)]
-    old, new = ({n: v for n, v in named(x).items() if isinstance(v, torch.Tensor)} for x in pairs)
-    return old.keys() == new.keys() and all(torch.equal(old[name], new[name]) for name in old)
+    kinds = torch.Tensor, np.ndarray
+    old, new = ({n: v for n, v in named(x).items() if isinstance(v, kinds)} for x in pairs)
+    return old.keys() == new.keys() and all(_equal(old[name], new[name]) for name in old)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else np.array_equal(a, b)

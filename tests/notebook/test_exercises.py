@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -167,6 +168,36 @@ def test_arguments_may_be_changed_where_that_is_the_task() -> None:
     Exercise("halve", models, judge=judge, changes=(0,))(halve)
     with pytest.raises(WrongAnswer, match="argument 1 in place"):
         Exercise("halve", models, judge=judge)(halve)
+
+
+def test_an_array_that_is_changed_is_seen() -> None:
+    def doubled(a: np.ndarray) -> np.ndarray:
+        a *= 2
+        return a
+
+    def arrays(k: int) -> tuple[np.ndarray]:
+        return (np.ones(2 + k) + k,)
+
+    with pytest.raises(WrongAnswer, match="argument 1 in place"):
+        Exercise("doubled", arrays, expected=lambda a: 2 * a)(doubled)
+    Exercise("doubled", arrays, expected=lambda a: 2 * a, changes={0})(doubled)
+
+
+def test_how_an_answer_works_is_examined_where_its_results_are_right(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen: list[Any] = []
+
+    def slow(answer: Callable[..., Any]) -> str:
+        seen.append(answer)
+        return "it takes too long" if answer is gram else ""
+
+    assert raises(gram, examine=slow) == "Not yet: gram: it takes too long"
+    assert "takes" not in raises(lambda a, beta: gram(2 * a, beta), examine=slow)
+    check(examine=slow)(stub)
+    assert seen == [gram]
+    check(examine=slow)(lambda a, beta: gram(a, beta))
+    assert "ok: gram" in capsys.readouterr().out
 
 
 def test_an_exercise_that_a_copied_number_would_pass_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from eqprop_lab.notebook.blitting import MovingPicture
@@ -51,12 +52,18 @@ class Explorer(LivePicture):
         self._tried: dict[str, Any] | None = None
         super().__init__(self.size, self.make_controls(), values)
         tip = "Put every control back to its start value"
-        self.widget = self._box("explorer", self.title, [self._button("Reset", tip, self._restart)])
+        reset = self._button("Reset", tip, self._restart)
+        buttons, rows = self.make_parts()
+        self.widget = self._box("explorer", self.title, [*buttons, reset], *rows)
         self.redraw()
 
     def make_controls(self) -> Sequence[Control]:
         """`controls`, unless a range depends on what the constructor was given."""
         return self.controls
+
+    def make_parts(self) -> tuple[Sequence[widgets.Button], Sequence[widgets.Widget]]:
+        """Buttons before Reset, and rows between the buttons and the picture: none."""
+        return (), ()
 
     def compute(self, *_: Any, **values: Any) -> Any:
         """What the picture shows, from the controls' values alone; the base passes them on."""

@@ -25,6 +25,12 @@ AttentionAndSettling(model, texts, model.vocab.symbols)""",
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 
 DecisionBoundary([LoopedMLP(2, 32, 2, rho=rho, seed=0) for rho in (0.3, 0.5, 0.7, 0.9)])""",
+    "KernelCosts": """from eqprop_lab.notebook.explorers import kernel_costs
+
+costs = dict.fromkeys((*kernel_costs.TIMES, *kernel_costs.SPACES), 3.0)
+rows = [{"hidden": 32, "steps": steps, **costs} for steps in (10, 30, 100)]
+
+kernel_costs.KernelCosts(rows)""",
     "LayerActivity": """from eqprop_lab import ConvEqProp, build_dataset
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 

@@ -28,6 +28,7 @@ from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 from eqprop_lab.notebook.explorers.energy_landscape import EnergyLandscape
 from eqprop_lab.notebook.explorers.gamma_and_rho import GammaAndRho
 from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
+from eqprop_lab.notebook.explorers.kernel_costs import SPACES, TIMES, KernelCosts
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 from eqprop_lab.notebook.explorers.stability_map import StabilityMap
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
@@ -101,6 +102,11 @@ def variant_picker() -> LivePicture:
     return VariantPicker({"hybrid": known})
 
 
+def kernel_costs() -> LivePicture:
+    costs = dict.fromkeys((*TIMES, *SPACES), 3.0)
+    return KernelCosts([{"hidden": 32, "steps": steps, **costs} for steps in (10, 30)])
+
+
 def no_trainer(values: dict[str, Any]) -> Any:
     raise OSError("nothing to train")
 
@@ -111,6 +117,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "energy_landscape": EnergyLandscape,
     "gamma_and_rho": GammaAndRho,
     "gradient_compass": GradientCompass,
+    "kernel_costs": kernel_costs,
     "layer_activity": conv_activity,
     "convergence": RelaxationExplorer,
     "stability_map": StabilityMap,

@@ -107,7 +107,8 @@ def default_vocab(vocab_size: int) -> Vocabulary | None:
 class Generates(nn.Module):
     """Mixin: `generate`, and the vocabulary by which a model reads and writes text.
 
-    A subclass gives `begin`, `extend` where a cache is worth having, and `check_prompt`.
+    A subclass gives `check_prompt`; `begin` and `extend` where a cache is worth having, without
+    which every token costs a window.
     Attributes: vocab_size; num_classes, of a model that gives no tokens.
     """
 
@@ -149,7 +150,11 @@ class Generates(nn.Module):
     @property
     def context_length(self) -> int:
         """How many of the last tokens a prediction can see."""
-        assert self.max_seq_len is not None
+        if self.max_seq_len is None:
+            raise TypeError(
+                f"generate: {type(self).__name__} must say how many of the last tokens it can see: "
+                "set max_seq_len, or override context_length"
+            )
         return self.max_seq_len
 
     def check_prompt(self, x: Tensor) -> None:
@@ -157,12 +162,23 @@ class Generates(nn.Module):
         raise NotImplementedError
 
     def begin(self, x: Tensor) -> tuple[Tensor, Cache | None]:
-        """(logits (B, V) after tokens (B, T), what they leave behind: None, nothing is kept)."""
-        raise NotImplementedError
+        """(logits (B, V) after tokens (B, T), what they leave behind: None, nothing is kept).
+
+        Here: those of the whole window, settled where the model is an equilibrium; nothing is kept.
+        """
+        if not isinstance(self, EquilibriumModel):
+            return self(x)[:, -1], None
+        drive = self.drive(x)
+        state = settled(self, self.initial_state(drive), drive, self.tokens(x))
+        return self.readout(state)[x.shape[1] - 1 :: x.shape[1]], None
 
     def extend(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """The same for one more token (B, 1), after those of the cache."""
-        raise NotImplementedError
+        raise TypeError(
+            f"generate: {type(self).__name__}.begin keeps a cache, so the class needs "
+            "extend(x, cache) too; a begin that returns None for it works through the window for "
+            "every token"
+        )
 
     @overload
     def generate(self, prompt: str, *args: Any, **options: Any) -> str: ...

@@ -311,3 +311,37 @@ def test_writing_leaves_the_model_trainable_and_as_it_was(name: str) -> None:
         trainer_of(learner).train_batch(x, y)
     for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def without_cache(name: str) -> Any:
+    """The model as a user writes one who knows nothing of caches."""
+    model = make(name)
+    own = type(model)
+    mine = {"begin": Generates.begin, "extend": Generates.extend}
+    model.__class__ = type(f"My{own.__name__}", (own,), mine)
+    return model
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_a_model_without_a_cache_writes_the_same_slowly(name: str) -> None:
+    model, x = without_cache(name), tokens(2, 4)
+    for length in (1, 4):
+        with torch.no_grad():
+            logits, cache = model.begin(x[:, :length])
+        assert cache is None
+        exact = settled_logits(make(name), x[:, :length])
+        # blocks of an ordinary module settle as far as its forward pass lets them
+        close = 1e-5 if name == "attention_only" else 1e-9
+        torch.testing.assert_close(logits, exact, rtol=0, atol=close)
+    assert torch.equal(model.generate(x, 9, seed=1), make(name).generate(x, 9, seed=1))
+
+
+def test_what_a_model_of_one_s_own_lacks_is_named() -> None:
+    model = without_cache("full")
+    kept = type("Kept", (type(model),), {"begin": type(make("full")).begin})
+    model.__class__ = kept
+    with pytest.raises(TypeError, match=r"Kept.begin keeps a cache, so the class needs extend"):
+        model.generate(tokens(1, 3), 2)
+    model.max_seq_len = None
+    with pytest.raises(TypeError, match="Kept must say how many of the last tokens it can see"):
+        model.generate(tokens(1, 3), 2)

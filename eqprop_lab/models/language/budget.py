@@ -25,6 +25,7 @@ from eqprop_lab.validation import LARGEST_INT, integer, one_of, positive_int, re
 
 TOLERANCE = 0.02  # of the number of parameters
 EXACTNESS = 5.0  # weight of the relative error beside the proportions
+LAYERS = 4  # where nothing is said
 BENT = 64  # no m/d is looked at that is smaller by more
 SMALL = (1, 2, 3)
 
@@ -33,15 +34,15 @@ def create_eqprop_lm(
     variant: str,
     vocab_size: int,
     hidden_dim: int = 256,
-    num_layers: int = 4,
+    num_layers: int | None = None,
     scale: float = 1.0,
     **fixed: Any,
 ) -> nn.Module:
     """A variant with `scale` times the parameters it has at these arguments, within 2 %.
 
-    With scale 1 it is the model of these arguments itself. num_layers: of the variants that have
-    layers; `recurrent_core` and `looped_mlp` have one. fixed: further arguments of the class; of
-    them inner_dim and embed_dim are scaled with hidden_dim.
+    With scale 1 it is the model of these arguments itself. num_layers: None for 4, or for the one
+    that `recurrent_core` and `looped_mlp` have: they take no other. fixed: further arguments of the
+    class; of them inner_dim and embed_dim are scaled with hidden_dim.
     Raises: TypeError, ValueError naming the argument; ValueError for a budget that cannot be met,
     with the smallest that can.
     """
@@ -50,13 +51,25 @@ def create_eqprop_lm(
         "vocab_size": positive_int("vocab_size", vocab_size),
         "hidden_dim": positive_int("hidden_dim", hidden_dim),
     }
-    layers, factor = positive_int("num_layers", num_layers), real("scale", scale, above=0.0)
-    if "num_layers" in (EQPROP_LM_REGISTRY.parameters(variant) or {}):
-        given["num_layers"] = layers
+    given |= _layers(variant, num_layers)
+    factor = real("scale", scale, above=0.0)
     widths = _Widths(EQPROP_LM_REGISTRY, variant, given | fixed)
     target = round(min(factor * float(widths.count(*widths.start)), LARGEST_INT + 1.0))
     integer("scale x parameters", target, at_least=0)
     return widths.build(*widths.meeting(target, "scale must give"))
+
+
+def _layers(variant: str, num_layers: int | None) -> dict[str, int]:
+    """The argument of that name, where the variant has one. Raises TypeError, ValueError."""
+    layers = None if num_layers is None else positive_int("num_layers", num_layers)
+    if "num_layers" in (EQPROP_LM_REGISTRY.parameters(variant) or {}):
+        return {"num_layers": LAYERS if layers is None else layers}
+    if layers not in (None, 1):
+        raise ValueError(
+            f"num_layers must be 1, or left out: {variant} has one layer and takes no number of "
+            f"them; got {layers}"
+        )
+    return {}
 
 
 def within_budget(name: str, parameters: int, **fixed: Any) -> nn.Module:

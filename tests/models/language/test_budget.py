@@ -99,15 +99,29 @@ def test_a_model_of_112_thousand_parameters(name: str) -> None:
 
 @pytest.mark.parametrize("name", list_eqprop_lm_variants())
 def test_scale_one_is_the_model_of_the_arguments_itself(name: str) -> None:
-    model = create_eqprop_lm(name, 65, hidden_dim=32, num_layers=2, seed=3)
     layers = {"num_layers": 2} if name in LAYERED else {}
+    model = create_eqprop_lm(name, 65, hidden_dim=32, seed=3, **layers)
     plain = get_eqprop_lm(name, vocab_size=65, hidden_dim=32, seed=3, **layers)
     pairs = zip(model.state_dict().values(), plain.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     for scale in (0.5, 3):
-        scaled = create_eqprop_lm(name, 65, hidden_dim=32, num_layers=2, scale=scale)
+        scaled = create_eqprop_lm(name, 65, hidden_dim=32, scale=scale, **layers)
         ratio = count_parameters(scaled) / count_parameters(plain)
         assert abs(ratio / scale - 1) <= TOLERANCE
+
+
+def test_a_number_of_layers_means_something_or_is_refused() -> None:
+    for name in list_eqprop_lm_variants():
+        if name in LAYERED:
+            four = count_parameters(create_eqprop_lm(name, 65, hidden_dim=16))
+            given = [create_eqprop_lm(name, 65, hidden_dim=16, num_layers=n) for n in (2, 4)]
+            assert count_parameters(given[0]) < count_parameters(given[1]) == four
+            continue
+        one = create_eqprop_lm(name, 65, hidden_dim=16, num_layers=1)
+        assert count_parameters(one) == count_parameters(create_eqprop_lm(name, 65, hidden_dim=16))
+        refused = f"num_layers must be 1, or left out: {name} has one layer.* got 2"
+        with pytest.raises(ValueError, match=refused):
+            create_eqprop_lm(name, 65, hidden_dim=16, num_layers=2)
 
 
 def test_a_width_that_is_given_is_held() -> None:

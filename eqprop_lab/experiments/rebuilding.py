@@ -23,6 +23,8 @@ from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM
 from eqprop_lab.models.language.full import FullEqPropLM
 from eqprop_lab.models.language.looped import HybridEqPropLM, LoopedMLPForLM
 from eqprop_lab.models.language.recurrent import RecurrentEqPropLM
+from eqprop_lab.models.language.transformer import BackpropTransformerLM, BackpropWindowLM, Block
+from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp
 from eqprop_lab.validation import positive_int
 
 Params = Mapping[str, Any]
@@ -73,10 +75,13 @@ def _conv_misfit(params: Params, tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def _language(
-    model: type[nn.Module], needs: Callable[[Params], Needs], told: Callable[[Any], dict[str, Any]]
+    model: type[nn.Module],
+    needs: Callable[[Params], Needs],
+    told: Callable[[Any], dict[str, Any]] = lambda net: {},
+    reads: bool = True,
 ) -> Kind:
     """needs: the large weights of a model of these params, to which the others are in proportion;
-    told: the arguments that no attribute of the same name holds.
+    told: the arguments that no attribute of the same name holds; reads: it has a vocabulary.
     """
 
     def arguments(net: Any) -> dict[str, Any]:
@@ -91,7 +96,7 @@ def _language(
                 return f"are not those of its params {dict(params)}: {name} is {there}, not {shape}"
         return None
 
-    return Kind(model, arguments, misfit, LOSSES, reads=True)
+    return Kind(model, arguments, misfit, LOSSES if reads else ACCURACIES, reads)
 
 
 def _embedded(p: Params) -> Needs:
@@ -118,12 +123,21 @@ def _looped(p: Params) -> Needs:
 
 
 def _full(p: Params) -> Needs:
-    d, layers = p["hidden_dim"], p["num_layers"]
+    yield from _full_but_readout(p)
+    yield "W_out.weight", (p["vocab_size"], p["num_layers"] * p["hidden_dim"])
+
+
+def _classifier(p: Params) -> Needs:
+    yield from _full_but_readout(p)
+    yield "W_out.weight", (p["num_classes"], p["num_layers"] * p["hidden_dim"])
+
+
+def _full_but_readout(p: Params) -> Needs:
+    d = p["hidden_dim"]
     yield from _embedded(p)
-    for number in range(layers):
+    for number in range(p["num_layers"]):
         yield f"attention.{number}.W_q.weight", (d, d)
         yield f"xi.{number}.{RAW}", (p["inner_dim"], d)
-    yield "W_out.weight", (p["vocab_size"], layers * d)
 
 
 def _recurrent(p: Params) -> Needs:
@@ -141,6 +155,21 @@ def _attention_only(p: Params) -> Needs:
         yield f"layers.{number}.up.weight", (p["inner_dim"], d)
 
 
+def _transformer(p: Params) -> Needs:
+    d = p["hidden_dim"]
+    yield from _embedded(p)
+    for number in range(p["num_layers"]):
+        yield f"blocks.{number}.attention.qkv.weight", (3 * d, d)
+        yield f"blocks.{number}.up.weight", (p["inner_dim"], d)
+
+
+def _window(p: Params) -> Needs:
+    m = p["hidden_dim"]
+    yield "window.embedding.weight", (p["vocab_size"] + 1, p["embed_dim"])
+    yield "layers.0.weight", (m, p["window"] * p["embed_dim"])
+    yield "layers.2.weight", (m, m)
+
+
 def _hybrid_told(net: HybridEqPropLM) -> dict[str, Any]:
     return {
         "hidden_dim": net.input_dim,
@@ -149,7 +178,7 @@ def _hybrid_told(net: HybridEqPropLM) -> dict[str, Any]:
     }
 
 
-def _looped_told(net: LoopedMLPForLM) -> dict[str, Any]:
+def _window_told(net: LoopedMLPForLM | BackpropWindowLM) -> dict[str, Any]:
     length = net.window.length
     return {"window": length, "embed_dim": net.window.width // length}
 
@@ -163,14 +192,33 @@ def _attention_only_told(net: EqPropAttentionOnlyLM) -> dict[str, Any]:
     }
 
 
+def _transformer_told(net: BackpropTransformerLM) -> dict[str, Any]:
+    first = net.blocks[0]
+    assert isinstance(first, Block)
+    return {"num_layers": len(net.blocks), "inner_dim": first.up.out_features}
+
+
+CLASSIFIER = " with num_classes"  # behind the name of a class that reads tokens without it
+
+
+def kind_name(model: nn.Module) -> str:
+    """Under which name of KINDS a network would be stored, whether there is one or not."""
+    sorts = getattr(model, "num_classes", None) is not None
+    return type(model).__name__ + (CLASSIFIER if sorts else "")
+
+
 # By the name of the class, which a file gives: nothing else is ever built.
 KINDS: dict[str, Kind] = {
     "ConvEqProp": Kind(ConvEqProp, _conv_arguments, _conv_misfit),
     "HybridEqPropLM": _language(HybridEqPropLM, _hybrid, _hybrid_told),
-    "LoopedMLPForLM": _language(LoopedMLPForLM, _looped, _looped_told),
-    "FullEqPropLM": _language(FullEqPropLM, _full, lambda net: {}),
-    "RecurrentEqPropLM": _language(RecurrentEqPropLM, _recurrent, lambda net: {}),
+    "LoopedMLPForLM": _language(LoopedMLPForLM, _looped, _window_told),
+    "FullEqPropLM": _language(FullEqPropLM, _full),
+    "RecurrentEqPropLM": _language(RecurrentEqPropLM, _recurrent),
     "EqPropAttentionOnlyLM": _language(
         EqPropAttentionOnlyLM, _attention_only, _attention_only_told
     ),
+    "TransformerEqProp": _language(TransformerEqProp, _full),
+    f"TransformerEqProp{CLASSIFIER}": _language(TransformerEqProp, _classifier, reads=False),
+    "BackpropTransformerLM": _language(BackpropTransformerLM, _transformer, _transformer_told),
+    "BackpropWindowLM": _language(BackpropWindowLM, _window, _window_told),
 }

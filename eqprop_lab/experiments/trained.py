@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from eqprop_lab.datasets.vocabulary import Vocabulary
-from eqprop_lab.experiments.rebuilding import KINDS, Kind
+from eqprop_lab.experiments.rebuilding import KINDS, Kind, kind_name
 from eqprop_lab.experiments.runs import tensors_digest
 from eqprop_lab.files import replace_file
 from eqprop_lab.models.language.generation import check_vocab
@@ -50,7 +50,8 @@ def list_trained() -> list[str]:
 
 def info_keys(model: str) -> tuple[str, ...]:
     """The keys that `info` must have for a class: INFO, and accuracies or, of a language model,
-    losses (nats a token) and bits per character.
+    losses (nats a token) and bits per character. A TransformerEqProp that sorts is, as a class of
+    its own, a "TransformerEqProp with num_classes".
     """
     return (*INFO, *KINDS[one_of("model", model, KINDS)].figures)
 
@@ -91,7 +92,12 @@ def _built(path: Path, kind: Kind, header: Mapping[str, Any], tensors: Mapping[s
         reason = kind.misfit(header["params"], tensors)
         if reason is not None:
             raise TrainedError(f"{path.name}: its weights {reason}")
-        return kind.build(**header["params"])
+        model = kind.build(**header["params"])
+        if kind_name(model) != header["model"]:
+            raise TrainedError(
+                f"{path.name}: its params build a {kind_name(model)}, not a {header['model']}"
+            )
+        return model
     except KeyError as error:
         raise TrainedError(f"{path.name}: its params say nothing about {error}") from error
     except (TypeError, ValueError) as error:
@@ -121,7 +127,7 @@ def save_trained(model: nn.Module, name: str | Path, info: dict[str, Any]) -> Pa
     info: plain values, at least the keys of `info_keys`.
     Raises: TypeError, ValueError naming the argument, before anything is written; OSError.
     """
-    known = type(model).__name__
+    known = kind_name(model)
     kind = KINDS.get(known)
     if kind is None or type(model) is not kind.build:
         raise TypeError(f"model must be a {_one_of_them()}, got {known}")

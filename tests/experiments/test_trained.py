@@ -315,7 +315,7 @@ def test_what_cannot_be_saved_is_named_and_nothing_is_written(
             target,
             INFO,
             TypeError,
-            "model must be a ConvEqProp, .* or EqPropAttentionOnlyLM, got DeepEqProp",
+            "model must be a ConvEqProp, .* or BackpropWindowLM, got DeepEqProp",
         ),
         (
             ConvEqProp(1, 3, 2, image_size=8).double(),

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from eqprop_lab import EqPropTrainer, list_trained, load_trained, save_trained, trained_info
 from eqprop_lab.datasets.vocabulary import Vocabulary
 from eqprop_lab.experiments import trained
-from eqprop_lab.experiments.rebuilding import KINDS
+from eqprop_lab.experiments.rebuilding import CLASSIFIER, KINDS, kind_name
 from eqprop_lab.models.language.looped import HybridEqPropLM
-from tests.models.language.small import MODELS, VARIANTS, B, T, V, X, Y
+from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp
+from tests.models.language.small import MODELS, TWINS, VARIANTS, B, D, T, V, X, Y, gradient_of
 
 SYMBOLS = Vocabulary("abcdefgh \né")
 assert len(SYMBOLS) == V
@@ -36,21 +37,35 @@ INFO: dict[str, Any] = {
     "date": "2026-11-26",
     "device": "CPU, 1 thread",
 }
+SORTS = TransformerEqProp.__name__ + CLASSIFIER
+BUILT: dict[str, Any] = MODELS | {
+    "transformer_eqprop": lambda: TransformerEqProp(V, D, 2, T, inner_dim=24, seed=0),
+    "classifier": lambda: TransformerEqProp(V, D, 2, T, num_classes=4, inner_dim=24, seed=0),
+}
+STORED = (*VARIANTS, *TWINS, "transformer_eqprop", "classifier")
 # Not what a class takes by itself, so that an argument that is lost is seen.
 SETTINGS: dict[str, dict[str, Any]] = {"hybrid": {"rho": 0.7}, "looped_mlp": {"rho": 0.6}}
+STEADY = {"max_steps": 23, "num_heads": 2}
+TARGETS = {"classifier": torch.tensor([2, 0, 3])}
 
 
 def small(name: str) -> Any:
     """A model a few updates from its start, no argument at its default."""
-    first = MODELS[name]()
-    kind = KINDS[type(first).__name__]
-    params = kind.arguments(first) | {"max_steps": 23, "seed": 3} | SETTINGS.get(name, {})
-    if "num_heads" in params:
-        params["num_heads"] = 2
+    first = BUILT[name]()
+    kind = KINDS[kind_name(first)]
+    params = kind.arguments(first) | {"seed": 3} | SETTINGS.get(name, {})
+    params |= {key: value for key, value in STEADY.items() if key in params}
     model: Any = kind.build(**params)
-    model.vocab = SYMBOLS
-    EqPropTrainer(model, lr=0.02, progress=False).fit([(X, Y)] * 3, 1)
+    if kind.reads:
+        model.vocab = SYMBOLS
+    trainer = EqPropTrainer(model, gradient_of(name), lr=0.02, progress=False)
+    trainer.fit([(X, TARGETS.get(name, Y))] * 3, 1)
     return model
+
+
+def info_of(name: str) -> dict[str, Any]:
+    accuracies = {"validation_accuracy": 0.5, "test_accuracy": 0.4}
+    return INFO | accuracies if name == "classifier" else INFO
 
 
 @pytest.fixture
@@ -81,10 +96,10 @@ def rewritten(file: Path, change: Any, tensors: dict[str, Tensor] | None = None)
     return file
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", STORED)
 def test_what_is_loaded_is_what_was_saved(name: str, tmp_path: Path) -> None:
     model = small(name)
-    file = save_trained(model, tmp_path / "net.safetensors", INFO)
+    file = save_trained(model, tmp_path / "net.safetensors", info_of(name))
     torch.manual_seed(0)
     before = torch.get_rng_state()
     loaded = load_trained(file)
@@ -93,16 +108,42 @@ def test_what_is_loaded_is_what_was_saved(name: str, tmp_path: Path) -> None:
     own, state = model.state_dict(), loaded.state_dict()
     assert own.keys() == state.keys()
     assert all(torch.equal(value, state[key]) for key, value in own.items())
-    assert loaded.contraction_bound() == model.contraction_bound() < 1
     with torch.no_grad():
         assert torch.equal(loaded(X), model.eval()(X))
-    arguments = KINDS[type(model).__name__].arguments
+    arguments = KINDS[kind_name(model)].arguments
     assert arguments(loaded) == arguments(model)
-    assert (arguments(loaded)["max_steps"], loaded.vocab) == (23, SYMBOLS)
-    again = save_trained(loaded, tmp_path / "again.safetensors", INFO)
+    assert loaded.given_vocab == (None if name == "classifier" else SYMBOLS)
+    again = save_trained(loaded, tmp_path / "again.safetensors", info_of(name))
     assert again.read_bytes() == file.read_bytes()
-    EqPropTrainer(loaded, lr=0.02, progress=False).fit([(X, Y)], 1)
-    assert loaded.contraction_bound() < 1
+    trainer = EqPropTrainer(loaded, gradient_of(name), lr=0.02, progress=False)
+    if name not in TWINS:
+        assert arguments(loaded)["max_steps"] == 23
+        assert loaded.contraction_bound() == model.contraction_bound() < 1
+    trainer.fit([(X, TARGETS.get(name, Y))], 1)
+    assert name in TWINS or loaded.contraction_bound() < 1
+
+
+def test_a_transformer_that_sorts_is_no_language_model_and_the_other_way_round(
+    tmp_path: Path,
+) -> None:
+    sorts, reads = (
+        save_trained(small(name), tmp_path / f"{name}.safetensors", info_of(name))
+        for name in ("classifier", "transformer_eqprop")
+    )
+    told = trained_info(sorts)
+    assert (told["model"], told["test_accuracy"], told["params"]["num_classes"]) == (SORTS, 0.4, 4)
+    assert "vocab" not in told and load_trained(sorts).num_classes == 4
+    assert load_trained(reads).generate("abc", 4, temperature=0).startswith("abc")
+    with pytest.raises(ValueError, match="missing: validation_accuracy, test_accuracy"):
+        save_trained(small("classifier"), tmp_path / "no.safetensors", INFO)
+
+    def classes(header: dict[str, Any]) -> None:
+        header["params"]["num_classes"] = V
+
+    with pytest.raises(trained.TrainedError, match=f"build a {SORTS}, not a TransformerEqProp"):
+        load_trained(rewritten(reads, classes))
+    with pytest.raises(trained.TrainedError, match=r"W_out.weight is \(4, 32\), not \(11, 32\)"):
+        load_trained(rewritten(sorts, classes))
 
 
 def test_the_header_says_what_it_is(file: Path, model: HybridEqPropLM) -> None:
@@ -157,13 +198,14 @@ def test_params_that_do_not_fit_are_refused_without_work(
         load_trained(rewritten(file, lambda header: header["params"].update(params)))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", STORED)
 def test_every_size_is_compared_with_the_weights_first(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = save_trained(small(name), tmp_path / "net.safetensors", INFO)
+    kept = save_trained(small(name), tmp_path / "net.safetensors", info_of(name))
     content, params = kept.read_bytes(), header_of(kept)["params"]
     sizes = params.keys() - {"rho", "max_steps", "seed", "num_heads"}
+    sizes -= {"num_classes"} if name == "transformer_eqprop" else set()
     assert len(sizes) >= 4
     monkeypatch.setattr(nn.Module, "__init__", None)
     for size in sizes:
@@ -173,7 +215,8 @@ def test_every_size_is_compared_with_the_weights_first(
             def change(header: dict[str, Any], size: str = size, value: int = value) -> None:
                 header["params"][size] = value
 
-            reason = "none of its model" if size == "vocab_size" else "weights are not those of"
+            vocab = size == "vocab_size" and name != "classifier"
+            reason = "none of its model" if vocab else "weights are not those of"
             with pytest.raises(trained.TrainedError, match=reason):
                 load_trained(rewritten(kept, change))
     for size in sizes:
@@ -237,7 +280,7 @@ def test_what_cannot_be_saved_is_named_and_nothing_is_written(
         (unnamed, INFO, ValueError, "given its symbols: set model.vocab"),
         (guessed, INFO, ValueError, "given its symbols: set model.vocab"),
         (own, INFO, TypeError, "model must be a ConvEqProp, HybridEqPropLM, .* got Own"),
-        (MODELS["transformer"](), INFO, TypeError, "got BackpropTransformerLM"),
+        (nn.Linear(2, 2), INFO, TypeError, "or BackpropWindowLM, got Linear"),
         (model, accuracies, ValueError, "missing: validation_loss, test_loss"),
         (model, INFO | {"test_loss": None}, TypeError, r"info\['test_loss'\] must be"),
         (model, INFO | {"test_loss": -1.0}, ValueError, r"info\['test_loss'\] must be"),

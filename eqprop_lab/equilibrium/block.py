@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.contrast import INPUT, Estimate
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, make_settings, own_estimator
-from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, Equilibrium
+from eqprop_lab.equilibrium.relaxation import ConvergenceWarning
 from eqprop_lab.equilibrium.requirements import check_precision, equilibrium_model
 from eqprop_lab.equilibrium.settings import free_phase
 from eqprop_lab.equilibrium.sigma_vector import in_tracked, tracked
@@ -40,8 +40,7 @@ AGAIN = 3  # steps of the free phase of a backward pass: what its movements are 
 
 class _Listener(threading.local):
     told: Callable[[Estimate], object] | None = None
-    reached: Callable[[Equilibrium], object] | None = None
-    evaluated: bool = False
+    ends: list[float] | None = None  # None: this is no evaluation
     tol: float | None = None
 
 
@@ -49,32 +48,27 @@ _LISTENER = _Listener()
 
 
 @contextmanager
-def reporting(
-    told: Callable[[Estimate], object] | None = None,
-    reached: Callable[[Equilibrium], object] | None = None,
-) -> Iterator[None]:
-    """Blocks run in the body hand each estimate to `told`, instead of warning of what it doubts,
-    and where each free phase of a forward pass ends to `reached`.
-    """
-    before = _LISTENER.told, _LISTENER.reached
-    _LISTENER.told, _LISTENER.reached = told, reached
+def reporting(told: Callable[[Estimate], object]) -> Iterator[None]:
+    """Blocks run in the body hand each estimate to `told`, instead of warning of what it doubts."""
+    before = _LISTENER.told
+    _LISTENER.told = told
     try:
         yield
     finally:
-        _LISTENER.told, _LISTENER.reached = before
+        _LISTENER.told = before
 
 
 @contextmanager
-def evaluating(tol: float | None) -> Iterator[None]:
+def evaluating(tol: float | None = None) -> Iterator[list[float]]:
     """Blocks run in the body take the free phase of an evaluation: at least `model.max_steps`
-    steps, or until `tol`.
+    steps, or until `tol`. Gives the residuals at which those phases end, in their order.
     """
-    before = _LISTENER.evaluated, _LISTENER.tol
-    _LISTENER.evaluated, _LISTENER.tol = True, tol
+    before, ends = (_LISTENER.ends, _LISTENER.tol), list[float]()
+    _LISTENER.ends, _LISTENER.tol = ends, tol
     try:
-        yield
+        yield ends
     finally:
-        _LISTENER.evaluated, _LISTENER.tol = before
+        _LISTENER.ends, _LISTENER.tol = before
 
 
 class _From(ModelView):
@@ -100,13 +94,13 @@ class _Relaxed(torch.autograd.Function):
         # backward pass.
         ctx.save_for_backward(x, *parameters)
         settings = block.settings
-        if _LISTENER.evaluated:
+        if _LISTENER.ends is not None:
             steps = max(settings.free_steps, block.model.max_steps)
             settings = replace(settings, free_steps=steps, tol=_LISTENER.tol)
         free = free_phase(block.model, x, settings)[1]
         ctx.free = free.state
-        if _LISTENER.reached is not None:
-            _LISTENER.reached(free)
+        if _LISTENER.ends is not None:
+            _LISTENER.ends.append(free.residual)
         if free.missed is not None and ctx.told is None:
             warnings.warn(free.missed, ConvergenceWarning, stacklevel=2)
         return block.model.readout(free.state)
@@ -151,7 +145,8 @@ class EquilibriumBlock(nn.Module):
 
     Args: model, any EquilibriumModel; estimator, a name in `ESTIMATORS` (None: the model's own);
         beta, relative to the largest entry of the cotangent; free_steps, nudged_steps, tol, solver
-        as in `estimate_gradients`.
+        as in `estimate_gradients`. A trainer takes a block as it was built, but for what it is
+        asked for itself.
     Raises: TypeError, ValueError naming the argument; in backward, what the estimator raises,
         ValueError for a cotangent that is not finite, RuntimeError when x or a parameter was
         written to after the forward pass, or when the gradient is differentiated again. Warns in
@@ -171,8 +166,20 @@ class EquilibriumBlock(nn.Module):
 
     def use(self, estimator: str | None = None, beta: float | str = 0.03, **phases: Any) -> None:
         """Take another estimator, with phases of its own. Arguments and errors as in the class."""
-        self.estimator = own_estimator(self.model, estimator)
-        self.settings = make_settings(self.model, beta, estimator=self.estimator, **phases)
+        own = {"estimator": own_estimator(self.model, estimator), "beta": beta, **phases}
+        self._take(own)
+        self.own = own
+
+    def ask(self, **given: Any) -> None:
+        """Take these arguments of `use` in the place of the block's own, for a training: what is
+        left out is as the block was built. Errors as in the class.
+        """
+        self._take(self.own | given)
+
+    def _take(self, asked: dict[str, Any]) -> None:
+        estimator = own_estimator(self.model, asked["estimator"])
+        self.settings = make_settings(self.model, **asked)
+        self.estimator = estimator
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K); the gradient is estimated when it is asked for."""

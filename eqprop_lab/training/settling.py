@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -19,7 +21,7 @@ TOLD = 0.2
 
 
 class Settling:
-    """Collects the estimates of one epoch.
+    """Collects the estimates of one epoch: one a batch, or one for every block of a batch.
 
     residual, nudged_residual: the worst of all batches, nan before the first (and for gradients
         without phases).
@@ -31,11 +33,20 @@ class Settling:
         self.missed = 0  # batches in which a phase missed tol
         self.errors = np.zeros(3)  # free, nudged, rounding: sums over the batches
 
-    def note(self, found: Estimate) -> None:
-        """One batch more."""
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """One batch more, as bad as the worst estimate that is noted in the body."""
+        self._missed, self._errors = False, np.zeros(3)
+        yield
         self.batches += 1
-        self.missed += bool(found.missed)
-        self.errors += (found.free_error, found.nudged_error, found.rounding)
+        self.missed += self._missed
+        self.errors += self._errors
+
+    def note(self, found: Estimate) -> None:
+        """One estimate of the batch."""
+        self._missed = self._missed or bool(found.missed)
+        errors = (found.free_error, found.nudged_error, found.rounding)
+        self._errors = np.maximum(self._errors, errors)
         self.residual = worse(self.residual, found.free.residual)
         self.nudged_residual = worse(self.nudged_residual, found.nudged_residual)
 

@@ -60,11 +60,14 @@ class EqPropTrainer:
         model: an EquilibriumModel, or any nn.Module (x -> logits) with ``gradient="autograd"``.
         gradient: an estimator name ("centered", "bptt"), None for the one that suits the model
         (`centered`, or `asymmetric` where it is directed), or "autograd". An ordinary module with
-        EquilibriumBlocks takes any: theirs is the estimator, autograd does the rest.
+        EquilibriumBlocks takes any: theirs is the estimator, autograd does the rest. Of gradient,
+        beta and the phases, what is left out is as each block was built with it, what is given
+        goes for all of them.
         optimizer: "adam", "adamw", "sgd", or a function (parameters) -> torch Optimizer (`lr`,
         `weight_decay` are then its own). lr > 0; weight_decay >= 0; beta, free_steps, nudged_steps,
-        tol, solver: as in `estimate_gradients`. eval_tol: relative residual at which the free phase
-        of an evaluation stops (None: after `model.max_steps` steps).
+        tol, solver: as in `estimate_gradients`, None for the defaults there. eval_tol: relative
+        residual at which the free phase of an evaluation stops (None: after `model.max_steps`
+        steps).
         schedule: None, "one_cycle" (up to `lr` and down again) or "cosine" (down from `lr`), over
         the batches of one `fit`. cost: "cross_entropy" or "mse". clip_norm > 0: scale the gradient
         down to at most this l2 norm.
@@ -85,12 +88,12 @@ class EqPropTrainer:
         gradient: str | None = None,
         optimizer: str | Callable[..., torch.optim.Optimizer] = "adam",
         lr: float = 1e-3,
-        beta: float | str = 0.03,
+        beta: float | str | None = None,
         *,
         free_steps: int | None = None,
         nudged_steps: int | None = None,
         tol: float | None = None,
-        solver: str = "picard",
+        solver: str | None = None,
         eval_tol: float | None = None,
         weight_decay: float = 0.0,
         schedule: str | None = None,
@@ -111,6 +114,11 @@ class EqPropTrainer:
         model = original(model)
         check_trainable(model)
         self.blocks = [m for m in model.modules() if isinstance(m, EquilibriumBlock)]
+        asked: dict[str, Any] = {
+            "estimator": gradient, "beta": beta, "free_steps": free_steps,
+            "nudged_steps": nudged_steps, "tol": tol, "solver": solver,
+        }  # fmt: skip
+        given = {name: value for name, value in asked.items() if value is not None}
         self.gradient = gradient = self._source(model, gradient)
         if gradient != "autograd" and not isinstance(model, EquilibriumModel) and not self.blocks:
             raise TypeError(
@@ -126,15 +134,12 @@ class EqPropTrainer:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = next(model.parameters()).device
         keep_freed_memory()
-        phases: dict[str, Any] = {
-            "free_steps": free_steps, "nudged_steps": nudged_steps, "tol": tol, "solver": solver
-        }  # fmt: skip
         self.settings: Settings | None = None
         if isinstance(model, EquilibriumModel):
-            self.settings = make_settings(model, beta, estimator=gradient, **phases)
+            self.settings = make_settings(model, **given | {"estimator": gradient})
         elif gradient != "autograd":
             for block in self.blocks:
-                block.use(gradient, beta, **phases)
+                block.ask(**given)
                 self.settings = block.settings
         self.eval_tol = None if eval_tol is None else real("eval_tol", eval_tol, above=0.0)
         self.cost = one_of("cost", cost, ("cross_entropy", "mse"))
@@ -160,13 +165,14 @@ class EqPropTrainer:
         self.state = TrainingState(self.model, self.optimizer, self.schedule, self.describe())
         self.history = self.state.history
 
-    @staticmethod
-    def _source(model: nn.Module, gradient: str | None) -> str:
+    def _source(self, model: nn.Module, gradient: str | None) -> str:
         """Where gradients come from: the name that was given, or what suits the model."""
-        if gradient is None:
-            equilibria = [m for m in model.modules() if isinstance(m, EquilibriumModel)]
-            gradient = equilibria[0].estimator if equilibria else "centered"
-        return one_of("gradient", gradient, [*ESTIMATORS, "autograd"])
+        if gradient is not None:
+            return one_of("gradient", gradient, [*ESTIMATORS, "autograd"])
+        if isinstance(model, EquilibriumModel):
+            return model.estimator
+        own = dict.fromkeys(block.own["estimator"] for block in self.blocks)
+        return ", ".join(own) or "centered"
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain values: what loggers note and what a resumed fit must share."""
@@ -178,8 +184,16 @@ class EqPropTrainer:
             "optimizer": type(self.optimizer).__name__,
             **{name: getattr(self, name) for name in names},
             **({} if self.settings is None else asdict(self.settings)),
+            **self._differing(),
             **({} if self.kernel is None else {"use_kernel": True}),
         }
+
+    def _differing(self) -> dict[str, Any]:
+        """What the blocks of an ordinary module take, where they do not all take the same."""
+        if self.settings is None:
+            return {}
+        told = [{"estimator": b.estimator, **asdict(b.settings)} for b in self.blocks]
+        return {"blocks": told} if any(one != told[0] for one in told) else {}
 
     def save_checkpoint(self, path: str | Path) -> Path:
         """Everything the next epoch depends on, in one file, whole or not at all."""
@@ -200,7 +214,8 @@ class EqPropTrainer:
         """
         for parameter in self.parameters.values():
             parameter.grad = None
-        with unspoiled(self.statistics), tracked(), reporting(self.settling.note):
+        told = reporting(self.settling.note)
+        with unspoiled(self.statistics), tracked(), self.settling.batch(), told:
             loss, logits, residual = self._gradients(x, y)
             norm = check_step(loss, self.parameters, clipping=self.clip_norm is not None)
         if self.clip_norm is not None:
@@ -374,9 +389,7 @@ class EqPropTrainer:
 
     def _answers(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         if self.settings is None or not isinstance(self.model, EquilibriumModel):
-            ends: list[float] = []  # of the free phases of blocks
-            told = reporting(reached=lambda end: ends.append(end.residual))
-            with evaluating(self.eval_tol), told:
+            with evaluating(self.eval_tol) as ends:
                 rows = by_row(self.logits(x), y)
             return *rows, max(ends, default=math.nan)
         targets = self.model.targets(x, y)

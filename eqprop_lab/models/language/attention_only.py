@@ -20,11 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqprop_lab.equilibrium.block import EquilibriumBlock
+from eqprop_lab.equilibrium.block import EquilibriumBlock, evaluating
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.inputs import check_input
 from eqprop_lab.equilibrium.norms import exact_norm, outward
-from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.language.attention import (
     bias_table,
@@ -213,16 +212,10 @@ class EqPropAttentionOnlyLM(TokenModel):
         return self.W_out(rms(h[:, -1])), Cache(cache.tokens + x.shape[1], tuple(kept))
 
     def residual(self, x: Tensor) -> float:
-        """The largest residual of the blocks' free phases on a batch."""
-        self.check_batch(x)
-        worst = 0.0
-        with torch.no_grad():
-            h = self.embedding(x)
-            for layer in self._layers():
-                end = relax(layer.core, rms(h))
-                worst = max(worst, end.residual)
-                h = layer.after(h, end.state[0].unflatten(0, h.shape[:2]))
-        return worst
+        """The largest residual of the blocks' free phases on a batch, as an evaluation has it."""
+        with torch.no_grad(), evaluating() as ends:
+            self(x)
+        return max(ends)
 
     def contraction_bound(self) -> float:
         """The largest certified bound of the blocks."""

@@ -216,8 +216,6 @@ def shakespeare_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("shakespeare_here", "quick_compiler")
-# at the start of a network of this size, 10 nudged steps are too few for some windows
-@pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
 def test_language_modeling(capsys: pytest.CaptureFixture[str]) -> None:
     from eqprop_lab import EqPropTrainer, TransformerEqProp
     from eqprop_lab.datasets import get_lm_dataset

@@ -85,7 +85,7 @@ bench: $(STAMP)  ## measure speed and latencies (tests/benchmarks)
 	  name=$$(basename "$$script" .py); echo "== $$name"; $(PY) -m tests.benchmarks.$$name; done
 
 clean:  ## remove what runs and tools left behind; .venv and data stay
-	rm -rf runs build dist *.egg-info .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache
+	rm -rf runs build dist *.egg-info .coverage htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find eqprop_lab tests tools notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} + 2>/dev/null || true
 

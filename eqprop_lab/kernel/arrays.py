@@ -17,14 +17,21 @@ from eqprop_lab.validation import one_of
 Array = Any  # of the module in use
 NAMES = ("numpy", "cupy")
 DTYPES = ("float32", "float64")
+NEEDED = ("ndarray", "matmul", "copyto", "einsum")  # what other modules lack
 
 
 def array_module(arrays: object) -> Any:
     """The module of a name in `NAMES`; a module with NumPy's interface is taken as it is.
 
-    Raises ValueError for another name, RuntimeError where CuPy or a GPU for it is missing.
+    Raises TypeError for another module, ValueError for another name, RuntimeError where CuPy or a
+    GPU for it is missing.
     """
     if isinstance(arrays, ModuleType) or hasattr(arrays, "matmul"):
+        if absent := [name for name in NEEDED if not hasattr(arrays, name)]:
+            raise TypeError(
+                f"arrays must be {' or '.join(NAMES)} or a module with NumPy's interface; "
+                f"{getattr(arrays, '__name__', arrays)} has no {', '.join(absent)}"
+            )
         return arrays
     return np if one_of("arrays", arrays, NAMES) == "numpy" else _cupy()
 

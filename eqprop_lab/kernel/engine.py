@@ -28,7 +28,8 @@ from eqprop_lab.kernel.estimating import (
     parameter_shapes,
 )
 from eqprop_lab.kernel.optimisers import NAMES, make_optimiser
-from eqprop_lab.kernel.units import TANH, Units, quickest
+from eqprop_lab.kernel.units import TANH, Units, check_units, quickest
+from eqprop_lab.kernel.views import Views, check_shapes
 from eqprop_lab.validation import a_seed, one_of, positive_int, real, switch
 
 
@@ -94,13 +95,16 @@ class EqPropKernel:
         optimizer = one_of("optimizer", optimizer, NAMES)
         way = one_of("sigma", sigma, WAYS)
         generator = np.random.default_rng(None if seed is None else a_seed("seed", seed))
+        check_units("nudged_units", nudged_units)
         self.xp = xp = array_module(arrays)
-        self._flat, self.parameters = self._laid_out()
+        self._flat, views = self._laid_out()
+        self.parameters = Views(views)
         self._slopes, gradients = self._laid_out()
         for name, value in _initial(self.shapes, generator).items():
             xp.copyto(self.parameters[name], xp.asarray(value.astype(self.dtype)))
         self.bound = Bound(xp, self.rho if self.use_spectral_norm else None, way)
         free = quickest(xp, self.dtype) if free_units is None else free_units
+        check_units("free_units", free)
         self.estimator = Estimator(xp, self.dtype, self.bound, gradients, free, nudged_units)
         self.optimizer = make_optimiser(optimizer, self._flat, rate, xp)
         self._turn = threading.RLock()
@@ -124,9 +128,10 @@ class EqPropKernel:
         """A kernel with a copy of the weights of a LoopedMLP, of its dtype and bound.
 
         options: as the class takes them; free_steps is the model's max_steps unless given.
-        Raises TypeError for another model, ValueError for one that is directed.
+        Raises TypeError for another model, ValueError for one that is directed or of another dtype.
         """
         check_model(model)
+        check_numbers(next(model.parameters()))
         weights = {name: _host(value) for name, value in model.named_parameters()}
         given: dict[str, Any] = {"free_steps": model.max_steps, "dtype": weights[IN].dtype.name}
         given |= {"use_spectral_norm": model.use_spectral_norm, "rho": model.rho} | options
@@ -198,6 +203,8 @@ class EqPropKernel:
             targets = self.targets(y, len(rows))
             if parameters is None:
                 parameters, v = self.parameters, self._vector()
+            else:
+                check_shapes(parameters, self.shapes)
             return self.estimator.estimate(rows, targets, parameters, self.how, v)
 
     def gradients(self, x: Array, y: Array) -> dict[str, Array]:
@@ -241,7 +248,10 @@ class EqPropKernel:
             rows = self._inputs(x)
             steps = self.how.free_steps
             found = self.estimator.settle(rows, self.parameters, steps, self._vector())
-            return self.xp.ascontiguousarray(found[2].T.copy())
+            logits = self.xp.ascontiguousarray(found[2].T.copy())
+            if not bool(self.xp.isfinite(logits).all()):
+                raise FloatingPointError("the logits are not finite; does W_out hold NaN?")
+            return logits
 
     def predict(self, x: Array) -> Array:
         """Class indices (B,) of the largest logits. Raises as `estimate`."""
@@ -288,6 +298,14 @@ def check_model(model: Any) -> None:
             "model must be symmetric: the kernel has no LoopedMLP(symmetric=False), whose "
             "gradients need the transpose of W_rec"
         )
+
+
+def check_numbers(weight: Any) -> None:
+    """Raise ValueError unless a tensor's numbers can be copied into a kernel's arrays."""
+    if weight.is_meta:
+        raise ValueError("model must hold numbers to copy, its weights are on the meta device")
+    if str(weight.dtype) not in ("torch.float32", "torch.float64"):
+        raise ValueError(f"model must be of float32 or float64 (model.float()), got {weight.dtype}")
 
 
 def _host(parameter: Any) -> np.ndarray:

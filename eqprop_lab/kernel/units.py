@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from eqprop_lab.kernel.arrays import Array
+from eqprop_lab.validation import shown
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,12 @@ def quickest(xp: Any, dtype: Any) -> Units:
     """The units that this machine steps fastest, exact enough for a free phase in this dtype."""
     slow = xp is np and dtype == np.float32 and not quick_tanh()
     return LOGISTIC if slow else TANH
+
+
+def check_units(name: str, units: object) -> None:
+    """Raise TypeError unless these are units."""
+    if not isinstance(units, Units):
+        raise TypeError(f"{name} must be units such as `units.TANH`, got {shown(units)}")
 
 
 class Steps:

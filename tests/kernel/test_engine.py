@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from eqprop_lab import EqPropKernel, LoopedMLP
 from eqprop_lab.kernel import arrays
@@ -31,8 +32,10 @@ def test_the_loss_falls_on_a_fixed_batch(estimator: str, optimizer: str) -> None
     assert losses[-1] < 0.5 * losses[0] and net.contraction_bound() < net.rho
 
 
-def peak(steps: int, hidden: int = 32, batch: int = 64) -> int:
-    net = EqPropKernel(20, hidden, 4, seed=0, free_steps=steps, nudged_steps=steps)
+def peak(steps: int, hidden: int = 32, batch: int = 64, estimator: str = "centered") -> int:
+    net = EqPropKernel(
+        20, hidden, 4, seed=0, free_steps=steps, nudged_steps=steps, estimator=estimator
+    )
     x = np.zeros((batch, 20), "float32")
     y = np.zeros(batch, int)
     net.train_step(x, y)
@@ -44,9 +47,11 @@ def peak(steps: int, hidden: int = 32, batch: int = 64) -> int:
     return found
 
 
-def test_memory_does_not_grow_with_the_steps() -> None:
-    few, many = peak(10), peak(1000)
+@pytest.mark.parametrize("estimator", ["centered", "response"])
+def test_memory_does_not_grow_with_the_steps(estimator: str) -> None:
+    few, many = (peak(steps, estimator=estimator) for steps in (10, 1000))
     assert abs(many - few) < 0.01 * few
+    assert few > 64 * 32 * 4  # or nothing was counted
 
 
 def test_memory_grows_linearly_with_the_hidden_size() -> None:
@@ -138,6 +143,69 @@ def test_bad_batches_are_refused(x: Any, y: Any, error: type[Exception], text: s
     with pytest.raises(error, match=text):
         net.train_step(x, y)
     assert np.array_equal(before, net._flat)
+
+
+def test_a_parameter_stays_where_it_lies() -> None:
+    """Another array under its name would be computed with, and never trained."""
+    net = kernel()
+    held = net.parameters["W_in.bias"]
+    net.parameters["W_in.bias"] = np.full(12, 0.5)
+    net.parameters["W_out.weight"] *= 2
+    assert net.parameters["W_in.bias"] is held and (held == 0.5).all()
+    net.train_step(X, Y)
+    assert (held != 0.5).all() and np.shares_memory(held, net._flat)
+    with pytest.raises(
+        ValueError, match=r"W_in.bias has the shape \(12,\), got an array of \(3,\)"
+    ):
+        net.parameters["W_in.bias"] = np.zeros(3)
+    with pytest.raises(KeyError, match="did you mean 'W_in.bias'"):
+        net.parameters["W_in.bais"] = np.zeros(12)
+
+
+def test_other_parameters_have_to_fit() -> None:
+    net = kernel()
+    given = dict(net.parameters)
+    with pytest.raises(ValueError, match=r"W_out.bias must have the shape \(3,\), got \(4,\)"):
+        net.estimate(X, Y, given | {"W_out.bias": np.zeros(4, "float32")})
+    del given["W_in.weight"]
+    with pytest.raises(ValueError, match="W_in.weight is missing"):
+        net.estimate(X, Y, given)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"free_units": "tanh"}, TypeError, "free_units must be units .* got 'tanh'"),
+        ({"nudged_units": None}, TypeError, "nudged_units must be units .* got None"),
+        ({"arrays": torch}, TypeError, "NumPy's interface; torch has no ndarray, copyto"),
+        ({"arrays": "jax"}, ValueError, "arrays must be one of 'numpy', 'cupy', got 'jax'"),
+    ],
+)
+def test_bad_options_are_refused(options: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        kernel(**options)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (LoopedMLP(6, 12, 3).bfloat16(), "float32 or float64 .* got torch.bfloat16"),
+        (LoopedMLP(6, 12, 3).to("meta"), "its weights are on the meta device"),
+    ],
+)
+def test_models_without_usable_numbers_are_refused(model: LoopedMLP, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        EqPropKernel.from_model(model)
+
+
+def test_an_answer_that_is_no_number_is_refused() -> None:
+    net = kernel()
+    net.parameters["W_out.weight"][0] = np.nan
+    for ask in (net.logits, net.predict):
+        with pytest.raises(FloatingPointError, match="the logits are not finite"):
+            ask(X)
+    with pytest.raises(FloatingPointError):
+        net.train_step(X, Y)
 
 
 def test_what_diverges_updates_nothing() -> None:

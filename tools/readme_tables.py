@@ -25,7 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # its finite nudges is the finite form.
 ROWS = {"eqprop": "EqProp", "response": "recurrent backprop", "backprop": "backprop"}
 # The notebook that tells about the results of an equilibrium network.
-NOTEBOOKS = {"LoopedMLP": "04_looped_mlp", "ConvEqProp": "05_conv_eqprop"}
+NOTEBOOKS = {
+    "LoopedMLP": "04_looped_mlp",
+    "EqPropKernel": "04_looped_mlp",
+    "ConvEqProp": "05_conv_eqprop",
+}
 
 
 def results_table(folder: Path) -> str:

@@ -239,7 +239,7 @@ class EqPropTrainer:
                         "model must have a parameter to train: all that it uses have "
                         "requires_grad=False"
                     )
-                loss.mean().backward()
+                (loss.mean() + self._penalty()).backward()
             return loss, logits, self.settling.residual if self.blocks else math.nan
         assert self.settings is not None
         if self.kernel is not None:
@@ -250,6 +250,11 @@ class EqPropTrainer:
         for name, parameter in self.parameters.items():
             parameter.grad = laid_out(result.gradients.get(name), parameter)
         return loss, result.logits, result.free.residual
+
+    def _penalty(self) -> Tensor | float:
+        """What an ordinary module asks to be added to the mean cost; no cost of a record has it."""
+        asked = getattr(self.model, "get_regularization_loss", None)
+        return 0.0 if asked is None else asked()
 
     def logits(self, x: Tensor) -> Tensor:
         """What an ordinary module makes of a batch, after its own look at it where it has one."""

@@ -1,0 +1,205 @@
+"""What every LUT network can do: runtime overrides, penalties, files, truth tables."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eqprop_lab.equilibrium.inputs import check_input
+from eqprop_lab.lut import weights
+from eqprop_lab.lut.config import ModelConfig
+from eqprop_lab.lut.layers import LUTLayer
+from eqprop_lab.lut.nodes.base import LUTNodes
+from eqprop_lab.lut.registry import REGISTRY
+from eqprop_lab.lut.runtime import CHECKS, drawn, is_init, read_runtime
+from eqprop_lab.validation import shown
+
+WIRING, PARAMETERS, SAMPLING = range(3)  # what a seed is used for
+
+
+def derived(seed: int, layer: int, use: int) -> int:
+    """A seed of its own for each layer and use."""
+    return int(np.random.SeedSequence([seed, layer, use]).generate_state(1)[0])
+
+
+def _drawer(seed: int, layer: int, use: int) -> torch.Generator:
+    return torch.Generator(device="cpu").manual_seed(derived(seed, layer, use))
+
+
+class BaseLUTModel(nn.Module):
+    """Base of LUT networks: x -> logits.
+
+    A subclass builds its layers by `make_layer` and says what `forward` does.
+    Raises: TypeError for what is no ModelConfig, ValueError for one that does not hold together.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        if not isinstance(config, ModelConfig):
+            raise TypeError(f"config must be a ModelConfig, got {shown(config)}")
+        self.config = replace(config)  # copied and looked at
+        self.runtime = read_runtime(self.config.runtime)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (B, num_classes)."""
+        raise NotImplementedError
+
+    def lut_layers(self) -> list[LUTLayer]:
+        """The layers of LUTs, first to last."""
+        return [module for module in self.modules() if isinstance(module, LUTLayer)]
+
+    def make_layer(self, number: int, input_size: int, width: int, fan_out: float) -> LUTLayer:
+        """Layer `number` of the configured kind, wired and with first parameters."""
+        config = self.config
+        node = REGISTRY.get("node", config.node_type)
+        nodes: LUTNodes = node(width, config.node_input_dim, **config.node_config)
+        nodes.fan_out = fan_out
+        self._draw(nodes, number)
+        layer: LUTLayer = REGISTRY.get("layer", config.layer_type)(
+            input_size, nodes, _drawer(config.seed, number, WIRING), **config.layer_config
+        )
+        layer.use(self.runtime, self._sampling_seed(number))
+        return layer
+
+    def _draw(self, nodes: LUTNodes, number: int) -> None:
+        """First parameters, from a generator of their own."""
+        name, given = nodes.default_init
+        if self.runtime.init_fn is not None:
+            name, given = self.runtime.init_fn, dict(self.runtime.init_kwargs)
+        drawn(nodes, name, given, _drawer(self.config.seed, number, PARAMETERS))
+
+    def _sampling_seed(self, number: int) -> int:
+        given = self.runtime.sampling_seed
+        return derived(self.config.seed if given is None else given, number, SAMPLING)
+
+    def reset_parameters(self) -> None:
+        """Draw the first parameters of all nodes anew, as the runtime parameters init_* say."""
+        for number, layer in enumerate(self.lut_layers()):
+            self._draw(layer.nodes, number)
+
+    def apply_runtime_overrides(self, overrides: dict[str, Any]) -> None:
+        """Change runtime parameters of this model, and of nothing else.
+
+        Raises ValueError naming the key, nothing is changed then. Warns for init_*, which act when
+        parameters are drawn: in `reset_parameters`.
+        """
+        if not isinstance(overrides, Mapping):
+            raise ValueError(f"overrides must be a mapping, got {shown(overrides)}")
+        for key in overrides:
+            if key in {entry.name for entry in fields(ModelConfig)}:
+                raise ValueError(
+                    f"{key} is structural: it belongs to the weights and cannot be overridden; "
+                    f"runtime parameters are {', '.join(CHECKS)}"
+                )
+        self.config = replace(self.config, runtime={**self.config.runtime, **overrides})
+        self.runtime = read_runtime(self.config.runtime)
+        if self.lut_layers() and any(is_init(key) for key in overrides):
+            warnings.warn(
+                "init_* changes no parameters that are there: reset_parameters() draws them anew",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.on_runtime_update()
+
+    def on_runtime_update(self) -> None:
+        """Hand `self.runtime` to the parts; a subclass with other parts goes on from here."""
+        for number, layer in enumerate(self.lut_layers()):
+            layer.use(self.runtime, self._sampling_seed(number))
+
+    def get_regularization_loss(self) -> torch.Tensor:
+        """sum_r weight_r mean_layers r(table): added to the cost in training."""
+        total = torch.zeros((), device=next(self.parameters()).device)
+        layers = self.lut_layers()
+        for name, (weight, options) in self.runtime.regularizers.items():
+            penalty = REGISTRY.get("regularizer", name)
+            for layer in layers:
+                table = layer.nodes.table(self.runtime.temperature)
+                total = total + weight / len(layers) * penalty(table, **options)
+        return total
+
+    @torch.no_grad()
+    def truth_tables(self) -> list[Tensor]:
+        """What the hard network looks up: (O, 2^n) of bool for each layer, lowest bit first."""
+        return [layer.nodes.bits() for layer in self.lut_layers()]
+
+    def check_batch(self, x: Tensor) -> None:
+        """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN)."""
+        first = next(self.parameters(), None)
+        if first is not None:
+            check_input(x, first)
+
+    def count_parameters(self) -> dict[str, int]:
+        """Numbers of parameters: {"total", "trainable", "non_trainable"}."""
+        total = sum(p.numel() for p in self.parameters())
+        trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return {"total": total, "trainable": trainable, "non_trainable": total - trainable}
+
+    def get_config(self) -> ModelConfig:
+        """A copy of the configuration, with the runtime parameters as they are now."""
+        return replace(self.config)
+
+    def save_config(self, path: str) -> None:
+        """Write the configuration, overrides included, as YAML."""
+        self.config.to_yaml(path)
+
+    def save_weights(self, path: str, half: bool = False) -> None:
+        """Write parameters, wiring and thresholds. half: parameters of nodes in float16, signs
+        kept.
+
+        Raises RuntimeError before the layers are built, OSError.
+        """
+        if not self.lut_layers():
+            raise RuntimeError("the model has no weights yet: call fit_encoder() first")
+        names = [name for name, _ in self.named_parameters()] if half else []
+        weights.write(path, self.config, self.state_dict(), tuple(names))
+
+    def load_weights(self, path: str) -> None:
+        """Take parameters, wiring and thresholds of a file; layers are built if need be.
+
+        Raises FileNotFoundError; ValueError naming the file and what does not fit.
+        """
+        structure, tensors = weights.read(path, self.config)
+        self.make_room(structure["input_size"])
+        try:
+            self.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not fit its model: {error}") from error
+
+    def make_room(self, input_size: int) -> None:
+        """Build what has to be there before weights for that input size are loaded."""
+        self.config.input_size = input_size
+
+    def save_as_pretrained(self, name: str, folder: str | Path) -> None:
+        """Write configuration and weights where `build_model(name, pretrained_dir=folder)` looks.
+
+        They are `<folder>/<model_type>/<name>.yaml` and `.pth`.
+        """
+        config = replace(self.config, pretrained=True, pretrained_name=name)
+        path = config.save_to_pretrained(name, folder)
+        self.save_weights(str(path.with_suffix(".pth")))
+
+    def copy_shared_layers(self, source: BaseLUTModel) -> list[int]:
+        """Take wiring and nodes of every layer that `source` has in the same shape; their numbers.
+
+        Raises TypeError for what is no LUT network.
+        """
+        if not isinstance(source, BaseLUTModel):
+            raise TypeError(f"source must be a BaseLUTModel, got {type(source).__name__}")
+        copied = []
+        pairs = zip(self.lut_layers(), source.lut_layers(), strict=False)
+        for number, (layer, other) in enumerate(pairs):
+            mine, theirs = layer.state_dict(), other.state_dict()
+            same = type(layer.nodes) is type(other.nodes) and layer.input_size == other.input_size
+            if same and {k: v.shape for k, v in mine.items()} == {
+                k: v.shape for k, v in theirs.items()
+            }:
+                layer.load_state_dict(theirs)
+                copied.append(number)
+        return copied

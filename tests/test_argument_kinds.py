@@ -204,7 +204,7 @@ TABLE: dict[str, Entry] = {
         | {"use_spectral_norm": "switch", "rho": "real", "seed": "seed"}
         | {"free_steps": "size", "nudged_steps": "size", "estimator": "choice", "beta": "real"}
         | {"cost": "choice", "optimizer": "choice", "lr": "real", "dtype": "choice"}
-        | {"arrays": "choice", "sigma": "choice"},
+        | {"arrays": "choice", "sigma": "choice", "graph": "switch"},
         {"free_units", "nudged_units"},
     ),
     "SingleStateConv": (

@@ -67,11 +67,28 @@ def main(argv: Sequence[str]) -> int:
         for name in names:
             print(f"  {name:<12} {CHECKS[name].text}")
         return 0
-    report = run_checks(torch.device(place or "cuda"), names, options)
-    for name, figures in report["checks"].items():
-        shown = ", ".join(
-            f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()
-        )
-        print(f"{'ok' if figures['ok'] else 'FAILED':<7}{name:<12} {shown}")
+
+    def done(name: str, report: dict[str, Any]) -> None:
+        # stored every time: what is measured is kept, whatever ends the next check
+        print(line(name, report["checks"][name]), flush=True)
+        store(report, options.out)
+
+    report = run_checks(torch.device(place or "cuda"), names, options, done)
     print(f"stored in {store(report, options.out)}")
     return 0 if report["ok"] else 1
+
+
+def line(name: str, figures: dict[str, Any]) -> str:
+    """A check in one line; the rows of a table below it."""
+    rows = {key: value for key, value in figures.items() if isinstance(value, dict)}
+    flat = {key: value for key, value in figures.items() if key not in rows and key != "trace"}
+    head = f"{'ok' if figures['ok'] else 'FAILED':<7}{name:<12} {shown(flat)}"
+    below = [f"       {key}: {shown(value)}" for key, value in rows.items()]
+    return "\n".join([head, *below, *(f"       {text}" for text in figures.get("trace", ()))])
+
+
+def shown(figures: dict[str, Any]) -> str:
+    """Names and values, three digits each."""
+    return ", ".join(
+        f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()
+    )

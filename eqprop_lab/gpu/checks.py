@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +18,9 @@ import torch
 
 from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.experiments.runs import versions
-from eqprop_lab.gpu import cifar
+from eqprop_lab.gpu import cifar, kernel
 from eqprop_lab.gpu.cifar import Options
+from eqprop_lab.gpu.limits import device_limits, wait
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.training import EqPropTrainer
 
@@ -27,6 +29,7 @@ Run = Callable[[torch.device, Options], Figures]
 R = TypeVar("R", bound=Run)
 # Relative error allowed between devices. The estimate divides rounding by beta, hence more than an
 # epsilon.
+LINES = 12  # of a traceback
 PARITY = {torch.float64: 1e-9, torch.float32: 2e-3}
 
 
@@ -96,12 +99,6 @@ def milliseconds(hidden: int, batch: int, device: torch.device) -> float:
     return 1e3 * statistics.median(seconds[3:])
 
 
-def wait(device: torch.device) -> None:
-    """Return when the device has done what it was handed; a CPU has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 @gpu_check("parity", "the centered gradient on the device equals the CPU's, in float64 and float32")
 def parity(device: torch.device, options: Options | None = None) -> Figures:
     """Worst relative error over the parameters, device against CPU, in each of the two types."""
@@ -119,24 +116,53 @@ def parity(device: torch.device, options: Options | None = None) -> Figures:
     return figures
 
 
+gpu_check("device_limits", "bandwidth of a copy, rate of float32 and TF32 products")(device_limits)
+gpu_check("kernel_parity", "EqPropKernel on CuPy computes what it does on NumPy")(
+    kernel.kernel_parity
+)
+gpu_check("kernel_trainer", "use_kernel=True trains as the torch path does, on shared memory")(
+    kernel.kernel_trainer
+)
+gpu_check("kernel_graph", "a recorded step of EqPropKernel computes what the step does")(
+    kernel.kernel_graph
+)
+gpu_check("kernel_memory", "memory of a step of EqPropKernel is flat from 10 to 1000 steps")(
+    kernel.kernel_memory
+)
+gpu_check("kernel_time", "milliseconds of a centered step on each path, beside its products")(
+    kernel.kernel_time
+)
+gpu_check("kernel_compiled", "the torch step with torch.compile")(kernel.kernel_compiled)
 gpu_check("cifar10", cifar.TEXT)(cifar.cifar10)
 
 
 def run_checks(
-    device: torch.device, names: Iterable[str] | None = None, options: Options | None = None
+    device: torch.device,
+    names: Iterable[str] | None = None,
+    options: Options | None = None,
+    done: Callable[[str, dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
-    """Run all checks, or those named; one that raises is recorded as failed, with its error."""
+    """Run all checks, or those named; one that raises is recorded as failed, with its error.
+
+    done: called after every check with its name and the report so far.
+    """
     options = Options() if options is None else options
-    results = {}
-    for name in CHECKS if names is None else names:
-        try:
-            results[name] = CHECKS[name].run(device, options)
-        except Exception as error:
-            results[name] = {"ok": False, "error": f"{type(error).__name__}: {error}"}
-    return {
+    report: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device_facts(device)["name"],
         "versions": versions() | {"cuda": torch.version.cuda},
-        "ok": all(figures["ok"] for figures in results.values()),
-        "checks": results,
+        "ok": True,
+        "checks": {},
     }
+    for name in CHECKS if names is None else names:
+        start = time.perf_counter()
+        try:
+            figures = CHECKS[name].run(device, options)
+        except Exception as error:
+            lines = traceback.format_exc().splitlines()[-LINES:]
+            figures = {"ok": False, "error": f"{type(error).__name__}: {error}", "trace": lines}
+        report["checks"][name] = figures | {"seconds": round(time.perf_counter() - start, 2)}
+        report["ok"] = report["ok"] and figures["ok"]
+        if done is not None:
+            done(name, report)
+    return report

@@ -55,6 +55,11 @@ def _cupy() -> Any:
     return cupy
 
 
+def address(array: Array) -> int:
+    """Where the first number of an array lies, on its device."""
+    return int(array.data.ptr if hasattr(array.data, "ptr") else array.ctypes.data)
+
+
 def check_array(name: str, value: object, xp: Any) -> Array:
     """`value` if it is an array of the module, else TypeError naming both kinds."""
     if isinstance(value, xp.ndarray):

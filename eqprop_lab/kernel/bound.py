@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from eqprop_lab.kernel.arrays import Array
+from eqprop_lab.kernel.operations import Operations
 
 MARGIN = 1.02
 SMALL = 64  # matrices up to this size: all eigenvectors cost what following a few does
@@ -35,70 +36,74 @@ class Bound:
     Raises FloatingPointError for a matrix that is not finite.
     """
 
-    def __init__(self, xp: Any, cap: float | None, way: str = FOLLOWED) -> None:
-        self.xp, self.cap, self.way = xp, cap, way
-        self.rows: Array | None = None  # (VECTORS, n), the first is sigma's
-        self._mark: Array | None = None
+    def __init__(self, ops: Operations, cap: float | None, way: str = FOLLOWED) -> None:
+        self.ops, self.xp, self.cap, self.way = ops, ops.xp, cap, way
+        self.rows: np.ndarray | None = None  # (VECTORS, n), the first is sigma's
+        self._vector: Array | None = None  # that one, where the matrix is
+        self._mark: np.ndarray | None = None
         self._probe: Array | None = None
         self._draws = np.random.default_rng(0)
 
     def vector(self, matrix: Array) -> Array:
         """sigma's vector of S (n,), for a matrix that is new or has moved since the last call."""
-        xp = self.xp
         if self._probe is None or len(self._probe) != len(matrix):
-            self._probe, self.rows = self._drawn(matrix), None
-        mark = matrix @ self._probe
+            self._probe, self.rows = self.xp.asarray(self._drawn(matrix)), None
+        mark = self.ops.on_host(matrix @ self._probe)
         moved = (
             np.inf
             if self.rows is None or self._mark is None
-            else float(xp.linalg.norm(mark - self._mark) / xp.linalg.norm(mark))
+            else float(np.linalg.norm(mark - self._mark) / np.linalg.norm(mark))
         )
         if not moved == 0:
             alone = self.way == CONVERGED or len(matrix) <= SMALL or not moved <= LARGE
             self.rows = self._converged(matrix) if alone else self._followed(matrix)
-            self._mark = mark
-        assert self.rows is not None
-        return self.rows[0]
+            self._mark, self._vector = mark, self.xp.asarray(self.rows[0])
+        assert self._vector is not None
+        return self._vector
 
-    def _drawn(self, matrix: Array) -> Array:
-        row: Array = self.xp.asarray(self._draws.standard_normal(len(matrix)).astype(matrix.dtype))
+    def _drawn(self, matrix: Array) -> np.ndarray:
+        row: np.ndarray = self._draws.standard_normal(len(matrix)).astype(matrix.dtype)
         return row
 
-    def _converged(self, matrix: Array) -> Array:
+    def _converged(self, matrix: Array) -> np.ndarray:
         """The top vectors from all of them, in float64."""
         xp = self.xp
         if not bool(xp.isfinite(matrix).all()):
             raise FloatingPointError("W_rec holds NaN or infinite values")
         values, vectors = xp.linalg.eigh(matrix.astype(np.float64))
         order = xp.argsort(-xp.abs(values))[:VECTORS]
-        return xp.ascontiguousarray(vectors[:, order].T.astype(matrix.dtype))
+        return self.ops.on_host(xp.ascontiguousarray(vectors[:, order].T.astype(matrix.dtype)))
 
-    def _followed(self, matrix: Array) -> Array:
+    def _image(self, rows: np.ndarray, matrix: Array) -> np.ndarray:
+        """rows S, on the host: a device is slow with the small matrices of a Rayleigh-Ritz step."""
+        return self.ops.on_host(self.xp.asarray(rows) @ matrix)
+
+    def _followed(self, matrix: Array) -> np.ndarray:
         """The block moved to a matrix that has changed a little, with one row drawn at random."""
-        xp, rows = self.xp, self.rows
-        begin = xp.concatenate([rows, self._drawn(matrix)[None]])
+        assert self.rows is not None
+        begin: np.ndarray = np.concatenate([self.rows, self._drawn(matrix)[None]])
         for _ in range(ROUNDS):
-            begin = _orthonormal(begin, xp)
-            image = begin @ matrix
+            begin = _orthonormal(begin)
+            image = self._image(begin, matrix)
             before = abs(float(image[0] @ begin[0]))
             rest = image - (image @ begin.T) @ begin
-            rest /= xp.maximum(
-                xp.linalg.norm(rest, axis=1, keepdims=True), xp.finfo(rest.dtype).tiny
+            rest /= np.maximum(
+                np.linalg.norm(rest, axis=1, keepdims=True), np.finfo(rest.dtype).tiny
             )
-            space = _orthonormal(xp.concatenate([begin, rest, rest @ matrix]), xp)
-            values, rotation = xp.linalg.eigh(space @ matrix @ space.T)
-            order = xp.argsort(-xp.abs(values))[:VECTORS]
+            space = _orthonormal(np.concatenate([begin, rest, self._image(rest, matrix)]))
+            values, rotation = np.linalg.eigh(self._image(space, matrix) @ space.T)
+            order = np.argsort(-np.abs(values))[:VECTORS]
             begin = rotation[:, order].T @ space
             if float(abs(values[order[0]])) <= GROWN * before:
                 break
         return begin
 
-    def factor(self, matrix: Array, v: Array | None) -> float:
-        """k of W = k S at sigma's vector."""
+    def factor(self, matrix: Array, v: Array | None) -> Any:
+        """k of W = k S at sigma's vector: a number, or what will be one on the device."""
         if self.cap is None or v is None:
             return 1.0
-        along = float(v @ (matrix @ v)) * MARGIN / self.cap
-        return float((1.0 + along * along) ** -0.5)
+        along = self.ops.quotient(matrix, v) * MARGIN / self.cap
+        return (1.0 + along * along) ** -0.5
 
     def pull_back(self, product: Array, matrix: Array, v: Array | None, out: Array) -> None:
         """out <- dL/dA from product = dL/dW, which is overwritten."""
@@ -106,8 +111,8 @@ class Bound:
         if self.cap is None or v is None:
             symmetric_part(product, out, xp)
             return
-        factor, sigma = self.factor(matrix, v), float(v @ (matrix @ v))
-        inner = float(xp.dot(product.reshape(-1), matrix.reshape(-1)))
+        factor, sigma = self.factor(matrix, v), self.ops.quotient(matrix, v)
+        inner = self.ops.inner(product, matrix)
         along = -(factor**3) * (MARGIN / self.cap) ** 2 * inner * sigma
         xp.add(product, product.T, out=out)
         xp.multiply(out, 0.5 * factor, out=out)
@@ -115,5 +120,5 @@ class Bound:
         xp.add(out, product, out=out)
 
 
-def _orthonormal(rows: Array, xp: Any) -> Array:
-    return xp.ascontiguousarray(xp.linalg.qr(rows.T)[0].T)
+def _orthonormal(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.linalg.qr(rows.T)[0].T)

@@ -25,9 +25,12 @@ from eqprop_lab.kernel.estimating import (
     Estimator,
     How,
     KernelEstimate,
+    finite,
     parameter_shapes,
 )
+from eqprop_lab.kernel.operations import Fused, Operations, operations
 from eqprop_lab.kernel.optimisers import NAMES, make_optimiser
+from eqprop_lab.kernel.phases import read
 from eqprop_lab.kernel.units import TANH, Units, check_units, quickest
 from eqprop_lab.kernel.views import Views, check_shapes
 from eqprop_lab.validation import a_seed, one_of, positive_int, real, switch
@@ -46,13 +49,15 @@ class EqPropKernel:
         optimizer: "adam" or "sgd" (momentum 0.9), with rate lr > 0.
         dtype: "float32" or "float64"; every array has it. arrays: "numpy", "cupy", or a module with
             their interface. sigma: "followed", or "converged" before every step.
-        free_units, nudged_units: what the phases keep instead of h (see `units`); None: the
-        quickest of this machine for the free phase, tanh for the nudged ones.
+        graph: on CuPy, record the estimate of each batch size as one CUDA graph, whose launch
+            replaces a hundred calls. free_units, nudged_units: what the phases keep instead of h
+            (see `units`); None: the quickest of this machine for the free phase, tanh for the
+            nudged ones.
     Attributes: parameters, {name: array}, named as those of LoopedMLP; write into them as you like.
     Shapes: x (B, input_dim), or any image shape with as many pixels; y class indices (B,), or float
         targets (B, output_dim).
     Raises: TypeError, ValueError naming the argument; RuntimeError where arrays="cupy" finds no
-        GPU. Calls of several threads wait for each other.
+        GPU, or graph=True no cuBLAS. Calls of several threads wait for each other.
     Source: Scellier and Bengio 2017, doi:10.3389/fncom.2017.00024.
     """
 
@@ -75,6 +80,7 @@ class EqPropKernel:
         dtype: str = "float32",
         arrays: Any = "numpy",
         sigma: str = FOLLOWED,
+        graph: bool = False,
         free_units: Units | None = None,
         nudged_units: Units = TANH,
     ) -> None:
@@ -102,10 +108,14 @@ class EqPropKernel:
         self._slopes, gradients = self._laid_out()
         for name, value in _initial(self.shapes, generator).items():
             xp.copyto(self.parameters[name], xp.asarray(value.astype(self.dtype)))
-        self.bound = Bound(xp, self.rho if self.use_spectral_norm else None, way)
+        ops = operations(xp, self.dtype)
+        self.graph = _recordable(graph, ops)
+        self.bound = Bound(ops, self.rho if self.use_spectral_norm else None, way)
         free = quickest(xp, self.dtype) if free_units is None else free_units
         check_units("free_units", free)
-        self.estimator = Estimator(xp, self.dtype, self.bound, gradients, free, nudged_units)
+        self.estimator = Estimator(
+            ops, self.dtype, self.bound, gradients, free, nudged_units, self.graph
+        )
         self.optimizer = make_optimiser(optimizer, self._flat, rate, xp)
         self._turn = threading.RLock()
 
@@ -220,21 +230,24 @@ class EqPropKernel:
         """
         with self._alone():
             found = self.estimate(x, y)
-            self._check(found)
-            self.optimizer.step(self._flat, self._slopes)
             picked = found.logits.argmax(1)
             aimed = y if y.ndim == 1 else y.argmax(1)
+            # One look at the whole vector of gradients.
+            whole = self.xp.dot(self._slopes, self._slopes) + found.loss.sum()
+            read_at_once = self.xp.stack([whole, found.loss.mean(), (picked == aimed).mean()])
+            whole, loss, accuracy = read_at_once.tolist()
+            self._check(whole, found)
+            self.optimizer.step(self._flat, self._slopes)
             return {
-                "loss": float(found.loss.mean()),
-                "accuracy": float((picked == aimed).mean()),
+                "loss": loss,
+                "accuracy": accuracy,
                 "residual": found.free.residual,
                 "nudged_residual": found.nudged.change,
             }
 
-    def _check(self, found: KernelEstimate) -> None:
-        """One look at the whole vector; the culprit is looked for only when there is one."""
+    def _check(self, whole: float, found: KernelEstimate) -> None:
+        """The culprit is looked for only when there is one."""
         xp = self.xp
-        whole = float(xp.dot(self._slopes, self._slopes) + found.loss.sum())
         if math.isfinite(whole):
             return
         for name, value in {"the cost": found.loss, **found.gradients}.items():
@@ -248,6 +261,7 @@ class EqPropKernel:
             rows = self._inputs(x)
             steps = self.how.free_steps
             found = self.estimator.settle(rows, self.parameters, steps, self._vector())
+            finite(read(found[1])[0], "free phase")
             logits = self.xp.ascontiguousarray(found[2].T.copy())
             if not bool(self.xp.isfinite(logits).all()):
                 raise FloatingPointError("the logits are not finite; does W_out hold NaN?")
@@ -263,7 +277,21 @@ class EqPropKernel:
             factor = self.bound.factor(self.estimator.space.symmetric, self._vector())
             matrix = self.parameters[REC].astype(np.float64)
             values = self.xp.linalg.eigvalsh((matrix + matrix.T) / 2)
-            return factor * float(self.xp.abs(values).max())
+            return float(factor) * float(self.xp.abs(values).max())
+
+
+def _recordable(graph: object, ops: Operations) -> bool:
+    """Whether to record graphs. Raises ValueError, RuntimeError where nothing can."""
+    if not switch("graph", graph):
+        return False
+    if not isinstance(ops, Fused):
+        raise ValueError(
+            "graph=True needs arrays='cupy': only a GPU launches a recorded step; got arrays of "
+            f"{ops.xp.__name__}"
+        )
+    if ops.blas is None:
+        raise RuntimeError(f"graph=True needs cuBLAS: {ops.why}")
+    return True
 
 
 def _resolved(beta: object, dtype: Any) -> float:

@@ -14,16 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eqprop_lab.kernel.arrays import Array
+from eqprop_lab.kernel.arrays import Array, address
 from eqprop_lab.kernel.bound import Bound, symmetric_part
 from eqprop_lab.kernel.costs import Targets, into_slope, values
+from eqprop_lab.kernel.operations import Operations
 from eqprop_lab.kernel.phases import (
+    Ending,
     Settled,
     free_phase,
     linear_response,
     nudged_phases,
+    read,
     scaled_drive,
 )
+from eqprop_lab.kernel.recording import Recorder
 from eqprop_lab.kernel.units import TANH, Steps, Units
 from eqprop_lab.kernel.workspace import Buffers, Workspace
 
@@ -60,6 +64,25 @@ class KernelEstimate:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """The same with numbers that still lie on the device."""
+
+    logits: Array
+    loss: Array
+    free: Ending
+    nudged: Ending
+
+
+@dataclass(frozen=True)
+class Held:
+    """Arrays of a recorded batch: x (B, features), targets, sigma's vector."""
+
+    x: Array
+    targets: Targets
+    v: Array | None
+
+
+@dataclass(frozen=True)
 class How:
     """The knobs of an estimate, checked by whoever makes it."""
 
@@ -73,44 +96,52 @@ class Estimator:
     """Relaxes batches under given parameters; owns buffers and nothing else.
 
     gradients: where to write dL/dparameter, by name. free, nudged: the units of these phases.
+    graph: record the estimate of a batch size as one CUDA graph.
     """
 
     def __init__(
-        self, xp: Any, dtype: Any, bound: Bound, gradients: Parameters, free: Units, nudged: Units
-    ) -> None:
-        self.xp, self.dtype, self.bound, self.gradients = xp, dtype, bound, dict(gradients)
+        self, ops: Operations, dtype: Any, bound: Bound, gradients: Parameters, free: Units,
+        nudged: Units, graph: bool = False,
+    ) -> None:  # fmt: skip
+        self.ops, self.xp, self.dtype, self.bound = ops, ops.xp, dtype, bound
+        self.gradients = dict(gradients)
         self.classes, self.hidden = gradients[OUT].shape
-        self.free, self.nudged, self.linear = Steps(xp, free), Steps(xp, nudged), Steps(xp, TANH)
+        self.free, self.nudged, self.linear = (Steps(ops, u) for u in (free, nudged, TANH))
         self.space = self._space(1)
+        self.recorder: Recorder[Unread] | None = Recorder(self.xp) if graph else None
+        self.held: dict[tuple[int, bool], Held] = {}
 
     def _space(self, batch: int) -> Workspace:
-        return Workspace(self.xp, self.dtype, self.hidden, self.classes, batch)
+        sizes = self.hidden, self.classes, batch
+        return Workspace(self.xp, self.dtype, *sizes, self.ops.aligned)
 
     def _buffers(self, batch: int) -> Buffers:
         if batch > self.space.capacity:
+            if self.recorder is not None:
+                self.recorder.forget()
+                self.held.clear()
             self.space = self._space(batch)
         return self.space.of(batch)
 
     def settle(
         self, x: Array, p: Parameters, steps: int, v: Array | None
-    ) -> tuple[Buffers, Settled, Array]:
+    ) -> tuple[Buffers, Ending, Array]:
         """Buffers that hold the free state of rows x (B, features), how it ended, logits (K, B).
 
         v: sigma's vector (None: no bound). The logits lie in a buffer.
-        Raises FloatingPointError for a state that is not finite.
         """
-        xp, work = self.xp, self._buffers(len(x))
+        xp, ops, work = self.xp, self.ops, self._buffers(len(x))
         space = self.space
         symmetric_part(p[REC], space.symmetric, xp)
         xp.multiply(space.symmetric, self.bound.factor(space.symmetric, v), out=space.effective)
-        xp.matmul(x, p[IN].T, out=work.u)
+        ops.product(x, p[IN].T, work.u)
         xp.add(work.u, p[IN_BIAS] + p[REC_BIAS], out=work.u)
         units = self.free.units
         scaled_drive(work, units, space.effective, xp)
         weights = self._scaled(units, space.scaled)
-        free = finite(free_phase(work, weights, self.free, steps), "free phase")
+        free = free_phase(work, weights, self.free, steps)
         z = work.logits[:, : work.batch]
-        xp.matmul(p[OUT], work.free.T, out=z)
+        ops.product(p[OUT], work.free.T, z)
         xp.add(z, p[OUT_BIAS][:, None], out=z)
         return work, free, z
 
@@ -125,14 +156,55 @@ class Estimator:
         self, x: Array, targets: Targets, p: Parameters, how: How, v: Array | None
     ) -> KernelEstimate:
         """One estimate of rows x (B, features). Raises FloatingPointError."""
-        xp, batch = self.xp, len(x)
+        if self.recorder is None:
+            found = self._estimate(x, targets, p, how, v)
+        else:
+            found = self._launched(self.recorder, x, targets, p, how, v)
+        free, nudged = read(found.free, found.nudged)
+        second = "nudged phase" if how.estimator == CENTERED else "linear relaxation"
+        return KernelEstimate(
+            self.gradients, found.logits, found.loss, finite(free, "free phase"),
+            finite(nudged, second),
+        )  # fmt: skip
+
+    def _launched(
+        self, recorder: Recorder[Unread], x: Array, targets: Targets, p: Parameters, how: How,
+        v: Array | None,
+    ) -> Unread:  # fmt: skip
+        """The estimate of a batch that is copied to where a graph reads it."""
+        batch, bounded = len(x), v is not None
+        self._buffers(batch)
+        held = self.held.get((batch, bounded))
+        if held is None:
+            total = self.xp.empty(batch, self.dtype)
+            t = Targets(targets.cost, self.xp.empty_like(targets.values), total)
+            held = Held(self.xp.empty_like(x), t, None if v is None else self.xp.empty_like(v))
+            self.held[batch, bounded] = held
+        self._copy(x, targets, v, held)
+        key = batch, bounded, how, *map(address, p.values())
+        found = recorder(key, lambda: self._estimate(held.x, held.targets, p, how, held.v))
+        return Unread(found.logits.copy(), found.loss.copy(), found.free, found.nudged)
+
+    def _copy(self, x: Array, targets: Targets, v: Array | None, held: Held) -> None:
+        xp = self.xp
+        xp.copyto(held.x, x)
+        xp.copyto(held.targets.values, targets.values)
+        held.targets.total[...] = 1 if targets.total is None else targets.total  # type: ignore[index]
+        if held.v is not None:
+            xp.copyto(held.v, v)
+
+    def _estimate(
+        self, x: Array, targets: Targets, p: Parameters, how: How, v: Array | None
+    ) -> Unread:
+        """The gradients, and what is not read yet; nothing waits for the device."""
+        xp, ops, batch = self.xp, self.ops, len(x)
         work, free, z = self.settle(x, p, how.free_steps, v)
         logits, loss = z.T.copy(), values(targets, z, xp)
         into_slope(targets, z, work.row[:batch], xp)
         xp.subtract(z, targets.values, out=z)
         found = self.gradients
         error = z / batch
-        xp.matmul(error, work.free, out=found[OUT])
+        ops.product(error, work.free, found[OUT])
         xp.sum(error, axis=1, out=found[OUT_BIAS])
         if how.estimator == CENTERED:
             nudged, mean = self._centered(work, targets, p, how), work.drive
@@ -143,9 +215,9 @@ class Estimator:
             nudged, mean, factor = self._response(work, z, p, how), work.free, 1 / batch
         xp.multiply(work.other, factor, out=work.other)
         self._weights(work.other, x, mean, v)
-        return KernelEstimate(found, logits, loss, free, nudged)
+        return Unread(logits, loss, free, nudged)
 
-    def _centered(self, work: Buffers, targets: Targets, p: Parameters, how: How) -> Settled:
+    def _centered(self, work: Buffers, targets: Targets, p: Parameters, how: How) -> Ending:
         """h- - h+ in `work.other`, the states in `work.pair`."""
         xp, space, units = self.xp, self.space, self.nudged.units
         xp.multiply(space.effective, units.gain * units.width, out=space.coupling[: self.hidden])
@@ -155,27 +227,22 @@ class Estimator:
         if units.offset:
             bias = bias + units.offset * p[OUT].sum(1)
         scaled_drive(work, units, space.effective, xp)
-        return finite(
-            nudged_phases(
-                work, space.coupling, (space.readout, bias), targets, self.nudged, how.nudged_steps
-            ),
-            "nudged phase",
-        )
+        readout = space.readout, bias
+        return nudged_phases(work, space.coupling, readout, targets, self.nudged, how.nudged_steps)
 
-    def _response(self, work: Buffers, error: Array, p: Parameters, how: How) -> Settled:
+    def _response(self, work: Buffers, error: Array, p: Parameters, how: How) -> Ending:
         """-v in `work.other`; error: dC/dz (K, B)."""
         slope = work.spare[: work.batch]
-        self.xp.matmul(error.T, p[OUT], out=slope)
-        end = linear_response(work, self.space.effective, slope, self.linear, how.nudged_steps)
-        return finite(end, "linear relaxation")
+        self.ops.product(error.T, p[OUT], slope)
+        return linear_response(work, self.space.effective, slope, self.linear, how.nudged_steps)
 
     def _weights(self, c: Array, x: Array, mean: Array, v: Array | None) -> None:
         """The gradients that the hidden units see."""
-        xp, found, space = self.xp, self.gradients, self.space
-        xp.matmul(c.T, x, out=found[IN])
+        xp, ops, found, space = self.xp, self.ops, self.gradients, self.space
+        ops.product(c.T, x, found[IN])
         xp.sum(c, axis=0, out=found[IN_BIAS])
         xp.copyto(found[REC_BIAS], found[IN_BIAS])
-        xp.matmul(c.T, mean, out=space.product)
+        ops.product(c.T, mean, space.product)
         self.bound.pull_back(space.product, space.symmetric, v, found[REC])
 
 

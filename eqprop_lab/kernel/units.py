@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from eqprop_lab.kernel.arrays import Array
+from eqprop_lab.kernel.operations import Operations
 from eqprop_lab.validation import shown
 
 
@@ -78,13 +79,13 @@ class Steps:
     activate: a <- f(a + u). scale: a <- n a + g.
     """
 
-    def __init__(self, xp: Any, units: Units) -> None:
-        self.xp, self.units = xp, units
-        compiled = getattr(xp, "ElementwiseKernel", None)
+    def __init__(self, ops: Operations, units: Units) -> None:
+        self.ops, self.xp, self.units = ops, ops.xp, units
+        compiled = ops.elementwise
         self._activate = self._scale = None
         if compiled is not None:
             self._activate = compiled("T a, T u", "T out", units.fused, f"eqprop_{units.name}")
-            self._scale = compiled("T a, T n, T g", "T out", "out = n * a + g", "eqprop_scale")
+            self._scale = compiled("T a, T d, T g", "T out", "out = d * a + g", "eqprop_scale")
 
     def activate(self, a: Array, u: Array) -> None:
         """a <- f(a + u)."""

@@ -13,8 +13,8 @@ from eqprop_lab.kernel.arrays import Array
 class Side:
     """States of both phases, and beside each the slope of its cost, so that one product has both.
 
-    whole (2B, H + K) = [s, e]; state (2B, H) and both (2, B, H) are s, slopes two views of e,
-    (K, B) each.
+    whole (2B, H + K) = [s, e]; state (2B, H) and both (2, B, H) are s, errors (2B, K) is e, slopes
+    two views of it, (K, B) each.
     """
 
     def __init__(self, whole: Array, hidden: int) -> None:
@@ -23,6 +23,7 @@ class Side:
         self.whole = whole
         self.state = whole[:, :hidden]
         self.both = phases[:, :, :hidden]
+        self.errors = whole[:, hidden:]
         self.slopes = tuple(phase[:, hidden:].T for phase in phases)
 
 
@@ -46,13 +47,18 @@ class Workspace:
     """All buffers of a kernel for batches of up to `capacity` samples, and its matrices.
 
     symmetric: S; effective: W; scaled: W as a phase multiplies with it; product: dL/dW;
-    coupling (H + K, H): [W; -beta W_out], scaled likewise.
+    coupling (H + K, H): [W; -beta W_out], scaled likewise. aligned: the rows of states of both
+    phases begin at multiples of so many numbers.
     """
 
-    def __init__(self, xp: Any, dtype: Any, hidden: int, classes: int, capacity: int) -> None:
+    def __init__(
+        self, xp: Any, dtype: Any, hidden: int, classes: int, capacity: int, aligned: int = 1
+    ) -> None:
         self.hidden, self.capacity = hidden, capacity
         self.single = [xp.empty((capacity, hidden), dtype) for _ in range(4)]
-        self.double = [xp.zeros((2 * capacity, hidden + classes), dtype) for _ in range(2)]
+        wide = -(-(hidden + classes) // aligned) * aligned
+        blocks = (xp.zeros((2 * capacity, wide), dtype) for _ in range(2))
+        self.double = [block[:, : hidden + classes] for block in blocks]
         self.spare = xp.empty((2 * capacity, hidden), dtype)
         self.logits = xp.empty((classes, 2 * capacity), dtype)
         self.row = xp.empty(2 * capacity, dtype)

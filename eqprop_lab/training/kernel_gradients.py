@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -86,6 +87,7 @@ class Memory:
     name: str
     array: Callable[[Tensor], Any]
     tensor: Callable[[Any], Tensor]
+    same_stream: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @staticmethod
     def of(device: torch.device) -> Memory:
@@ -93,7 +95,29 @@ class Memory:
         if device.type == "cpu":
             return Memory("numpy", lambda t: t.detach().numpy(), torch.from_numpy)
         cupy = importlib.import_module("cupy")
-        return Memory("cupy", lambda t: cupy.from_dlpack(t.detach()), torch.from_dlpack)
+
+        @contextmanager
+        def same_stream() -> Iterator[None]:
+            stream = torch.cuda.current_stream(device).cuda_stream
+            with cupy.cuda.Device(device.index or 0):
+                # torch's default stream and CuPy's are one and the same
+                with cupy.cuda.Stream.from_external(Stream(stream)) if stream else nullcontext():
+                    yield
+
+        def array(tensor: Tensor) -> Any:
+            return cupy.from_dlpack(tensor.detach())
+
+        return Memory("cupy", array, torch.from_dlpack, same_stream)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream of torch's, as other libraries ask for it."""
+
+    address: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.address
 
 
 def _sigmoid(xp: Any, a: np.ndarray) -> None:
@@ -121,6 +145,7 @@ class KernelGradients:
         weight = next(model.parameters())
         self.model, self.dtype, self.device = model, weight.dtype, weight.device
         self.memory = Memory.of(self.device)
+        self.views: dict[str, tuple[int, Any]] = {}
         slow = self.dtype == torch.float32 and self.device.type == "cpu" and not quick_tanh()
         self.kernel = EqPropKernel(
             model.input_dim, model.hidden_dim, model.output_dim,
@@ -139,14 +164,21 @@ class KernelGradients:
         targets = model.targets(x, y)
         parameters = self._parameters()
         original = model.W_rec.get_parameter("parametrizations.weight.original")
-        with torch.no_grad():
+        with torch.no_grad(), self.memory.same_stream():
             vector = None if model.bound.cap is None else array(model.bound.top(original))
-            shared = {name: array(p) for name, p in parameters.items()}
+            shared = {name: self._view(name, p) for name, p in parameters.items()}
             try:
                 found = self.kernel.estimate(array(x), array(targets), shared, vector)
             except FloatingPointError as error:
                 raise DivergenceError(str(error)) from error
         return self._as_estimate(found, parameters), self.memory.tensor(found.loss)
+
+    def _view(self, name: str, parameter: nn.Parameter) -> Any:
+        """The parameter as an array, made anew only where its memory has been replaced."""
+        place, held = parameter.data_ptr(), self.views.get(name)
+        if held is None or held[0] != place:
+            held = self.views[name] = place, self.memory.array(parameter)
+        return held[1]
 
     def _parameters(self) -> dict[str, nn.Parameter]:
         """Those of the model, looked up anew: their memory may have been replaced."""

@@ -231,36 +231,3 @@ def test_without_cupy_or_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays.importlib, "import_module", lambda _: SimpleNamespace(ones=broken))
     with pytest.raises(RuntimeError, match=r"needs a GPU .* \(no device\)"):
         kernel(arrays="cupy")
-
-
-class StandIn:
-    """NumPy with CuPy's fused kernels, whose bodies happen to be Python too."""
-
-    __name__ = "stand_in"
-    made: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
-
-    def ElementwiseKernel(self, takes: str, gives: str, body: str, name: str) -> Any:  # noqa: N802
-        names = [part.split()[1] for part in takes.split(",")]
-        self.made.append(name)
-
-        def run(*operands: Any) -> None:
-            given = dict(zip(names, operands[:-1], strict=True))
-            target, _, expression = body.partition(" = ")
-            assert target == gives.split()[1]
-            operands[-1][...] = eval(expression, {"tanh": np.tanh, "exp": np.exp}, given)
-
-        return run
-
-
-@pytest.mark.parametrize("estimator", ["centered", "response"])
-def test_fused_kernels_compute_the_same(estimator: str) -> None:
-    stand_in = StandIn()
-    fused = kernel(estimator=estimator, arrays=stand_in, dtype="float64")
-    plain = kernel(estimator=estimator, dtype="float64")
-    expected = plain.gradients(X.astype("float64"), Y)
-    for name, got in fused.gradients(X.astype("float64"), Y).items():
-        np.testing.assert_allclose(got, expected[name], rtol=1e-9, atol=1e-14)
-    assert {"eqprop_tanh", "eqprop_scale"} <= set(stand_in.made)

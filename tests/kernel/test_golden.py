@@ -17,7 +17,9 @@ import pytest
 from eqprop_lab import EqPropKernel
 from eqprop_lab.kernel.bound import SMALL, Bound
 from eqprop_lab.kernel.costs import into_slope, make_targets, values
+from eqprop_lab.kernel.operations import Operations
 from eqprop_lab.kernel.optimisers import NAMES, PIECE, make_optimiser
+from eqprop_lab.kernel.phases import read
 from eqprop_lab.kernel.units import LOGISTIC, TANH
 from tests.kernel import golden
 from tests.kernel.golden import ORIGINAL, Net
@@ -124,6 +126,7 @@ def moves(trails: list[list[np.ndarray]]) -> tuple[float, float]:
 
 def reads(end: Any, residual: float, movement: float, allowed: float) -> None:
     """The report of a phase says how it ended; a movement is a difference of two roundings."""
+    (end,) = read(end)
     assert end.residual == pytest.approx(residual, rel=1e-6, abs=allowed)
     assert end.pace[-1][1] == pytest.approx(movement, rel=1e-6, abs=10 * allowed)
 
@@ -168,7 +171,7 @@ def test_the_nudged_phases(dtype: str, cost: str, units: str, soft: bool) -> Non
     last, before = ([trail[i] for trail in case.displaced] for i in (-1, -2))
     difference = (last[0] - last[1]) - (before[0] - before[1])
     change = np.linalg.norm(difference) / np.linalg.norm(last[0] - last[1])
-    assert end.change == pytest.approx(change, rel=1e-6, abs=EXACT[dtype] * (1 + per))
+    assert read(end)[0].change == pytest.approx(change, rel=1e-6, abs=EXACT[dtype] * (1 + per))
 
 
 @both_dtypes
@@ -203,7 +206,7 @@ def bounds(dtype: str, n: int, way: str, moved: float) -> tuple[float, float]:
     """The worst relative errors of W and of dL/dA (along two directions) at a matrix that moves."""
     rng, cap = np.random.default_rng(n), 0.9
     a = rng.standard_normal((n, n)) / np.sqrt(n)
-    bound, of_w, of_slope = Bound(np, cap, way), 0.0, 0.0
+    bound, of_w, of_slope = Bound(Operations(np), cap, way), 0.0, 0.0
     for _ in range(4):
         a = (a + moved * rng.standard_normal((n, n)) / np.sqrt(n)).astype(dtype)
         s, by_w = ((a + a.T) / 2).astype(dtype), rng.standard_normal((n, n)).astype(dtype)

@@ -12,7 +12,8 @@ from tests.deploy.test_onnx import MODELS
 
 def test_the_stored_table_has_every_model_and_is_found_again(tmp_path: Path) -> None:
     rows = json.loads((RESULTS / "onnx_parity.json").read_text(encoding="utf-8"))["rows"]
-    assert [row["model"] for row in rows] == list(MODELS)
+    renew = "run python -m tests.benchmarks.onnx_parity"
+    assert [row["model"] for row in rows] == list(MODELS), renew
     assert all(0 < row["apart"] <= row["allowed"] for row in rows)
     stored = next(row for row in rows if row["model"] == "BackpropMLP")
     found = parity("BackpropMLP", MODELS["BackpropMLP"], tmp_path)

@@ -9,12 +9,15 @@ step; every network is compared with torch before its file is written.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
+import io
 import itertools
+import logging
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -240,9 +243,7 @@ def _written(model: nn.Module, x: Tensor, free: Mapping[int, str], unroll: bool)
 
     name = type(model).__name__
     try:
-        with warnings.catch_warnings(), readable_tf32():
-            # torch's exporter uses what torch deprecates; that is nothing a caller can act on
-            warnings.simplefilter("ignore")
+        with _silent(), readable_tf32():
             traced = torch.export.export(
                 _traceable(model, unroll),
                 (_traced(model, x, free),),
@@ -261,6 +262,22 @@ def _written(model: nn.Module, x: Tensor, free: Mapping[int, str], unroll: bool)
         raise ExportError(f"{name} cannot be written as ONNX: {_why(error)}") from error
     blob: bytes = proto.SerializeToString()
     return blob
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing of what torch's exporter says besides its error: it uses what torch deprecates, and
+    prints the graph that it gives up, which is nothing a caller can act on.
+    """
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = logger.level
+    try:
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _names(model: Any, free: Mapping[int, str]) -> dict[Any, str]:

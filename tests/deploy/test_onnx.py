@@ -246,6 +246,14 @@ def test_a_wrong_shape_is_refused(name: str, shape: tuple[int, ...], tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_what_the_tracer_gives_up_is_said_by_the_error_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ExportError, match="data-dependent"):
+        export_to_onnx(Undecided(), tmp_path / "x.onnx", (1, 12))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_path_that_cannot_be_written_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

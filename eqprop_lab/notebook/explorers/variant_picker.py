@@ -100,7 +100,7 @@ class VariantPicker(Explorer):
         return Picked(variant, self.candidates[variant], text, wrapped(text))
 
     def build(self, figure: Figure) -> Sequence[Show]:
-        board, curve = panels(figure, "AB", (0.15, 0.15, 0.6, 0.35), width_ratios=(1.35, 1.0))
+        board, curve = panels(figure, "AB", (0.15, 0.75, 0.6, 0.35), width_ratios=(1.35, 0.85))
         board.set_axis_off()
         board.set(xlim=(0, 1), ylim=(0, 1))
         return [_text(board), _numbers(board), _curve(curve), _floors(curve, self.limits)]
@@ -179,11 +179,11 @@ def _curve(axes: Axes) -> Show:
 
 
 def _floors(axes: Axes, limits: tuple[float, float]) -> Show:
-    """What counting reaches on the text of the model, as lines with their names."""
+    """What counting reaches on the text of the model: lines, their names beside the picture."""
     axes.set_ylim(limits)
-    look: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "left", "va": "top"}
+    look: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
     lines = [axes.axhline(0.0, **REFERENCE) for _ in range(_LARGEST)]
-    names = [axes.text(0.02, 0.0, "", **look) for _ in range(_LARGEST)]
+    names = [axes.text(1.03, 0.0, "", **look) for _ in range(_LARGEST)]
 
     def show(data: Picked) -> None:
         known = data.candidate.floors.items()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def error(one: Any, other: Any) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
-def worst(one: dict[str, Any], other: dict[str, Any]) -> float:
+def worst(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """The largest error of any array of the same name."""
     return max(error(one[name], value) for name, value in other.items())
 
@@ -89,7 +89,7 @@ def kernel_parity(device: torch.device, options: Options | None = None) -> Figur
 
 
 def _apart(
-    device: torch.device, dtype: str, read: Callable[..., dict[str, Any]],
+    device: torch.device, dtype: str, read: Callable[..., Mapping[str, Any]],
     estimator: str = "centered",
 ) -> float:  # fmt: skip
     found = []
@@ -101,7 +101,7 @@ def _apart(
     return worst(*found)
 
 
-def _trained(kernel: EqPropKernel, x: Any, y: Any) -> dict[str, Any]:
+def _trained(kernel: EqPropKernel, x: Any, y: Any) -> Mapping[str, Any]:
     for _ in range(20):
         kernel.train_step(x, y)
     return kernel.parameters
@@ -132,8 +132,10 @@ def kernel_trainer(device: torch.device, options: Options | None = None) -> Figu
 def _trainer(
     device: torch.device, hidden: int, dtype: torch.dtype = torch.float32, **options: Any
 ) -> EqPropTrainer:
-    with device:  # made there: a CPU would be long about the norm of the largest matrix
-        model = LoopedMLP(FEATURES, hidden, CLASSES, hidden < UNBOUNDED_FROM, seed=0).to(dtype)
+    # A CPU would be long about the norms of large matrices.
+    with device if hidden > 512 else torch.device("cpu"):
+        model = LoopedMLP(FEATURES, hidden, CLASSES, hidden < UNBOUNDED_FROM, seed=0)
+    model.to(device, dtype)
     return EqPropTrainer(
         model, "centered", "sgd", free_steps=FREE, nudged_steps=NUDGED, progress=False, **options
     )

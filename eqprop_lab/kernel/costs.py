@@ -78,8 +78,9 @@ def into_slope(targets: Targets, z: Array, row: Array, xp: Any) -> None:
     xp.sum(z, axis=0, out=row)
     xp.divide(z, row, out=z)
     if targets.total is not None:
-        phases = z.reshape(len(z), -1, len(targets.total))
-        xp.multiply(phases, targets.total, out=phases)
+        batch = len(targets.total)
+        for phase in (z[:, begin : begin + batch] for begin in range(0, z.shape[1], batch)):
+            xp.multiply(phase, targets.total, out=phase)
 
 
 def values(targets: Targets, z: Array, xp: Any) -> Array:

@@ -109,7 +109,7 @@ class Estimator:
         self.free, self.nudged, self.linear = (Steps(ops, u) for u in (free, nudged, TANH))
         self.space = self._space(1)
         self.recorder: Recorder[Unread] | None = Recorder(self.xp) if graph else None
-        self.held: dict[tuple[int, bool], Held] = {}
+        self.held: dict[tuple[int, bool, bool], Held] = {}
 
     def _space(self, batch: int) -> Workspace:
         sizes = self.hidden, self.classes, batch
@@ -172,16 +172,18 @@ class Estimator:
         v: Array | None,
     ) -> Unread:  # fmt: skip
         """The estimate of a batch that is copied to where a graph reads it."""
-        batch, bounded = len(x), v is not None
+        kind = len(x), v is not None, targets.total is not None
+        batch = len(x)
         self._buffers(batch)
-        held = self.held.get((batch, bounded))
+        held = self.held.get(kind)
         if held is None:
-            total = self.xp.empty(batch, self.dtype)
+            summed = targets.total is not None
+            total = self.xp.empty(batch, self.dtype) if summed else None
             t = Targets(targets.cost, self.xp.empty_like(targets.values), total)
             held = Held(self.xp.empty_like(x), t, None if v is None else self.xp.empty_like(v))
-            self.held[batch, bounded] = held
+            self.held[kind] = held
         self._copy(x, targets, v, held)
-        key = batch, bounded, how, *map(address, p.values())
+        key = *kind, how, *map(address, p.values())
         found = recorder(key, lambda: self._estimate(held.x, held.targets, p, how, held.v))
         return Unread(found.logits.copy(), found.loss.copy(), found.free, found.nudged)
 
@@ -189,7 +191,8 @@ class Estimator:
         xp = self.xp
         xp.copyto(held.x, x)
         xp.copyto(held.targets.values, targets.values)
-        held.targets.total[...] = 1 if targets.total is None else targets.total  # type: ignore[index]
+        if held.targets.total is not None:
+            xp.copyto(held.targets.total, targets.total)
         if held.v is not None:
             xp.copyto(held.v, v)
 

@@ -17,9 +17,10 @@ class Side:
     two views of it, (K, B) each.
     """
 
-    def __init__(self, whole: Array, hidden: int) -> None:
-        batch = len(whole) // 2
-        phases = whole.reshape(2, batch, -1)
+    def __init__(self, block: Array, hidden: int, classes: int) -> None:
+        # The block is contiguous and may be wider: only then is a reshape a view for certain.
+        phases = block.reshape(2, len(block) // 2, -1)[:, :, : hidden + classes]
+        whole = block[:, : hidden + classes]
         self.whole = whole
         self.state = whole[:, :hidden]
         self.both = phases[:, :, :hidden]
@@ -37,7 +38,9 @@ class Buffers:
     def __init__(self, space: Workspace, batch: int) -> None:
         self.batch = batch
         self.u, self.drive, self.free, self.other = (block[:batch] for block in space.single)
-        self.pair, self.then = (Side(block[: 2 * batch], space.hidden) for block in space.double)
+        self.pair, self.then = (
+            Side(block[: 2 * batch], space.hidden, space.classes) for block in space.double
+        )
         self.spare = space.spare[: 2 * batch]
         self.logits = space.logits[:, : 2 * batch]
         self.row = space.row[: 2 * batch]
@@ -54,11 +57,10 @@ class Workspace:
     def __init__(
         self, xp: Any, dtype: Any, hidden: int, classes: int, capacity: int, aligned: int = 1
     ) -> None:
-        self.hidden, self.capacity = hidden, capacity
+        self.hidden, self.classes, self.capacity = hidden, classes, capacity
         self.single = [xp.empty((capacity, hidden), dtype) for _ in range(4)]
         wide = -(-(hidden + classes) // aligned) * aligned
-        blocks = (xp.zeros((2 * capacity, wide), dtype) for _ in range(2))
-        self.double = [block[:, : hidden + classes] for block in blocks]
+        self.double = [xp.zeros((2 * capacity, wide), dtype) for _ in range(2)]
         self.spare = xp.empty((2 * capacity, hidden), dtype)
         self.logits = xp.empty((classes, 2 * capacity), dtype)
         self.row = xp.empty(2 * capacity, dtype)

@@ -44,6 +44,7 @@ from eqprop_lab.instruments.gradient_check import (
     check_model as check_model,
 )
 from eqprop_lab.instruments.spectral_check import verify_spectral_norm as verify_spectral_norm
+from eqprop_lab.instruments.speed import measure_speed as measure_speed
 from eqprop_lab.instruments.validity import radius_of_validity as radius_of_validity
 from eqprop_lab.kernel import EqPropKernel as EqPropKernel
 from eqprop_lab.models import (

@@ -116,6 +116,7 @@ class CompiledCall:
         self.model, self.method, self.options = model, method, options
         self.compiled: Any = None
         self.failed = False
+        self.reason = ""  # of the failure
 
     def eager(self, *args: Any, **kwargs: Any) -> Any:
         """The method as its class defines it."""
@@ -145,10 +146,10 @@ class CompiledCall:
             # an error of the model itself is raised here, as it is
             result = self.eager(*args, **kwargs)
             self.failed, self.compiled = True, None
-            reason = (str(error).splitlines() or [""])[0]
+            self.reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             warnings.warn(
                 f"torch.compile failed, {type(self.model).__name__}.{self.method} runs eagerly: "
-                f"{type(error).__name__}: {reason}",
+                f"{self.reason}",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -359,6 +359,13 @@ TABLE: dict[str, Entry] = {
         {"power_iterations": "size", "seed": "seed"},
         {"weight"},
     ),
+    "measure_speed": (
+        partial(eqprop_lab.measure_speed, mlp(), torch.rand(2, 64), torch.tensor([0, 1])),
+        {"steps": 1, "compiled": False},
+        {"gradient": "choice", "beta": "real", "free_steps": "size", "nudged_steps": "size"}
+        | {"steps": "size", "compiled": "switch"},
+        {"model", "x", "y"},
+    ),
     "verify_spectral_norm": (
         partial(eqprop_lab.verify_spectral_norm, mlp()),
         {},

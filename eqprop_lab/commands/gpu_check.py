@@ -4,7 +4,8 @@
 
 again and again until it is finished trains ConvEqProp and its backprop twin on CIFAR-10.
 Without a CUDA device the command says so, lists what it would run and exits 0; `--device cpu` runs
-the checks on the processor, the CIFAR-10 run at toy size (`--toy`) only.
+the checks on the processor, the CIFAR-10 run at toy size (`--toy`) only. `--publish REPORT ...`
+makes one stored result of reports, for notebooks (`--out data/results`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from eqprop_lab.files import replace_text
 from eqprop_lab.gpu.checks import CHECKS, run_checks
 from eqprop_lab.gpu.cifar import Options
+from eqprop_lab.gpu.results import publish
 
 
 def store(report: dict[str, Any], folder: Path) -> Path:
@@ -39,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", metavar="CHECK", choices=names, help=f"some of {', '.join(names)}")
     add("--out", type=Path, default=Options.out, help="folder of what is stored (%(default)s)")
     add("--device", choices=("cuda", "cpu"), help="default: cuda, if there is one")
+    add("--publish", type=Path, nargs="+", metavar="REPORT", help="reports of one device, as one")
     run = parser.add_argument_group("cifar10").add_argument
     run("--data", type=Path, help="images by class, or torchvision's files (the data folder)")
     run("--minutes", type=float, default=Options.minutes, help="of one call (%(default)s)")
@@ -53,9 +56,12 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     given = vars(parser.parse_args(argv))
     place = given.pop("device")
-    names = given.pop("only") or list(CHECKS)
+    names, reports = given.pop("only") or list(CHECKS), given.pop("publish")
     try:
         options = Options(**given)
+        if reports is not None:
+            print(f"stored in {publish(reports, options.out)}")
+            return 0
     except (TypeError, ValueError) as error:
         parser.error(str(error))
     if place == "cpu" and "cifar10" in names and not options.toy:

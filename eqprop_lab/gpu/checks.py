@@ -5,6 +5,7 @@ Each takes the device and the options of the CIFAR-10 run and returns figures, a
 
 from __future__ import annotations
 
+import importlib
 import platform
 import statistics
 import time
@@ -136,6 +137,13 @@ gpu_check("kernel_compiled", "the torch step with torch.compile")(kernel.kernel_
 gpu_check("cifar10", cifar.TEXT)(cifar.cifar10)
 
 
+def _cupy_version() -> str | None:
+    try:
+        return str(importlib.import_module("cupy").__version__)
+    except ImportError:
+        return None
+
+
 def run_checks(
     device: torch.device,
     names: Iterable[str] | None = None,
@@ -150,7 +158,7 @@ def run_checks(
     report: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device_facts(device)["name"],
-        "versions": versions() | {"cuda": torch.version.cuda},
+        "versions": versions() | {"cuda": torch.version.cuda, "cupy": _cupy_version()},
         "ok": True,
         "checks": {},
     }

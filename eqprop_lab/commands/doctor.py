@@ -1,6 +1,7 @@
 """`python -m eqprop_lab doctor`: is this machine fit for the notebooks, and if not, what to do?
 
-It looks at versions, devices and folders and computes nothing: that is what `verify` does.
+It looks at versions, devices and folders and computes nothing: that is what `verify` does, and what
+is quick here `speed` measures.
 `doctor_lines()` is the part notebook 00 shows: the same on every sound machine, without paths, plus
 every problem.
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -63,17 +65,35 @@ def python_row(version: tuple[int, int]) -> Row:
     return Row("python", platform.python_version())
 
 
-def package_rows(requirements: Sequence[str]) -> Iterator[Row]:
-    """Installed versions against requirement lines as a distribution's metadata states them.
+def _extra(line: str) -> str:
+    """The extra that a requirement line belongs to, or "core"."""
+    found = re.search(r"extra\s*==\s*[\"'](\w+)", line)
+    return found.group(1) if found else "core"
 
-    A missing package is a problem for the core and the extra `lab`; for `test` it is a note; other
-    extras are optional.
+
+def looked_at(requirements: Sequence[str]) -> dict[str, str]:
+    """{extra: status of a package of it that is missing}.
+
+    A problem for the core, the extra `lab` and what it brings, a note for `test` and `onnx`; the
+    others are optional, and CuPy has rows of its own.
     """
+    brought: dict[str, set[str]] = {}
     for line in requirements:
         requirement = Requirement(line)
-        extra = re.search(r"extra\s*==\s*[\"'](\w+)", line)
-        group = extra.group(1) if extra else "core"
-        if group not in ("core", "lab", "test") or requirement.name == OWN:
+        if requirement.name == OWN:
+            brought.setdefault(_extra(line), set()).update(requirement.extras)
+    needed = {"core", "lab", *brought.get("lab", ())}
+    return {name: "problem" for name in needed} | {
+        name: "note" for name in ("test", "onnx") if name not in needed
+    }
+
+
+def package_rows(requirements: Sequence[str]) -> Iterator[Row]:
+    """Installed versions against requirement lines as a distribution's metadata states them."""
+    groups = looked_at(requirements)
+    for line in requirements:
+        requirement, group = Requirement(line), _extra(line)
+        if group not in groups or requirement.name == OWN:
             continue
         if requirement.marker and not requirement.marker.evaluate({"extra": group}):
             continue
@@ -82,10 +102,8 @@ def package_rows(requirements: Sequence[str]) -> Iterator[Row]:
             # Without the local tag ("+cpu"): which build it is says the row of the pair.
             found = Version(metadata.version(requirement.name)).public
         except metadata.PackageNotFoundError:
-            status = "note" if group == "test" else "problem"
-            yield Row(
-                requirement.name, "not installed", status, f"{wanted} is in the extra '{group}'"
-            )
+            advice = f"{wanted} is in the extra '{group}'"
+            yield Row(requirement.name, "not installed", groups[group], advice)
             continue
         if requirement.specifier.contains(found, prereleases=True):
             yield Row(requirement.name, found)
@@ -139,6 +157,14 @@ def cupy_rows(torch_cuda: str | None) -> Iterator[Row]:
     if torch_cuda and int(torch_cuda.split(".")[0]) != major:
         found = f"CuPy {major}, torch {torch_cuda.split('.')[0]}"
         yield Row("CUDA majors", found, "problem", "choose the extra that fits torch", local=True)
+
+
+def processor_row() -> Row:
+    """Which vectors torch and NumPy use: with AVX-512, elementwise steps cost a part of AVX2's."""
+    simd = np.show_config(mode="dicts").get("SIMD Extensions", {})
+    numpy_has = [*simd.get("baseline", ["nothing of its own"]), *simd.get("found", ())][-1]
+    kinds = f"torch {torch.backends.cpu.get_cpu_capability()}, NumPy {numpy_has}"
+    return Row("processor", f"{platform.machine()}, {kinds}", local=True)
 
 
 def thread_row() -> Row:
@@ -254,6 +280,7 @@ def environment_report() -> list[Row]:
         kernel_row(),
         cuda_row(),
         *cupy_rows(torch.version.cuda),
+        processor_row(),
         thread_row(),
         *data_rows(data_dir()),
         browser_row(),

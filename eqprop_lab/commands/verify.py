@@ -1,15 +1,17 @@
 """`python -m eqprop_lab verify`: does the package compute what it promises?
 
-Seven checks that fail when what they are named after is broken: the norm, the gradient and the
+Eight checks that fail when what they are named after is broken: the norm, the gradient and the
 learning decide, not that something printed. Each returns (ok, line). Whether the machine is fit is
 the question of `doctor`, which computes nothing.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import pkgutil
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +25,7 @@ from eqprop_lab.datasets import build_dataset, read_text
 from eqprop_lab.devices import get_optimal_backend
 from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.experiments import presets
+from eqprop_lab.kernel import EqPropKernel
 from eqprop_lab.models import BackpropMLP, FullEqPropLM, LoopedMLP
 from eqprop_lab.models.language import get_eqprop_lm, list_eqprop_lm_variants
 from eqprop_lab.tables import text_table
@@ -31,7 +34,7 @@ from eqprop_lab.utils import count_parameters
 
 Result = tuple[bool, str]
 # Rooms that need nothing but the package's own dependencies.
-ROOMS = ("equilibrium", "models", "models.language", "training")
+ROOMS = ("equilibrium", "kernel", "models", "models.language", "training")
 OPTIONAL = (
     "cupy",
     "onnx",
@@ -44,6 +47,7 @@ OPTIONAL = (
 )
 PARAMETERS = 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10
 GRADIENT_ERROR = 5e-3
+KERNEL_ERROR = 1e-8
 LANGUAGE_ERROR = 1e-4
 SYMBOLS, WINDOW = 11, 9
 
@@ -148,6 +152,45 @@ def check_trainer() -> Result:
         f"gradient error {error:.1e} (limit {GRADIENT_ERROR:.0e}), "
         f"train loss {history['train_loss'][-1]:.3f}, validation loss {first['loss']:.3f} -> "
         f"{last['loss']:.3f}, accuracy {last['accuracy']:.3f}"
+    )
+
+
+def kernel_apart(model: LoopedMLP) -> float:
+    """How far the weights are from those of the torch path after the same steps, by the trainer."""
+    one, other = (copy.deepcopy(model) for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "use_kernel=True computes with NumPy", UserWarning)
+        trainers = [
+            EqPropTrainer(network, lr=3e-3, use_kernel=on, device="cpu", progress=False)
+            for network, on in ((one, True), (other, False))
+        ]
+    for x, y in _batches()[:10]:
+        for trainer in trainers:
+            trainer.train_batch(x.double(), y)
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(float((p - q).detach().norm() / q.detach().norm()) for p, q in pairs)
+
+
+def check_kernel() -> Result:
+    """The kernel's gradient against an independent one in float64, its steps against those of
+    torch, and a loss that falls when it trains alone.
+    """
+    model = LoopedMLP(64, 32, 10, seed=0).double()
+    x, y = _batches()[0]
+    kernel = EqPropKernel.from_model(
+        model, estimator="response", free_steps=200, nudged_steps=200, lr=1e-2
+    )
+    batch = x.flatten(1).double().numpy(), y.numpy()
+    found, reference = kernel.gradients(*batch), reference_gradients(model, x.double(), y)
+    error = max(
+        float(np.linalg.norm(found[name] - g.numpy()) / g.norm()) for name, g in reference.items()
+    )
+    apart = kernel_apart(model)
+    losses = [kernel.train_step(*batch)["loss"] for _ in range(20)]
+    ok = error < KERNEL_ERROR and apart < KERNEL_ERROR and losses[-1] < 0.5 * losses[0]
+    return ok, (
+        f"gradient error {error:.1e}, weights after 10 steps {apart:.1e} from torch's (limits "
+        f"{KERNEL_ERROR:.0e}), alone on one batch {losses[0]:.2f} -> {losses[-1]:.2f}"
     )
 
 
@@ -267,6 +310,7 @@ CHECKS: dict[str, Callable[[], Result]] = {
     "model creation": check_models,
     "spectral norm": check_spectral_norm,
     "trainer": check_trainer,
+    "kernel": check_kernel,
     "language": check_language,
     "presets": check_presets,
     "optional features": check_optional,

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -134,6 +134,21 @@ def _check_packages(check: bool) -> None:
                 f"export_to_onnx needs the package {package}: pip install 'eqprop_lab[onnx]'"
                 + (", or check=False" if package == "onnxruntime" else "")
             ) from error
+
+
+if TYPE_CHECKING:
+    HAS_ONNX: bool
+else:
+
+    def __getattr__(name: str) -> bool:
+        # Asked for, not at import: the packages take a second to load, and being found is not all.
+        if name != "HAS_ONNX":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            _check_packages(True)
+        except ImportError:
+            return False
+        return True
 
 
 def _plain(model: nn.Module) -> nn.Module:

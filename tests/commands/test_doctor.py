@@ -74,6 +74,7 @@ def test_packages_are_compared_with_what_is_needed() -> None:
                 'absent-test; extra == "test"',
                 'absent-gpu; extra == "gpu"',
                 'eqprop_lab[onnx]; extra == "test"',
+                'absent-onnx; extra == "onnx"',
                 'numpy; sys_platform == "amiga"',
             ]
         )
@@ -85,7 +86,22 @@ def test_packages_are_compared_with_what_is_needed() -> None:
         ("absent-package", "problem"),
         ("absent-lab", "problem"),
         ("absent-test", "note"),
+        ("absent-onnx", "note"),
     ]
+
+
+def test_what_an_extra_brings_is_needed_as_it_is() -> None:
+    lines = ['absent-onnx; extra == "onnx"', 'eqprop_lab[onnx]; extra == "lab"', "absent-core"]
+    assert [(row.name, row.status) for row in doctor.package_rows(lines)] == [
+        ("absent-onnx", "problem"),
+        ("absent-core", "problem"),
+    ]
+
+
+def test_the_processor_is_told_as_torch_and_numpy_use_it() -> None:
+    row = doctor.processor_row()
+    assert f"torch {torch.backends.cpu.get_cpu_capability()}, NumPy " in row.found and row.local
+    assert row in doctor.environment_report()
 
 
 @pytest.mark.parametrize(

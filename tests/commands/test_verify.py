@@ -1,4 +1,4 @@
-"""The seven checks pass here, and each of them fails when what it checks is broken."""
+"""The eight checks pass here, and each of them fails when what it checks is broken."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ import eqprop_lab
 from eqprop_lab.commands import verify
 from eqprop_lab.equilibrium.spectral import BoundedNorm
 from eqprop_lab.experiments import presets
+from eqprop_lab.kernel import EqPropKernel
+from eqprop_lab.kernel.bound import Bound
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.models.language import LoopedMLPForLM, directed
 from eqprop_lab.training import EqPropTrainer
+from eqprop_lab.training.kernel_gradients import KernelGradients
 
 
-def test_all_seven_pass(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_eight_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == "7 of 7 checks passed" and len(printed) == 8
+    assert printed[-1] == "8 of 8 checks passed" and len(printed) == 9
     assert all(line.startswith("ok") for line in printed[:-1]) and "269,322" in printed[1]
 
 
@@ -99,6 +102,44 @@ def test_a_trainer_that_goes_uphill_fails(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(EqPropTrainer, "train_batch", uphill)
     ok, line = verify.check_trainer()
     assert not ok and "validation loss 2." in line
+
+
+def test_a_kernel_that_differs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Bound.pull_back
+
+    def other(self: Bound, product: Any, matrix: Any, v: Any, out: Any) -> None:
+        real(self, product, matrix, v, out)
+        out *= 1.01
+
+    monkeypatch.setattr(Bound, "pull_back", other)
+    ok, line = verify.check_kernel()
+    assert not ok and "gradient error 1.0e-02" in line
+
+
+def test_a_kernel_that_the_trainer_uses_wrongly_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = KernelGradients.__call__
+
+    def late(self: KernelGradients, x: Tensor, y: Tensor) -> Any:
+        return real(self, x, y.roll(1))
+
+    monkeypatch.setattr(KernelGradients, "__call__", late)
+    ok, line = verify.check_kernel()
+    found = re.search(r"weights after 10 steps (\S+) from torch's", line)
+    assert not ok and found and float(found[1]) > 1e-3
+
+
+def test_a_kernel_that_goes_uphill_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = EqPropKernel.train_step
+
+    def uphill(self: EqPropKernel, x: Any, y: Any) -> Any:
+        before = self._flat.copy()
+        found = real(self, x, y)
+        self._flat[...] = 2 * before - self._flat
+        return found
+
+    monkeypatch.setattr(EqPropKernel, "train_step", uphill)
+    ok, line = verify.check_kernel()
+    assert not ok and "alone on one batch 2." in line
 
 
 # with the future in its past it does not settle either

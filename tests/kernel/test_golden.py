@@ -117,18 +117,25 @@ class Case:
         )  # fmt: skip
 
 
-def moves(trails: list[list[np.ndarray]]) -> tuple[float, float]:
-    """The residual of the worst sample and the movement of all, both of the last step."""
-    before, after = (np.concatenate([trail[i] for trail in trails]) for i in (-2, -1))
-    lengths = np.linalg.norm(after - before, axis=1), np.linalg.norm(after, axis=1)
-    return float((lengths[0] / lengths[1]).max()), float(np.linalg.norm(after - before))
-
-
-def reads(end: Any, residual: float, movement: float, allowed: float) -> None:
-    """The report of a phase says how it ended; a movement is a difference of two roundings."""
+def reads(end: Any, trails: list[list[np.ndarray]], allowed: float) -> Any:
+    """The report of a phase, which says how it ended: residual of the worst sample, size of the
+    state, and movements of all, those of the last step and of the one two before it.
+    """
     (end,) = read(end)
-    assert end.residual == pytest.approx(residual, rel=1e-6, abs=allowed)
-    assert end.pace[-1][1] == pytest.approx(movement, rel=1e-6, abs=10 * allowed)
+    steps = len(trails[0]) - 1
+
+    def moved(number: int) -> np.ndarray:
+        states = [np.concatenate([trail[at] for trail in trails]) for at in (number - 1, number)]
+        return np.linalg.norm(states[1] - states[0], axis=1)
+
+    lengths = np.linalg.norm(np.concatenate([trail[-1] for trail in trails]), axis=1)
+    assert end.steps == steps and [number for number, _ in end.pace] == [steps - 2, steps]
+    assert end.residual == pytest.approx(max(moved(steps) / lengths), rel=1e-6, abs=allowed)
+    assert end.size == pytest.approx(np.linalg.norm(lengths), rel=allowed)
+    for number, movement in end.pace:  # a difference of two roundings
+        found = np.linalg.norm(moved(number))
+        assert movement == pytest.approx(found, rel=1e-6, abs=10 * allowed)
+    return end
 
 
 @both_dtypes
@@ -140,7 +147,8 @@ def test_the_free_phase(dtype: str, units: str, bound: bool) -> None:
     assert off(work.u, case.net.drive(case.x)) < EXACT[dtype]
     assert off(work.free, case.trail[-1]) < EXACT[dtype]
     assert off(z.T, case.net.logits(case.trail[-1])) < EXACT[dtype]
-    reads(end, *moves([case.trail]), EXACT[dtype])
+    found = reads(end, [case.trail], EXACT[dtype])
+    assert found.coarse == 1 and found.change * found.size == pytest.approx(found.pace[-1][1])
 
 
 @both_dtypes
@@ -167,11 +175,13 @@ def test_the_nudged_phases(dtype: str, cost: str, units: str, soft: bool) -> Non
     # rounding of the states over the size of their difference
     per = np.linalg.norm(plus) / np.linalg.norm(minus - plus)
     assert off(work.other, minus - plus) < EXACT[dtype] * (1 + per)
-    reads(end, *moves(list(case.displaced)), EXACT[dtype])
+    found = reads(end, list(case.displaced), EXACT[dtype])
     last, before = ([trail[i] for trail in case.displaced] for i in (-1, -2))
     difference = (last[0] - last[1]) - (before[0] - before[1])
     change = np.linalg.norm(difference) / np.linalg.norm(last[0] - last[1])
-    assert read(end)[0].change == pytest.approx(change, rel=1e-6, abs=EXACT[dtype] * (1 + per))
+    assert found.change == pytest.approx(change, rel=1e-6, abs=EXACT[dtype] * (1 + per))
+    half = np.linalg.norm(last[0] - last[1]) / 2
+    assert found.coarse == pytest.approx(found.size / 2**0.5 / half, rel=EXACT[dtype] * (1 + per))
 
 
 @both_dtypes
@@ -184,7 +194,7 @@ def test_the_linear_response(dtype: str, cost: str) -> None:
         work, case.error.T.astype(dtype), kernel.parameters, kernel.how
     )
     assert off(-work.other, case.displaced[0][-1]) < EXACT[dtype]
-    reads(end, *moves(list(case.displaced)), EXACT[dtype])
+    reads(end, list(case.displaced), EXACT[dtype])
 
 
 @both_dtypes

@@ -5,6 +5,11 @@ from eqprop_lab.acceleration import (
     check_cupy_available as check_cupy_available,
     compile_model as compile_model,
 )
+from eqprop_lab.algorithms import (
+    BioplausibleModel as BioplausibleModel,
+    list_algorithms as list_algorithms,
+    register_algorithm as register_algorithm,
+)
 from eqprop_lab.datasets import (
     DataUnavailable as DataUnavailable,
     Vocabulary as Vocabulary,
@@ -48,10 +53,12 @@ from eqprop_lab.instruments.speed import measure_speed as measure_speed
 from eqprop_lab.instruments.validity import radius_of_validity as radius_of_validity
 from eqprop_lab.kernel import EqPropKernel as EqPropKernel
 from eqprop_lab.models import (
+    AdaptiveFeedbackMLP as AdaptiveFeedbackMLP,
     BackpropCNN as BackpropCNN,
     BackpropMLP as BackpropMLP,
     ConvEqProp as ConvEqProp,
     DeepEqProp as DeepEqProp,
+    EquilibriumAlignment as EquilibriumAlignment,
     EquilibriumModel as EquilibriumModel,
     LoopedMLP as LoopedMLP,
     TransformerEqProp as TransformerEqProp,

@@ -33,6 +33,7 @@ from eqprop_lab.experiments.sections import (
     read_experiment,
     read_model,
 )
+from eqprop_lab.models.local_rule import LocalRule
 from eqprop_lab.models.registry import model_registry
 from eqprop_lab.seeding import seeded
 from eqprop_lab.training import EarlyStopping, EqPropTrainer, History, seed_everything
@@ -214,7 +215,7 @@ def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
     with seeded(config.seed):
         model = model_registry.create(config.model, **config.params)
     options = dict(config.trainer)
-    if not any(isinstance(module, EquilibriumModel) for module in model.modules()):
+    if not any(isinstance(module, EquilibriumModel | LocalRule) for module in model.modules()):
         options.setdefault("gradient", "autograd")
     trainer = EqPropTrainer(model, **options)
     trainer.state.config = config.as_dict()

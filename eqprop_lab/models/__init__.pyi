@@ -1,6 +1,7 @@
 """The models and where each lives; `__init__.py` reads it too (see `lazy`)."""
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel as EquilibriumModel
+from eqprop_lab.models.adaptive_feedback import AdaptiveFeedbackMLP as AdaptiveFeedbackMLP
 from eqprop_lab.models.backprop import (
     BackpropCNN as BackpropCNN,
     BackpropMLP as BackpropMLP,
@@ -9,6 +10,7 @@ from eqprop_lab.models.conv import (
     ConvEqProp as ConvEqProp,
     DeepEqProp as DeepEqProp,
 )
+from eqprop_lab.models.equilibrium_alignment import EquilibriumAlignment as EquilibriumAlignment
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM as EqPropAttentionOnlyLM
 from eqprop_lab.models.language.budget import (
     create_eqprop_lm as create_eqprop_lm,

@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from eqprop_lab.models.adaptive_feedback import AdaptiveFeedbackMLP
 from eqprop_lab.models.backprop import BackpropCNN, BackpropMLP
 from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
+from eqprop_lab.models.equilibrium_alignment import EquilibriumAlignment
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM
 from eqprop_lab.models.language.full import FullEqPropLM
 from eqprop_lab.models.language.looped import HybridEqPropLM, LoopedMLPForLM
@@ -99,6 +101,7 @@ class ModelRegistry:
 
 model_registry = ModelRegistry()
 _VISION = (BackpropCNN, BackpropMLP, ConvEqProp, DeepEqProp, LoopedMLP, SingleStateConv)
+_RULES = (AdaptiveFeedbackMLP, EquilibriumAlignment)
 _LANGUAGE: tuple[type[nn.Module], ...] = (
     BackpropTransformerLM,
     BackpropWindowLM,
@@ -109,5 +112,5 @@ _LANGUAGE: tuple[type[nn.Module], ...] = (
     RecurrentEqPropLM,
     TransformerEqProp,
 )
-for _model in (*_VISION, *_LANGUAGE):
+for _model in (*_VISION, *_RULES, *_LANGUAGE):
     model_registry.register(_model.__name__, _model)

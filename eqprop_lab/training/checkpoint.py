@@ -68,8 +68,9 @@ def model_settings(model: nn.Module) -> dict[str, Any]:
     for path, module in model.named_modules():
         for name in inspect.signature(type(module).__init__).parameters:
             value = vars(module).get(name)
+            inside = value.values() if isinstance(value, dict) else value
             if type(value) in PLAIN or (
-                isinstance(value, list | tuple) and all(type(v) in PLAIN for v in value)
+                isinstance(value, list | tuple | dict) and all(type(v) in PLAIN for v in inside)
             ):
                 found[f"{path}.{name}".removeprefix(".")] = value
     return found

@@ -1,8 +1,9 @@
 """EqPropTrainer: batch -> gradient estimate -> `.grad` -> any torch optimiser -> history.
 
-    theta <- optimiser(theta, dL/dtheta),    dL/dtheta from an estimator or from autograd
+    theta <- optimiser(theta, dL/dtheta),    dL/dtheta from an estimator, from autograd, or from a
+                                             learning rule of the model's own
 
-The loop is the same for both: an EqProp network and its backprop twin are trained alike.
+The loop is the same for all: an EqProp network and its backprop twin are trained alike.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from eqprop_lab.equilibrium.inputs import check_pair
 from eqprop_lab.equilibrium.requirements import check_trainable, original
 from eqprop_lab.equilibrium.sigma_vector import tracked
 from eqprop_lab.equilibrium.spectral import bounded_weights, follow_updates, sigma_error
+from eqprop_lab.models.local_rule import LocalRule
 from eqprop_lab.training import checkpoint, evaluation
 from eqprop_lab.training.batches import (
     by_row,
@@ -39,9 +41,10 @@ from eqprop_lab.training.batches import (
 )
 from eqprop_lab.training.callbacks import ModelCheckpoint
 from eqprop_lab.training.finite import check_parameters, check_step, unspoiled
-from eqprop_lab.training.history import BatchError, History, Record, StopTraining
+from eqprop_lab.training.history import BatchError, History, Record, StopTraining, worse
 from eqprop_lab.training.hooks import Callbacks
 from eqprop_lab.training.kernel_gradients import KernelGradients
+from eqprop_lab.training.local import LOCAL, check_source, check_unused
 from eqprop_lab.training.optim import SCHEDULES, laid_out, make_optimizer
 from eqprop_lab.training.precision import LowPrecision, autocast, check_amp
 from eqprop_lab.training.progress import progress_bar
@@ -59,10 +62,10 @@ class EqPropTrainer:
     Args:
         model: an EquilibriumModel, or any nn.Module (x -> logits) with ``gradient="autograd"``.
         gradient: an estimator name ("centered", "bptt"), None for the one that suits the model
-        (`centered`, or `asymmetric` where it is directed), or "autograd". An ordinary module with
-        EquilibriumBlocks takes any: theirs is the estimator, autograd does the rest. Of gradient,
-        beta and the phases, what is left out is as each block was built with it, what is given
-        goes for all of them.
+        (its own rule, "local", where it has one; `centered`, or `asymmetric` where it is directed),
+        or "autograd". An ordinary module with EquilibriumBlocks takes any: theirs is the estimator,
+        autograd does the rest. Of gradient, beta and the phases, what is left out is as each block
+        was built with it, what is given goes for all of them.
         optimizer: "adam", "adamw", "sgd", or a function (parameters) -> torch Optimizer (`lr`,
         `weight_decay` are then its own). lr > 0; weight_decay >= 0; beta, free_steps, nudged_steps,
         tol, solver: as in `estimate_gradients`, None for the defaults there. eval_tol: relative
@@ -120,7 +123,9 @@ class EqPropTrainer:
         }  # fmt: skip
         given = {name: value for name, value in asked.items() if value is not None}
         self.gradient = gradient = self._source(model, gradient)
-        if gradient != "autograd" and not isinstance(model, EquilibriumModel) and not self.blocks:
+        check_source(model, gradient)
+        relaxes = isinstance(model, EquilibriumModel) or self.blocks
+        if gradient not in ("autograd", LOCAL) and not relaxes:
             raise TypeError(
                 f"gradient={gradient!r} needs an EquilibriumModel, got {type(model).__name__}; "
                 "ordinary modules train with gradient='autograd'"
@@ -135,7 +140,10 @@ class EqPropTrainer:
         self.device = next(model.parameters()).device
         keep_freed_memory()
         self.settings: Settings | None = None
-        if isinstance(model, EquilibriumModel):
+        if gradient == LOCAL:
+            others = {"cost": cost, "amp": amp, "use_kernel": use_kernel}
+            check_unused(given | others, type(self))
+        elif isinstance(model, EquilibriumModel):
             self.settings = make_settings(model, **given | {"estimator": gradient})
         elif gradient != "autograd":
             for block in self.blocks:
@@ -168,7 +176,9 @@ class EqPropTrainer:
     def _source(self, model: nn.Module, gradient: str | None) -> str:
         """Where gradients come from: the name that was given, or what suits the model."""
         if gradient is not None:
-            return one_of("gradient", gradient, [*ESTIMATORS, "autograd"])
+            return one_of("gradient", gradient, [*ESTIMATORS, "autograd", LOCAL])
+        if isinstance(model, LocalRule):
+            return LOCAL
         if isinstance(model, EquilibriumModel):
             return model.estimator
         own = dict.fromkeys(block.own["estimator"] for block in self.blocks)
@@ -220,6 +230,8 @@ class EqPropTrainer:
             norm = check_step(loss, self.parameters, clipping=self.clip_norm is not None)
         if self.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
+        if self.gradient == LOCAL:
+            self.model.before_update()  # type: ignore[operator]
         self.optimizer.step()
         follow_updates(self.bounds)
         if self.state.scheduler is not None:
@@ -228,6 +240,13 @@ class EqPropTrainer:
 
     def _gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         """Fill `.grad` of every parameter; returns what `train_batch` does."""
+        if self.gradient == LOCAL:
+            assert isinstance(self.model, LocalRule)
+            local = self.model.local_gradients(x, y)
+            for name, parameter in self.parameters.items():
+                parameter.grad = laid_out(local.get(name), parameter)
+            self.settling.residual = worse(self.settling.residual, local.residual)
+            return local.loss, local.logits, local.residual
         if self.gradient == "autograd" or not isinstance(self.relaxed, EquilibriumModel):
             check_pair(x, y)
             with torch.enable_grad():

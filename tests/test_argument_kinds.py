@@ -157,6 +157,23 @@ TWIN = {name: kind for name, kind in TOKENS.items() if name != "max_steps"}
 WINDOW = {name: "size" for name in ("vocab_size", "hidden_dim", "embed_dim", "window")}
 WINDOW |= {"seed": "seed"}
 LM = {"vocab_size": 5, "hidden_dim": 4}
+RULE = {"input_dim": "size", "hidden_dims": "sizes", "output_dim": "size", "activation": "choice"}
+RULE |= {"use_spectral_norm": "switch", "rho": "real", "learning_rate": "real", "seed": "seed"}
+SMALL_RULE: dict[str, Any] = {"input_dim": 4, "hidden_dims": [3, 3], "output_dim": 2}
+SETTLES = {"beta": "real", "damping": "real", "free_steps": "size", "nudged_steps": "size"}
+SETTLES |= {"tol": "real", "nudges": "choice"}
+RULES: dict[str, dict[str, str]] = {
+    "backprop": {name: kind for name, kind in RULE.items() if "dim" not in name},
+    "sto_fa": {"drop": "real"},
+    "eg_fa": {"kappa": "real"},
+    "em_fa": {"cost_of_activity": "real"},
+    "leq_fa": {"lateral_steps": "size"},
+    "pc_hybrid": {"inference_steps": "size", "inference_rate": "real", "tied": "switch"},
+    "eqprop": SETTLES,
+    "mom_eq": {"momentum": "real"},
+    "sparse_eq": {"keep": "real"},
+    "cf_align": {"kappa": "real"},
+}
 CONV = {"input_channels": 1, "hidden_channels": [2, 3], "output_dim": 3, "image_size": 8}
 KERNEL = torch.rand(2, 2, 3, 3)
 CURVE = 0.5 ** torch.arange(40, dtype=torch.float64)[:, None]
@@ -197,6 +214,37 @@ TABLE: dict[str, Entry] = {
         | {"rho": "real", "max_steps": "size", "seed": "seed", "symmetric": "switch"},
         set(),
     ),
+    "AdaptiveFeedbackMLP": (
+        eqprop_lab.AdaptiveFeedbackMLP,
+        SMALL_RULE,
+        RULE | {"decay": "real", "feedback_rate": "real"},
+        set(),
+    ),
+    "EquilibriumAlignment": (
+        eqprop_lab.EquilibriumAlignment,
+        {"input_dim": 4, "hidden_dim": 3, "output_dim": 2},
+        {"input_dim": "size", "hidden_dim": "size", "output_dim": "size", "max_steps": "size"}
+        | {"use_spectral_norm": "switch", "rho": "real", "learning_rate": "real", "seed": "seed"},
+        set(),
+    ),
+    "BioplausibleModel": (
+        eqprop_lab.BioplausibleModel,
+        {"algorithm": "eqprop", **SMALL_RULE},
+        {"algorithm": "choice", "input_dim": "size", "hidden_dims": "sizes", "output_dim": "size"}
+        | {"seed": "seed"},
+        {"options"},
+    ),
+    **{
+        f"BioplausibleModel {name}": (
+            partial(eqprop_lab.BioplausibleModel, name, 4, [3, 3], 2),
+            {},
+            kinds,
+            set(),
+        )
+        for name, kinds in RULES.items()
+    },
+    "list_algorithms": (eqprop_lab.list_algorithms, {}, {}, set()),
+    "register_algorithm": (eqprop_lab.register_algorithm, {}, {}, {"name"}),
     "EqPropKernel": (
         eqprop_lab.EqPropKernel,
         {"input_dim": 4, "hidden_dim": 3, "output_dim": 2},
@@ -623,6 +671,7 @@ def test_the_table_names_every_argument_of_the_public_callables() -> None:
 
 
 MISSPELT = {
+    "BioplausibleModel": ("dampning", "damping"),
     "EquilibriumBlock": ("free_step", "free_steps"),
     "check_gradient": ("nudge_steps", "nudged_steps"),
     "radius_of_validity": ("solvers", "solver"),

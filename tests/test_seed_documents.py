@@ -90,6 +90,32 @@ def test_usage_of_the_architecture_guide() -> None:
 
 
 @pytest.mark.usefixtures("mnist_here")
+def test_research_algorithms_of_the_architecture_guide() -> None:
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
+    from eqprop_lab import BioplausibleModel, EqPropTrainer, list_algorithms
+
+    # Wraps research algorithm to be PyTorch-compatible
+    model = BioplausibleModel("ada_fa", 784, [512], 10)
+
+    train_data = datasets.MNIST(".", train=True, download=True, transform=transforms.ToTensor())
+    train_loader = DataLoader(train_data, batch_size=10, shuffle=True)
+    history = EqPropTrainer(model).fit(train_loader, epochs=5)
+    assert history["train_loss"][-1] < history["train_loss"][0]
+    assert set(history["estimator"]) == {"local"}
+
+    thirteen = """backprop eqprop feedback_alignment eq_align ada_fa cf_align leq_fa
+                  pc_hybrid eg_fa sparse_eq mom_eq sto_fa em_fa""".split()
+    x, y = next(iter(train_loader))
+    for name in thirteen:
+        assert name in list_algorithms()
+        first = BioplausibleModel(name, 784, [16], 10, seed=0)
+        losses = [first.train_step(x, y)["loss"] for _ in range(10)]
+        assert losses[-1] < losses[0], name
+
+
+@pytest.mark.usefixtures("mnist_here")
 def test_baseline_for_comparison() -> None:
     from torch.utils.data import DataLoader
     from torchvision import datasets, transforms

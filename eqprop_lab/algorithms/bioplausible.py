@@ -32,8 +32,8 @@ class BioplausibleModel(LocalRule):
     autograd: its logits carry no graph.
 
     Args: algorithm: one of `list_algorithms()`; input_dim, output_dim: integers >= 1; hidden_dims:
-        one integer or a list of them; options: further arguments of the rule, as `activation`,
-        `use_spectral_norm`, `learning_rate`, `seed`, `beta` (see its class).
+        one integer or a list of them; seed: as in LoopedMLP; options: further arguments of the
+        rule, as `activation`, `use_spectral_norm`, `learning_rate`, `beta` (see its class).
     Shapes: x (B, input_dim) or any image shape with as many pixels -> logits (B, output_dim).
     Raises: TypeError or ValueError naming the argument, and the nearest rule or option for one that
         is unknown.
@@ -45,6 +45,7 @@ class BioplausibleModel(LocalRule):
         input_dim: int,
         hidden_dims: int | Sequence[int],
         output_dim: int,
+        seed: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class BioplausibleModel(LocalRule):
         self.algorithm = algorithm
         hidden = sizes("hidden_dims", hidden_dims)
         self.hidden_dims = [hidden] if isinstance(hidden, int) else hidden
-        self.rule: Any = kind(input_dim, self.hidden_dims, output_dim, **options)
+        self.rule: Any = kind(input_dim, self.hidden_dims, output_dim, seed=seed, **options)
         self.options = dict(options)
         self.input_dim = int(input_dim)
         self.output_dim = int(output_dim)

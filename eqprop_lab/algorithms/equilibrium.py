@@ -144,7 +144,7 @@ class EquilibriumPropagation(LocalMLP):
         """The free phase of x (B, input_dim), its states s_1* ... s_H* and their last change."""
         first = self._layers()[0]
         phase = Phase(first.linear.up(x, weights[0], first.bias), weights, self.back(weights))
-        zeros = [x.new_zeros(len(x), width) for width in self.hidden_dims]
+        zeros = [x.new_zeros(x.shape[0], width) for width in self.hidden_dims]
         return phase, *self.settle(phase, zeros, self.free_steps, tol)
 
     def run(self, x: Tensor, weights: Sequence[Tensor]) -> Pass:

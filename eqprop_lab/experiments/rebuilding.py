@@ -17,8 +17,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from eqprop_lab.algorithms.bioplausible import BioplausibleModel
+from eqprop_lab.models.adaptive_feedback import AdaptiveFeedbackMLP
 from eqprop_lab.models.backprop import geometry
 from eqprop_lab.models.conv import ConvEqProp, conv_maps
+from eqprop_lab.models.equilibrium_alignment import EquilibriumAlignment
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM
 from eqprop_lab.models.language.full import FullEqPropLM
 from eqprop_lab.models.language.looped import HybridEqPropLM, LoopedMLPForLM
@@ -74,7 +77,7 @@ def _conv_misfit(params: Params, tensors: Mapping[str, Tensor]) -> str | None:
     return f"have {there} values, those of its params {dict(params)} would have {needed}"
 
 
-def _language(
+def _kind(
     model: type[nn.Module],
     needs: Callable[[Params], Needs],
     told: Callable[[Any], dict[str, Any]] = lambda net: {},
@@ -89,6 +92,12 @@ def _language(
         rest = [key for key in inspect.signature(model).parameters if key not in known]
         return known | {key: getattr(net, key) for key in rest if key != "seed"}
 
+    return Kind(model, arguments, _misfit(needs), LOSSES if reads else ACCURACIES, reads)
+
+
+def _misfit(
+    needs: Callable[[Params], Needs],
+) -> Callable[[Params, Mapping[str, Tensor]], str | None]:
     def misfit(params: Params, tensors: Mapping[str, Tensor]) -> str | None:
         for name, shape in needs(params):
             there = tuple(tensors[name].shape) if name in tensors else None
@@ -96,7 +105,7 @@ def _language(
                 return f"are not those of its params {dict(params)}: {name} is {there}, not {shape}"
         return None
 
-    return Kind(model, arguments, misfit, LOSSES if reads else ACCURACIES, reads)
+    return misfit
 
 
 def _embedded(p: Params) -> Needs:
@@ -207,18 +216,50 @@ def kind_name(model: nn.Module) -> str:
     return type(model).__name__ + (CLASSIFIER if sorts else "")
 
 
+def _widths(p: Params) -> list[int]:
+    return [p["input_dim"], *p["hidden_dims"], p["output_dim"]]
+
+
+def _layered(p: Params, prefix: str = "") -> Needs:
+    for number, (n, m) in enumerate(zip(_widths(p), _widths(p)[1:], strict=False)):
+        bounded = number > 0 and p.get("use_spectral_norm", False)
+        yield f"{prefix}layers.{number}.{RAW if bounded else 'weight'}", (m, n)
+
+
+def _aligned(p: Params, prefix: str = "") -> Needs:
+    h = p["hidden_dim"]
+    yield f"{prefix}W_in.weight", (h, p["input_dim"])
+    yield f"{prefix}W_rec.{RAW}", (h, h)
+    yield f"{prefix}W_out.weight", (p["output_dim"], h)
+
+
+def _ruled(p: Params) -> Needs:
+    """Of any learning rule: what is made besides is in proportion."""
+    if p["algorithm"] == "eq_align":
+        (_, hidden, _) = _widths(p)
+        yield from _aligned({**p, "hidden_dim": hidden}, "rule.")
+    else:
+        yield from _layered(p, "rule.")
+
+
+def _ruled_arguments(model: BioplausibleModel) -> dict[str, Any]:
+    names = ("algorithm", "input_dim", "hidden_dims", "output_dim")
+    return {name: getattr(model, name) for name in names} | model.options
+
+
 # By the name of the class, which a file gives: nothing else is ever built.
 KINDS: dict[str, Kind] = {
     "ConvEqProp": Kind(ConvEqProp, _conv_arguments, _conv_misfit),
-    "HybridEqPropLM": _language(HybridEqPropLM, _hybrid, _hybrid_told),
-    "LoopedMLPForLM": _language(LoopedMLPForLM, _looped, _window_told),
-    "FullEqPropLM": _language(FullEqPropLM, _full),
-    "RecurrentEqPropLM": _language(RecurrentEqPropLM, _recurrent),
-    "EqPropAttentionOnlyLM": _language(
-        EqPropAttentionOnlyLM, _attention_only, _attention_only_told
-    ),
-    "TransformerEqProp": _language(TransformerEqProp, _full),
-    f"TransformerEqProp{CLASSIFIER}": _language(TransformerEqProp, _classifier, reads=False),
-    "BackpropTransformerLM": _language(BackpropTransformerLM, _transformer, _transformer_told),
-    "BackpropWindowLM": _language(BackpropWindowLM, _window, _window_told),
+    "BioplausibleModel": Kind(BioplausibleModel, _ruled_arguments, _misfit(_ruled)),
+    "AdaptiveFeedbackMLP": _kind(AdaptiveFeedbackMLP, _layered, reads=False),
+    "EquilibriumAlignment": _kind(EquilibriumAlignment, _aligned, reads=False),
+    "HybridEqPropLM": _kind(HybridEqPropLM, _hybrid, _hybrid_told),
+    "LoopedMLPForLM": _kind(LoopedMLPForLM, _looped, _window_told),
+    "FullEqPropLM": _kind(FullEqPropLM, _full),
+    "RecurrentEqPropLM": _kind(RecurrentEqPropLM, _recurrent),
+    "EqPropAttentionOnlyLM": _kind(EqPropAttentionOnlyLM, _attention_only, _attention_only_told),
+    "TransformerEqProp": _kind(TransformerEqProp, _full),
+    f"TransformerEqProp{CLASSIFIER}": _kind(TransformerEqProp, _classifier, reads=False),
+    "BackpropTransformerLM": _kind(BackpropTransformerLM, _transformer, _transformer_told),
+    "BackpropWindowLM": _kind(BackpropWindowLM, _window, _window_told),
 }

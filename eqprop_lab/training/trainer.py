@@ -141,8 +141,8 @@ class EqPropTrainer:
         keep_freed_memory()
         self.settings: Settings | None = None
         if gradient == LOCAL:
-            others = {"cost": cost, "amp": amp, "use_kernel": use_kernel}
-            check_unused(given | others, type(self))
+            unseen = {"cost": cost, "amp": amp, "use_kernel": use_kernel}
+            check_unused(given | unseen, type(self))
         elif isinstance(model, EquilibriumModel):
             self.settings = make_settings(model, **given | {"estimator": gradient})
         elif gradient != "autograd":

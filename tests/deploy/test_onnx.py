@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import eqprop_lab
 from eqprop_lab import EquilibriumBlock, LoopedMLP, compile_model, export_to_onnx, model_registry
+from eqprop_lab.algorithms import BioplausibleModel, list_algorithms
 from eqprop_lab.deploy import loops
 from eqprop_lab.deploy.onnx import FEED_FORWARD, RELAXATION, ExportError
 from eqprop_lab.models.single_state import SingleStateConv
@@ -48,6 +49,11 @@ MODELS: dict[str, Row] = {
     "BackpropCNN": Row(
         lambda: eqprop_lab.BackpropCNN(1, [3, 4], 5, image_size=8, seed=0), (1, 8, 8), 0
     ),
+    "AdaptiveFeedbackMLP": Row(
+        lambda: eqprop_lab.AdaptiveFeedbackMLP(12, [7, 6], 3, seed=0), (12,), 0
+    ),
+    "EquilibriumAlignment": Row(lambda: eqprop_lab.EquilibriumAlignment(12, 7, 3, seed=0), (12,)),
+    "BioplausibleModel": Row(lambda: BioplausibleModel("ada_fa", 12, [7], 3, seed=0), (12,), 0),
     "FullEqPropLM": text("FullEqPropLM", 1, 16, 2, 4, T, inner_dim=24),
     "TransformerEqProp": text("TransformerEqProp", 1, 16, 2, T, 4, inner_dim=24),
     "RecurrentEqPropLM": text("RecurrentEqPropLM", 1, 16, 4, T, inner_dim=24),
@@ -120,6 +126,21 @@ def test_a_file_gives_the_logits_of_its_model(name: str, tmp_path: Path) -> None
     assert model.training and all(p.requires_grad for p in model.parameters())
     for key, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, before[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("name", list_algorithms())
+def test_a_file_gives_the_logits_of_every_learning_rule(
+    name: str, bound: bool, tmp_path: Path
+) -> None:
+    sizes = [7] if name == "eq_align" else [7, 6]
+    settles = name in ("eq_align", "eqprop", "mom_eq", "sparse_eq", "cf_align")
+    row = Row(lambda: BioplausibleModel(name, 12, sizes, 3, 0, use_spectral_norm=bound), (12,))
+    model, path = built(row), tmp_path / "model.onnx"
+    export_to_onnx(model, path, (1, 12))
+    for size in (1, 8):
+        tol = RELAXATION if settles else FEED_FORWARD
+        assert apart(path, model, batch(row, size)) <= tol
 
 
 @pytest.mark.parametrize("name", ["LoopedMLP", "ConvEqProp", "EqPropAttentionOnlyLM"])

@@ -110,7 +110,7 @@ def test_research_algorithms_of_the_architecture_guide() -> None:
     x, y = next(iter(train_loader))
     for name in thirteen:
         assert name in list_algorithms()
-        first = BioplausibleModel(name, 784, [16], 10, seed=0)
+        first = BioplausibleModel(name, 784, [64], 10, seed=0)
         losses = [first.train_step(x, y)["loss"] for _ in range(60)]
         assert losses[-1] < losses[0], name
 

@@ -250,9 +250,6 @@ def _ruled_arguments(model: BioplausibleModel) -> dict[str, Any]:
 # By the name of the class, which a file gives: nothing else is ever built.
 KINDS: dict[str, Kind] = {
     "ConvEqProp": Kind(ConvEqProp, _conv_arguments, _conv_misfit),
-    "BioplausibleModel": Kind(BioplausibleModel, _ruled_arguments, _misfit(_ruled)),
-    "AdaptiveFeedbackMLP": _kind(AdaptiveFeedbackMLP, _layered, reads=False),
-    "EquilibriumAlignment": _kind(EquilibriumAlignment, _aligned, reads=False),
     "HybridEqPropLM": _kind(HybridEqPropLM, _hybrid, _hybrid_told),
     "LoopedMLPForLM": _kind(LoopedMLPForLM, _looped, _window_told),
     "FullEqPropLM": _kind(FullEqPropLM, _full),
@@ -260,6 +257,9 @@ KINDS: dict[str, Kind] = {
     "EqPropAttentionOnlyLM": _kind(EqPropAttentionOnlyLM, _attention_only, _attention_only_told),
     "TransformerEqProp": _kind(TransformerEqProp, _full),
     f"TransformerEqProp{CLASSIFIER}": _kind(TransformerEqProp, _classifier, reads=False),
+    "BioplausibleModel": Kind(BioplausibleModel, _ruled_arguments, _misfit(_ruled)),
+    "AdaptiveFeedbackMLP": _kind(AdaptiveFeedbackMLP, _layered, reads=False),
+    "EquilibriumAlignment": _kind(EquilibriumAlignment, _aligned, reads=False),
     "BackpropTransformerLM": _kind(BackpropTransformerLM, _transformer, _transformer_told),
     "BackpropWindowLM": _kind(BackpropWindowLM, _window, _window_told),
 }

@@ -59,7 +59,7 @@ def test_params_that_ask_for_more_than_is_there_are_refused(name: str, tmp_path:
 
 
 def test_a_module_around_a_rule_is_no_network_of_the_package(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="model must be a ConvEqProp, BioplausibleModel"):
+    with pytest.raises(TypeError, match="EquilibriumAlignment, .* got Sequential"):
         save_trained(nn.Sequential(made("ada_fa")), tmp_path / "net.safetensors", INFO)
     path = save_trained(made("ada_fa", 3), tmp_path / "net.safetensors", INFO)
     assert {"rule.feedback_1", "rule.feedback_2"} <= load_file(path).keys()

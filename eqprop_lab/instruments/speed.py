@@ -135,6 +135,7 @@ def measure_speed(
     Raises: TypeError, ValueError naming the argument.
     """
     model = equilibrium_model(model)
+    model.check_batch(x)
     steps, compiled = positive_int("steps", steps), switch("compiled", compiled)
     options: dict[str, Any] = {
         "gradient": gradient, "beta": beta, "free_steps": free_steps, "nudged_steps": nudged_steps,
@@ -238,7 +239,8 @@ def _seconds(step: Callable[[], object], device: torch.device) -> float:
 
 def _apart(got: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     """||g - g_torch|| / ||g_torch||, all parameters together."""
-    pairs = [(got[name].double(), value.double()) for name, value in expected.items()]
+    # on the CPU: not every device has float64
+    pairs = [(got[name].cpu().double(), value.cpu().double()) for name, value in expected.items()]
     size = sum(float(value.square().sum()) for _, value in pairs)
     return float((sum(float((a - b).square().sum()) for a, b in pairs) / (size or 1.0)) ** 0.5)
 

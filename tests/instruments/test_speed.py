@@ -77,6 +77,19 @@ def test_a_model_the_kernel_has_not_is_measured_without_it() -> None:
     assert found.quickest == TORCH and "nothing here is surely faster" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "text"),
+    [
+        (X[:, :5], Y, "x must hold a batch of 16 features"),
+        (X[:0], Y[:0], "x must hold at least one sample"),
+        (X, Y[:3], "y must have one target per sample"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused(x: Any, y: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        measure_speed(net(), x, y, compiled=False)
+
+
 def test_another_gradient_is_no_speed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -240,6 +240,14 @@ def test_the_bound(dtype: str, n: int) -> None:
 
 
 @both_dtypes
+@pytest.mark.parametrize("bound", [True, False])
+def test_the_certificate(dtype: str, bound: bool) -> None:
+    case = Case(dtype, bound=bound)
+    norm = np.linalg.svd(case.net.w, compute_uv=False)[0]
+    assert case.kernel.contraction_bound() == pytest.approx(norm, rel=EXACT[dtype])
+
+
+@both_dtypes
 @pytest.mark.parametrize("moved", [1e-2, 1e-3])
 def test_a_followed_vector_lags_by_less_than_the_step(dtype: str, moved: float) -> None:
     """Its error is a part of how far the matrix has moved, that of sigma the square of it."""

@@ -10,6 +10,7 @@ What is imported here is what the names of a configuration stand for.
 
 from __future__ import annotations
 
+from eqprop_lab.lut import learned_wiring
 from eqprop_lab.lut.base_model import BaseLUTModel
 from eqprop_lab.lut.config import ModelConfig
 from eqprop_lab.lut.factory import (
@@ -30,6 +31,7 @@ __all__ = [
     "build_model",
     "get_pretrained_model_info",
     "initializers",
+    "learned_wiring",
     "list_pretrained_models",
     "load_pretrained",
     "regularizers",

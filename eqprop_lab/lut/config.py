@@ -130,6 +130,7 @@ class ModelConfig:
     def _try(self, settings: Runtime) -> None:
         """Draw and penalise one node: arguments of functions are looked at by the functions."""
         node = REGISTRY.get("node", self.node_type)(1, self.node_input_dim, **self.node_config)
+        node.check(settings)
         if settings.init_fn is not None:
             with warnings.catch_warnings(), as_value_error(f"init_fn {settings.init_fn}: "):
                 warnings.simplefilter("ignore")  # it is heard where the model is built

@@ -25,6 +25,7 @@ from eqprop_lab.models.language.recurrent import RecurrentEqPropLM
 from eqprop_lab.models.language.transformer import BackpropTransformerLM, BackpropWindowLM
 from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
+from eqprop_lab.models.lut_network import LUTNetwork
 from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.validation import arguments, known_keys, one_of
 
@@ -100,7 +101,15 @@ class ModelRegistry:
 
 
 model_registry = ModelRegistry()
-_VISION = (BackpropCNN, BackpropMLP, ConvEqProp, DeepEqProp, LoopedMLP, SingleStateConv)
+_VISION = (
+    BackpropCNN,
+    BackpropMLP,
+    ConvEqProp,
+    DeepEqProp,
+    LoopedMLP,
+    LUTNetwork,
+    SingleStateConv,
+)
 _RULES = (AdaptiveFeedbackMLP, EquilibriumAlignment)
 _LANGUAGE: tuple[type[nn.Module], ...] = (
     BackpropTransformerLM,

@@ -22,6 +22,7 @@ from eqprop_lab import EquilibriumBlock, LoopedMLP, compile_model, export_to_onn
 from eqprop_lab.algorithms import BioplausibleModel, list_algorithms
 from eqprop_lab.deploy import loops
 from eqprop_lab.deploy.onnx import FEED_FORWARD, RELAXATION, ExportError
+from eqprop_lab.models.lut_network import LUTNetwork
 from eqprop_lab.models.single_state import SingleStateConv
 
 V, T = 11, 9
@@ -54,6 +55,7 @@ MODELS: dict[str, Row] = {
     ),
     "EquilibriumAlignment": Row(lambda: eqprop_lab.EquilibriumAlignment(12, 7, 3, seed=0), (12,)),
     "BioplausibleModel": Row(lambda: BioplausibleModel("ada_fa", 12, [7], 3, seed=0), (12,), 0),
+    "LUTNetwork": Row(lambda: LUTNetwork(12, 4, [20, 12], inputs=4, seed=0), (12,), 0),
     "FullEqPropLM": text("FullEqPropLM", 1, 16, 2, 4, T, inner_dim=24),
     "TransformerEqProp": text("TransformerEqProp", 1, 16, 2, T, 4, inner_dim=24),
     "RecurrentEqPropLM": text("RecurrentEqPropLM", 1, 16, 4, T, inner_dim=24),
@@ -89,7 +91,7 @@ def run(path: Path, x: Tensor) -> Tensor:
 
 def apart(path: Path, model: nn.Module, x: Tensor) -> float:
     with torch.no_grad():
-        wanted = model(x)
+        wanted = copy.deepcopy(model).eval()(x)
     found = run(path, x)
     assert found.shape == wanted.shape and float(wanted.std()) > 1e-3
     return float((found - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))

@@ -26,6 +26,8 @@ def config(**changes: Any) -> ModelConfig:
         "input_size": 12,
         "seed": 1,
     }
+    if changes.get("node_type") == "difflogic":
+        values["node_input_dim"] = changes["node_input_dim"] = 2
     return ModelConfig(**(values | changes))
 
 

@@ -18,10 +18,14 @@ from eqprop_lab.lut.runtime import EVAL_MODES, Runtime
 from tests.lut.pieces import X, config, model
 
 
+def state(made: SimpleFeedForward) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in made.state_dict().items()}
+
+
 @torch.no_grad()
 def looks(made: SimpleFeedForward) -> dict[str, Tensor]:
     """Everything that can be told of a model from outside; training is drawn from seed 0."""
-    found = {name: value.clone() for name, value in made.state_dict().items()}
+    found = state(made)
     found["eval"] = made.eval()(X)
     torch.manual_seed(0)
     found["train"] = made.train()(X)
@@ -87,18 +91,19 @@ def test_every_runtime_parameter_is_tried() -> None:
 @pytest.mark.parametrize("name", REGISTRY.names("initializer"))
 @pytest.mark.parametrize("kind", REGISTRY.names("node"))
 def test_parameters_begin_as_init_fn_says(name: str, kind: str) -> None:
-    before = looks(model(node_type=kind))
+    if (name, kind) == ("kaiming_normal", "difflogic"):
+        return  # two inputs make it the default
+    before = state(model(node_type=kind))
     runtime = {"init_fn": name} | ({"init_std": 0.3} if name == "normal" else {})
-    made = model(node_type=kind, runtime=runtime)
-    after = looks(made)
+    after = state(model(node_type=kind, runtime=runtime))
     assert torch.equal(before["layers.0.wiring.index"], after["layers.0.wiring.index"])
     assert not any(torch.equal(before[key], after[key]) for key in PARAMETERS)
     other = model(node_type=kind)
     with pytest.warns(UserWarning, match="reset_parameters"):
         other.apply_runtime_overrides(runtime)
-    assert all(torch.equal(before[key], looks(other)[key]) for key in PARAMETERS)
+    assert all(torch.equal(before[key], state(other)[key]) for key in PARAMETERS)
     other.reset_parameters()
-    assert all(torch.equal(after[key], looks(other)[key]) for key in PARAMETERS)
+    assert all(torch.equal(after[key], state(other)[key]) for key in PARAMETERS)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +162,24 @@ def test_temperature_cannot_change_truth_tables() -> None:
             soft.append(made(X))
         torch.testing.assert_close(soft[0], hard, rtol=0, atol=0.3)  # cold tables are hard ones
         assert float(soft[2].std()) < 0.1 * float(hard.std())  # hot ones say 1/2 to everything
+
+
+@pytest.mark.parametrize(
+    ("kind", "runtime", "words"),
+    [
+        ("dwn", {"temperature": 0.5}, "temperature must be 1 for DWNNodes"),
+        ("dwn", {"dropout": 0.1}, "dropout must be 0 for DWNNodes"),
+        ("hybrid", {"dropout": 0.1}, "dropout must be 0 for HybridNodes"),
+        ("hybrid", {"forward_mode": "hard"}, "forward_mode must be 'soft' for HybridNodes"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(
+    kind: str, runtime: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        config(node_type=kind, runtime=runtime)
+    with pytest.raises(ValueError, match=words):
+        model(node_type=kind).apply_runtime_overrides(runtime)
 
 
 def test_sampled_bits_are_1_as_often_as_the_tables_say() -> None:

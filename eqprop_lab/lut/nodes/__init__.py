@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from eqprop_lab.lut.nodes.base import LUTNodes, address, look_up
+from eqprop_lab.lut.nodes.dwn import DWNNodes, HybridNodes, efd
+from eqprop_lab.lut.nodes.gates import GateNodes
 from eqprop_lab.lut.nodes.linear import (
     LinearNodes,
     PolynomialNodes,
@@ -11,11 +13,15 @@ from eqprop_lab.lut.nodes.linear import (
 )
 
 __all__ = [
+    "DWNNodes",
+    "GateNodes",
+    "HybridNodes",
     "LUTNodes",
     "LinearNodes",
     "PolynomialNodes",
     "ProbabilisticNodes",
     "WalshNodes",
     "address",
+    "efd",
     "look_up",
 ]

@@ -9,6 +9,8 @@ A kind says what its logits are made of, and what its nodes give for pins betwee
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ def address(pins: Tensor) -> Tensor:
     bits = (pins >= 0.5).long()
     found = bits[0]
     for number, bit in enumerate(bits[1:], start=1):
-        found = found + (bit << number)
+        found = found + bit * 2**number
     return found
 
 
@@ -92,6 +94,20 @@ class LUTNodes(nn.Module):
             logits = logits + temperature * torch.logit(uniform)
         soft = torch.sigmoid(logits / temperature)
         return soft + ((logits >= 0).to(soft.dtype) - soft).detach() if hard else soft
+
+    def check(self, settings: Any) -> None:
+        """Raise ValueError for a runtime parameter that would change nothing, or break these."""
+        kind = type(self).__name__
+        if settings.temperature != 1 and not self.has_temperature:
+            raise ValueError(f"temperature must be 1 for {kind}, whose entries have none")
+        if self.has_pins_between:
+            return
+        if settings.dropout > 0:
+            raise ValueError(f"dropout must be 0 for {kind}, which reads bits: 1/2 is none")
+        if settings.forward_mode != "soft":
+            raise ValueError(
+                f"forward_mode must be 'soft' for {kind}, which reads and looks up bits already"
+            )
 
     def extra_repr(self) -> str:
         return f"{self.count} nodes of {self.inputs} inputs"

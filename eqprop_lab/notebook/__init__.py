@@ -15,7 +15,7 @@ from eqprop_lab.notebook.controls import Choice, Slider, Toggle
 from eqprop_lab.notebook.exercises import Exercise
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.figures import show
-from eqprop_lab.notebook.metrics import provenance, record, stored
+from eqprop_lab.notebook.metrics import provenance, record, stored, stored_names
 from eqprop_lab.notebook.questions import quiz
 from eqprop_lab.notebook.session import Session, require, setup
 from eqprop_lab.notebook.style import (
@@ -60,4 +60,5 @@ __all__ = [
     "setup",
     "show",
     "stored",
+    "stored_names",
 ]

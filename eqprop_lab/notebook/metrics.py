@@ -103,7 +103,7 @@ def stored(name: str) -> dict[str, Any]:
     folder = _results_folder()
     path = folder / f"{name}.json"
     if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in folder.glob("*.json"))) or "none"
+        there = ", ".join(stored_names()) or "none"
         raise FileNotFoundError(
             f"stored result {name!r} is missing in data/results; there: {there}"
         )
@@ -128,6 +128,15 @@ def stored(name: str) -> dict[str, Any]:
         f"estimator {result['estimator']}."
     )
     return result
+
+
+def stored_names(beginning: str = "") -> list[str]:
+    """The names of the stored results that begin so, in order: what `stored` can read.
+
+    Raises FileNotFoundError outside of the project.
+    """
+    paths = _results_folder().glob("*.json")
+    return sorted(path.stem for path in paths if path.stem.startswith(beginning))
 
 
 def _results_folder() -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from eqprop_lab.notebook import metrics, provenance, record, setup, stored
+from eqprop_lab.notebook import metrics, provenance, record, setup, stored, stored_names
 from eqprop_lab.notebook.metrics import METRICS_MIME, PROVENANCE_MIME, RESULTS_DIR
 
 Outputs = list[tuple[dict[str, Any], dict[str, Any]]]
@@ -139,6 +139,15 @@ def test_a_stored_result_says_where_it_comes_from(
         "estimator centered.\n"
     )
     assert capsys.readouterr().out == expected
+
+
+def test_stored_results_are_listed_by_how_they_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = _project(tmp_path, dict.fromkeys(("gpu_b", "mnist", "gpu_a"), json.dumps(RESULT)))
+    monkeypatch.chdir(project)
+    assert stored_names("gpu_") == ["gpu_a", "gpu_b"]
+    assert stored_names() == ["gpu_a", "gpu_b", "mnist"] and stored_names("x") == []
 
 
 def test_a_result_folder_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

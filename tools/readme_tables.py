@@ -27,7 +27,7 @@ ROWS = {"eqprop": "EqProp", "response": "recurrent backprop", "backprop": "backp
 # The notebook that tells about the results of an equilibrium network.
 NOTEBOOKS = {
     "LoopedMLP": "04_looped_mlp",
-    "EqPropKernel": "04_looped_mlp",
+    "EqPropKernel": "08_kernel",
     "ConvEqProp": "05_conv_eqprop",
 }
 

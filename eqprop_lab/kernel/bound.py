@@ -21,6 +21,7 @@ SMALL = 64  # matrices up to this size: all eigenvectors cost what following a f
 LARGE = 0.2  # relative change from which on nothing is followed
 VECTORS, ROUNDS, GROWN = 8, 4, 1.01
 FOLLOWED, CONVERGED = WAYS = ("followed", "converged")
+Scale = tuple[Any, Any]
 
 
 def symmetric_part(matrix: Array, out: Array, xp: Any) -> None:
@@ -98,20 +99,23 @@ class Bound:
                 break
         return begin
 
-    def factor(self, matrix: Array, v: Array | None) -> Any:
-        """k of W = k S at sigma's vector: a number, or what will be one on the device."""
+    def scale(self, matrix: Array, v: Array | None) -> Scale:
+        """(v.Sv, k) of W = k S at sigma's vector: numbers, or what will be some on the device."""
         if self.cap is None or v is None:
-            return 1.0
-        along = self.ops.quotient(matrix, v) * MARGIN / self.cap
-        return (1.0 + along * along) ** -0.5
+            return 0.0, 1.0
+        sigma = self.ops.quotient(matrix, v)
+        along = sigma * MARGIN / self.cap
+        return sigma, (1.0 + along * along) ** -0.5
 
-    def pull_back(self, product: Array, matrix: Array, v: Array | None, out: Array) -> None:
-        """out <- dL/dA from product = dL/dW, which is overwritten."""
+    def pull_back(
+        self, product: Array, matrix: Array, v: Array | None, scale: Scale, out: Array
+    ) -> None:
+        """out <- dL/dA from product = dL/dW, which is overwritten; scale: that of the matrix."""
         xp = self.xp
         if self.cap is None or v is None:
             symmetric_part(product, out, xp)
             return
-        factor, sigma = self.factor(matrix, v), self.ops.quotient(matrix, v)
+        sigma, factor = scale
         inner = self.ops.inner(product, matrix)
         along = -(factor**3) * (MARGIN / self.cap) ** 2 * inner * sigma
         xp.add(product, product.T, out=out)

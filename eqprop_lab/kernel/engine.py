@@ -109,13 +109,12 @@ class EqPropKernel:
         for name, value in _initial(self.shapes, generator).items():
             xp.copyto(self.parameters[name], xp.asarray(value.astype(self.dtype)))
         ops = operations(xp, self.dtype)
-        self.graph = _recordable(graph, ops)
+        graph = _recordable(graph, ops)
         self.bound = Bound(ops, self.rho if self.use_spectral_norm else None, way)
         free = quickest(xp, self.dtype) if free_units is None else free_units
         check_units("free_units", free)
-        self.estimator = Estimator(
-            ops, self.dtype, self.bound, gradients, free, nudged_units, self.graph
-        )
+        self.estimator = Estimator(ops, self.dtype, self.bound, gradients, free, nudged_units)
+        self.graph = graph and self.estimator.record()
         self.optimizer = make_optimiser(optimizer, self._flat, rate, xp)
         self._turn = threading.RLock()
 
@@ -274,7 +273,8 @@ class EqPropKernel:
     def contraction_bound(self) -> float:
         """||W_rec||_2, exact, in float64: the Lipschitz constant of a step."""
         with self._alone():
-            factor = self.bound.factor(self.estimator.space.symmetric, self._vector())
+            vector = self._vector()
+            factor = self.bound.scale(self.estimator.space.symmetric, vector)[1]
             matrix = self.parameters[REC].astype(np.float64)
             values = self.xp.linalg.eigvalsh((matrix + matrix.T) / 2)
             return float(factor) * float(self.xp.abs(values).max())

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from eqprop_lab.kernel.arrays import Array, address
-from eqprop_lab.kernel.bound import Bound, symmetric_part
-from eqprop_lab.kernel.costs import Targets, into_slope, values
-from eqprop_lab.kernel.operations import Operations
+from eqprop_lab.kernel.bound import Bound, Scale, symmetric_part
+from eqprop_lab.kernel.costs import Targets
+from eqprop_lab.kernel.operations import Fused, Operations
 from eqprop_lab.kernel.phases import (
     Ending,
     Settled,
@@ -96,20 +96,26 @@ class Estimator:
     """Relaxes batches under given parameters; owns buffers and nothing else.
 
     gradients: where to write dL/dparameter, by name. free, nudged: the units of these phases.
-    graph: record the estimate of a batch size as one CUDA graph.
     """
 
     def __init__(
         self, ops: Operations, dtype: Any, bound: Bound, gradients: Parameters, free: Units,
-        nudged: Units, graph: bool = False,
+        nudged: Units,
     ) -> None:  # fmt: skip
         self.ops, self.xp, self.dtype, self.bound = ops, ops.xp, dtype, bound
         self.gradients = dict(gradients)
         self.classes, self.hidden = gradients[OUT].shape
         self.free, self.nudged, self.linear = (Steps(ops, u) for u in (free, nudged, TANH))
         self.space = self._space(1)
-        self.recorder: Recorder[Unread] | None = Recorder(self.xp) if graph else None
+        self.scale: Scale = (0.0, 1.0)
+        self.recorder: Recorder[Unread] | None = None
         self.held: dict[tuple[int, bool, bool], Held] = {}
+
+    def record(self) -> bool:
+        """From now on, make the estimate of a batch size one CUDA graph, where that can be done."""
+        if self.recorder is None and isinstance(self.ops, Fused) and self.ops.blas is not None:
+            self.recorder = Recorder(self.xp)
+        return self.recorder is not None
 
     def _space(self, batch: int) -> Workspace:
         sizes = self.hidden, self.classes, batch
@@ -133,7 +139,8 @@ class Estimator:
         xp, ops, work = self.xp, self.ops, self._buffers(len(x))
         space = self.space
         symmetric_part(p[REC], space.symmetric, xp)
-        xp.multiply(space.symmetric, self.bound.factor(space.symmetric, v), out=space.effective)
+        self.scale = self.bound.scale(space.symmetric, v)
+        xp.multiply(space.symmetric, self.scale[1], out=space.effective)
         ops.product(x, p[IN].T, work.u)
         xp.add(work.u, p[IN_BIAS] + p[REC_BIAS], out=work.u)
         units = self.free.units
@@ -202,9 +209,7 @@ class Estimator:
         """The gradients, and what is not read yet; nothing waits for the device."""
         xp, ops, batch = self.xp, self.ops, len(x)
         work, free, z = self.settle(x, p, how.free_steps, v)
-        logits, loss = z.T.copy(), values(targets, z, xp)
-        into_slope(targets, z, work.row[:batch], xp)
-        xp.subtract(z, targets.values, out=z)
+        logits, loss = z.T.copy(), ops.cost(targets, z, work.row[:batch])
         found = self.gradients
         error = z / batch
         ops.product(error, work.free, found[OUT])
@@ -246,7 +251,7 @@ class Estimator:
         xp.sum(c, axis=0, out=found[IN_BIAS])
         xp.copyto(found[REC_BIAS], found[IN_BIAS])
         ops.product(c.T, mean, space.product)
-        self.bound.pull_back(space.product, space.symmetric, v, found[REC])
+        self.bound.pull_back(space.product, space.symmetric, v, self.scale, found[REC])
 
 
 def finite(end: Settled, name: str) -> Settled:

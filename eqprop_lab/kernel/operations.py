@@ -14,7 +14,7 @@ import numpy as np
 
 from eqprop_lab.kernel.arrays import Array
 from eqprop_lab.kernel.blas import Blas
-from eqprop_lab.kernel.costs import Targets, into_slope
+from eqprop_lab.kernel.costs import Targets, into_slope, values
 from eqprop_lab.kernel.workspace import Buffers
 
 # One thread a sample and phase: e <- sign (total softmax(z + bias) - t), or sign (z + bias - t).
@@ -42,6 +42,28 @@ SLOPES_TAKES = (
     "raw T z, raw T bias, raw T t, raw T total, int64 classes, int64 batch, int64 columns, "
     "bool soft, bool summed"
 )
+# One thread a sample: its cost, and z <- total softmax(z) - t, or z - t.
+COST = """
+    T top = z[i], sum = 0, value = 0;
+    if (soft) {
+        for (long long k = 1; k < classes; ++k) {
+            const T b = z[k * batch + i];
+            top = b > top ? b : top;
+        }
+        for (long long k = 0; k < classes; ++k) sum += exp(z[k * batch + i] - top);
+    }
+    const T scale = soft ? (summed ? total[i] : T(1)) / sum : T(1);
+    const T log_sum = soft ? log(sum) : T(0);
+    for (long long k = 0; k < classes; ++k) {
+        const T b = z[k * batch + i], aim = t[k * batch + i], off = b - aim;
+        value += soft ? aim * (log_sum - (b - top)) : off * off / 2;
+        z[k * batch + i] = soft ? exp(b - top) * scale - aim : off;
+    }
+    loss[i] = value;
+"""
+COST_TAKES = "raw T t, raw T total, int64 classes, int64 batch, bool soft, bool summed"
+# The larger one; what is no number is kept.
+LARGER = "(a != a || a > b) ? a : b"
 
 
 class Operations:
@@ -74,6 +96,20 @@ class Operations:
         """v.Sv, likewise."""
         return float(v @ (matrix @ v))
 
+    def largest_ratio(self, squares: Array, sizes: Array) -> Array:
+        """The largest square over its size, on its device."""
+        xp = self.xp
+        tiny = float(xp.finfo(squares.dtype).tiny)
+        ratio: Array = (squares / xp.maximum(sizes, tiny)).max()
+        return ratio
+
+    def cost(self, targets: Targets, z: Array, row: Array) -> Array:
+        """C of every sample (B,); the logits z (K, B) become dC/dz. row: a buffer (B,)."""
+        loss = values(targets, z, self.xp)
+        into_slope(targets, z, row, self.xp)
+        self.xp.subtract(z, targets.values, out=z)
+        return loss
+
     def gathered(self, numbers: Sequence[Array]) -> Array:
         """Numbers on the device as one vector there."""
         return self.xp.stack(numbers)
@@ -103,6 +139,13 @@ class Fused(Operations):
         self._inner = xp.ReductionKernel(
             "T x, T y", "T out", "x * y", "a + b", "out = a", "0", "eqprop_inner"
         )
+        tiny = np.finfo(dtype).tiny
+        self._largest = xp.ReductionKernel(
+            "T x, T y", "T out", f"x / (y < (T){tiny:.9e} ? (T){tiny:.9e} : y)", LARGER, "out = a",
+            "0", "eqprop_largest",
+        )  # fmt: skip
+        self._cost = xp.ElementwiseKernel(COST_TAKES, "raw T z, raw T loss", COST, "eqprop_cost")
+        self._gathers: dict[int, Callable[..., Any]] = {}
         self._slopes = xp.ElementwiseKernel(SLOPES_TAKES, "raw T e", SLOPES, "eqprop_slopes")
         self.blas: Blas | None = None
         self.why = ""
@@ -137,11 +180,35 @@ class Fused(Operations):
         return self._inner(image[0], v)
 
     def gathered(self, numbers: Sequence[Array]) -> Array:
-        """One by one: joining arrays would send their addresses from the host."""
-        out = self.xp.empty(len(numbers), np.float64)
-        for place, number in enumerate(numbers):
-            out[place] = number
+        """In one kernel: CuPy would send the addresses of the arrays from the host."""
+        count = len(numbers)
+        if count not in self._gathers:
+            self._gathers[count] = self._gather(count)
+        out = self.xp.empty(count, np.float64)
+        self._gathers[count](*numbers, out)
         return out
+
+    def _gather(self, count: int) -> Callable[..., Any]:
+        takes = ", ".join(f"{chr(65 + place)} x{place}" for place in range(count))
+        picks = "".join(f"i == {place} ? (double)x{place} : " for place in range(count - 1))
+        body = f"out = {picks}(double)x{count - 1}"
+        made: Callable[..., Any] = self.xp.ElementwiseKernel(
+            takes, "float64 out", body, f"eqprop_gather_{count}"
+        )
+        return made
+
+    def largest_ratio(self, squares: Array, sizes: Array) -> Array:
+        """The largest square over its size, in one kernel."""
+        return self._largest(squares, sizes)
+
+    def cost(self, targets: Targets, z: Array, row: Array) -> Array:
+        """C of every sample (B,); the logits z (K, B) become dC/dz, in one kernel."""
+        loss, t, total = self.xp.empty_like(row), targets.values, targets.total
+        self._cost(
+            t, t if total is None else total, len(t), len(loss), targets.cost == "cross_entropy",
+            total is not None, z, loss, size=len(loss),
+        )  # fmt: skip
+        return loss
 
     def on_host(self, array: Array) -> np.ndarray:
         """As an array of NumPy; waits for the device."""

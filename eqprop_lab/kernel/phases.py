@@ -171,9 +171,7 @@ def _ending(
     of_read: tuple[Array, Array] | None = None, copies: int = 1,
 ) -> Ending:  # fmt: skip
     """Squares per row (and of what is read: of its movement, of itself) as a report."""
-    xp = ops.xp
-    tiny = float(xp.finfo(last.dtype).tiny)
-    worst = (last / xp.maximum(size, tiny)).max()
+    worst = ops.largest_ratio(last, size)
     moved, whole = last.sum(), size.sum()
     pair = (moved, whole) if of_read is None else of_read
     first = [] if early is None else [early.sum()]

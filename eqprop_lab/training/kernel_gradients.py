@@ -155,6 +155,7 @@ class KernelGradients:
             dtype=str(self.dtype).removeprefix("torch."),
             free_units=TORCH_SIGMOID if slow else None,
         )  # fmt: skip
+        self.kernel.estimator.record()  # the same bits, a hundred calls fewer
         self.apart = 2.0 if gradient == CENTERED else math.inf
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Estimate, Tensor]:

@@ -110,6 +110,12 @@ def elementwise(takes: str, gives: str, body: str, name: str) -> Callable[..., N
             if name == "eqprop_slopes":
                 slopes(**given)
                 return
+            if name == "eqprop_cost":
+                cost(**given)
+                return
+            if name.startswith("eqprop_gather"):
+                given["out"][...] = [given[number] for number in names[:-1]]
+                return
             for statement in body.split("; "):
                 target, kind, expression = statement.split(" ", 2)
                 value = eval(
@@ -135,12 +141,29 @@ def slopes(
         e[column] = (1 if column < batch else -1) * (b - t[:, sample])
 
 
+def cost(
+    t: Any, total: Any, classes: int, batch: int, soft: bool, summed: bool, z: Any, loss: Any
+) -> None:
+    """Likewise, by the formulas."""
+    assert z.shape == (classes, batch) and loss.shape == (batch,)
+    for sample in range(batch):
+        b, aim = z[:, sample].copy(), t[:, sample]
+        if soft:
+            p = np.exp(b) / np.exp(b).sum()
+            loss[sample] = -(aim * np.log(p)).sum()
+            z[:, sample] = p * (total[sample] if summed else 1) - aim
+        else:
+            loss[sample], z[:, sample] = ((b - aim) ** 2).sum() / 2, b - aim
+
+
 def reduction(takes: str, gives: str, each: str, *rest: str) -> Callable[..., Any]:
-    """A sum of products, as the only one there is."""
-    assert each == "x * y" and rest[:3] == ("a + b", "out = a", "0")
+    """A sum of products, or the largest ratio."""
 
     def kernel(x: Any, y: Any, axis: int | None = None) -> Any:
         one, other = plain(x), plain(y)
+        if rest[-1] == "eqprop_largest":
+            return kept(lambda: (one / other).max())
+        assert each == "x * y" and rest == ("a + b", "out = a", "0", "eqprop_inner")
         return kept(lambda: (one * other).sum(axis))
 
     return kernel

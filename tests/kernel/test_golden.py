@@ -221,10 +221,10 @@ def bounds(dtype: str, n: int, way: str, moved: float) -> tuple[float, float]:
         a = (a + moved * rng.standard_normal((n, n)) / np.sqrt(n)).astype(dtype)
         s, by_w = ((a + a.T) / 2).astype(dtype), rng.standard_normal((n, n)).astype(dtype)
         v, expected = bound.vector(s), golden.bounded(a.astype(float), cap)
-        of_w = max(of_w, off(bound.factor(s, v) * s, expected))
+        of_w = max(of_w, off(bound.scale(s, v)[1] * s, expected))
         assert np.linalg.svd(expected, compute_uv=False)[0] < cap
         found, kept = np.empty_like(s), by_w.astype(float)
-        bound.pull_back(by_w, s, v, found)
+        bound.pull_back(by_w, s, v, bound.scale(s, v), found)
         for direction in (rng.standard_normal((n, n)), np.outer(v, v)):
             slope = golden.along(a.astype(float), kept, direction, cap)
             size = np.linalg.norm(found) * np.linalg.norm(direction)

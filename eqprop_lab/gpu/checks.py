@@ -133,6 +133,9 @@ gpu_check("kernel_memory", "memory of a step of EqPropKernel is flat from 10 to 
 gpu_check("kernel_time", "milliseconds of a centered step on each path, beside its products")(
     kernel.kernel_time
 )
+gpu_check("kernel_parts", "what a step of EqPropKernel consists of, in milliseconds")(
+    kernel.kernel_parts
+)
 gpu_check("kernel_compiled", "the torch step with torch.compile")(kernel.kernel_compiled)
 gpu_check("cifar10", cifar.TEXT)(cifar.cifar10)
 

@@ -17,6 +17,8 @@ from eqprop_lab.gpu.cifar import Options
 from eqprop_lab.gpu.limits import against_limits, free_memory, measured_limits, milliseconds_of
 from eqprop_lab.kernel import EqPropKernel
 from eqprop_lab.kernel.blas import WORKSPACE
+from eqprop_lab.kernel.bound import symmetric_part
+from eqprop_lab.kernel.estimating import OUT_BIAS, REC
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.training import EqPropTrainer
 
@@ -239,6 +241,53 @@ def _timed(device: torch.device, hidden: int, batch: int) -> Figures:
             row[name.removesuffix("_ms") + "_failed"] = f"{type(error).__name__}: {error}"[:300]
         free_memory(device)
     return row
+
+
+def kernel_parts(device: torch.device, options: Options | None = None) -> Figures:
+    """Milliseconds of what a step of the kernel consists of, each waited for, by size."""
+    figures: Figures = {"ok": True}
+    for hidden, batch in SIZES if device.type == "cuda" else SIZES[:1]:
+        row = {}
+        for name, run in _parts(device, hidden, batch).items():
+            row[f"{name}_ms"] = milliseconds_of(run, device, 10, 2, 0.5)
+        figures[f"784-{hidden}-10 batch {batch}"] = row
+        free_memory(device)
+    return figures
+
+
+def _parts(device: torch.device, hidden: int, batch: int) -> dict[str, Callable[[], object]]:
+    recorded = device.type == "cuda"
+    bounded = hidden < UNBOUNDED_FROM
+    net = made(device, hidden, optimizer="sgd", use_spectral_norm=bounded, graph=recorded)
+    x, y = batch_of(net, batch)
+    net.train_step(x, y)
+    estimator, ops = net.estimator, net.estimator.ops
+    work, space, matrix = estimator.space.of(batch), estimator.space, net.parameters[REC]
+    targets, v = net.targets(y, batch), net._vector()
+    steps, now, then = estimator.nudged, work.pair, work.then
+
+    def moved() -> None:
+        matrix[...] = matrix * (1 + 1e-5)
+        net._vector()
+
+    parts: dict[str, Callable[[], object]] = {
+        "inputs": lambda: net._inputs(x),
+        "targets": lambda: net.targets(y, batch),
+        "vector": moved,
+        "estimate": lambda: estimator.estimate(x, targets, net.parameters, net.how, v),
+        "update": lambda: net.optimizer.step(net._flat, net._slopes),
+        "product": lambda: ops.product(work.free, space.effective, work.other),
+        "activate": lambda: estimator.free.activate(work.other, work.drive),
+        "readout": lambda: ops.product(space.readout, now.state.T, work.logits),
+        "slopes": lambda: ops.nudged_slopes(targets, net.parameters[OUT_BIAS], now, work),
+        "both_product": lambda: ops.product(now.whole, space.coupling, then.state),
+        "both_activate": lambda: steps.activate(then.both, work.drive),
+        "symmetric": lambda: symmetric_part(matrix, space.symmetric, net.xp),
+    }
+    if estimator.recorder is not None:
+        graph = next(iter(estimator.recorder.graphs.values()))[0]
+        parts["launch"] = graph.launch
+    return parts
 
 
 def _kernel_step(

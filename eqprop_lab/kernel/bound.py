@@ -5,10 +5,12 @@
 c is the cap, m = 1.02 covers the lag of a followed sigma, v is sigma's vector. It is followed by a
 block of vectors that moves with each update (Rayleigh-Ritz in [V, R, S R], R = S V - V V^T S V), or
 found from the whole matrix: at first, after a large change, for up to 64 units, or always if asked.
+On a GPU the block stays there, and only its small Gram matrices are solved on the host.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,8 +41,7 @@ class Bound:
 
     def __init__(self, ops: Operations, cap: float | None, way: str = FOLLOWED) -> None:
         self.ops, self.xp, self.cap, self.way = ops, ops.xp, cap, way
-        self.rows: np.ndarray | None = None  # (VECTORS, n), the first is sigma's
-        self._vector: Array | None = None  # that one, where the matrix is
+        self.rows: Array | None = None  # (VECTORS, n), the first is sigma's
         self._mark: np.ndarray | None = None
         self._probe: Array | None = None
         self._draws = np.random.default_rng(0)
@@ -58,44 +59,32 @@ class Bound:
         if not moved == 0:
             alone = self.way == CONVERGED or len(matrix) <= SMALL or not moved <= LARGE
             self.rows = self._converged(matrix) if alone else self._followed(matrix)
-            self._mark, self._vector = mark, self.xp.asarray(self.rows[0])
-        assert self._vector is not None
-        return self._vector
+            self._mark = mark
+        assert self.rows is not None
+        return self.rows[0]
 
     def _drawn(self, matrix: Array) -> np.ndarray:
         row: np.ndarray = self._draws.standard_normal(len(matrix)).astype(matrix.dtype)
         return row
 
-    def _converged(self, matrix: Array) -> np.ndarray:
+    def _converged(self, matrix: Array) -> Array:
         """The top vectors from all of them, in float64."""
         xp = self.xp
         if not bool(xp.isfinite(matrix).all()):
             raise FloatingPointError("W_rec holds NaN or infinite values")
         values, vectors = xp.linalg.eigh(matrix.astype(np.float64))
         order = xp.argsort(-xp.abs(values))[:VECTORS]
-        return self.ops.on_host(xp.ascontiguousarray(vectors[:, order].T.astype(matrix.dtype)))
+        return xp.ascontiguousarray(vectors[:, order].T.astype(matrix.dtype))
 
-    def _image(self, rows: np.ndarray, matrix: Array) -> np.ndarray:
-        """rows S, on the host: a device is slow with the small matrices of a Rayleigh-Ritz step."""
-        return self.ops.on_host(self.xp.asarray(rows) @ matrix)
-
-    def _followed(self, matrix: Array) -> np.ndarray:
+    def _followed(self, matrix: Array) -> Array:
         """The block moved to a matrix that has changed a little, with one row drawn at random."""
         assert self.rows is not None
-        begin: np.ndarray = np.concatenate([self.rows, self._drawn(matrix)[None]])
+        drawn = self.xp.asarray(self._drawn(matrix)[None])
+        round_of = _round if self.ops.elementwise is None else partial(_round_on_device, self.ops)
+        begin = self.xp.concatenate([self.rows, drawn])
         for _ in range(ROUNDS):
-            begin = _orthonormal(begin)
-            image = self._image(begin, matrix)
-            before = abs(float(image[0] @ begin[0]))
-            rest = image - (image @ begin.T) @ begin
-            rest /= np.maximum(
-                np.linalg.norm(rest, axis=1, keepdims=True), np.finfo(rest.dtype).tiny
-            )
-            space = _orthonormal(np.concatenate([begin, rest, self._image(rest, matrix)]))
-            values, rotation = np.linalg.eigh(self._image(space, matrix) @ space.T)
-            order = np.argsort(-np.abs(values))[:VECTORS]
-            begin = rotation[:, order].T @ space
-            if float(abs(values[order[0]])) <= GROWN * before:
+            begin, before, value = round_of(begin, matrix)
+            if value <= GROWN * before:
                 break
         return begin
 
@@ -122,6 +111,52 @@ class Bound:
         xp.multiply(out, 0.5 * factor, out=out)
         xp.multiply(v[:, None], along * v, out=product)
         xp.add(out, product, out=out)
+
+
+def _round(begin: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """A better block, and the size of its first value before and after."""
+    begin = _orthonormal(begin)
+    image = begin @ matrix
+    before = abs(float(image[0] @ begin[0]))
+    rest = image - (image @ begin.T) @ begin
+    rest /= np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), np.finfo(rest.dtype).tiny)
+    space = _orthonormal(np.concatenate([begin, rest, rest @ matrix]))
+    values, rotation = np.linalg.eigh(space @ matrix @ space.T)
+    order = np.argsort(-np.abs(values))[:VECTORS]
+    return rotation[:, order].T @ space, before, float(abs(values[order[0]]))
+
+
+def _round_on_device(ops: Operations, begin: Array, matrix: Array) -> tuple[Array, float, float]:
+    """The same with G = B B^T and H = B S B^T in float64: H y = lambda G y is solved on the host.
+
+    Directions of B that depend on others up to rounding are left out.
+    """
+    xp = ops.xp
+    rows, last = begin[:-1], begin[-1:]  # the block is orthonormal, what is drawn is not
+    begin = xp.concatenate([rows, _unit(last - (last @ rows.T) @ rows, xp)])
+    image = begin @ matrix
+    rest = _unit(image - (image @ begin.T) @ begin, xp)
+    space = xp.concatenate([begin, rest, _unit(rest @ matrix, xp)])
+    wide = space.astype(np.float64)
+    both = xp.concatenate([wide, (space @ matrix).astype(np.float64)]) @ wide.T
+    gram, projected = np.split(ops.on_host(both), 2)
+    sizes, turn = np.linalg.eigh(gram)
+    whole = sizes > max(1e3 * float(np.finfo(matrix.dtype).eps), 1e-12) * sizes[-1]
+    white = turn[:, whole] / np.sqrt(sizes[whole])
+    reduced = white.T @ projected @ white
+    values, rotation = np.linalg.eigh((reduced + reduced.T) / 2)
+    order = np.argsort(-np.abs(values))[:VECTORS]
+    mixed = xp.asarray((white @ rotation[:, order]).T)
+    return (
+        (mixed @ wide).astype(matrix.dtype),
+        abs(float(projected[0, 0])),
+        float(abs(values[order[0]])),
+    )
+
+
+def _unit(rows: Array, xp: Any) -> Array:
+    sizes = xp.sqrt((rows * rows).sum(1, keepdims=True))
+    return rows / xp.maximum(sizes, xp.finfo(rows.dtype).tiny)
 
 
 def _orthonormal(rows: np.ndarray) -> np.ndarray:

@@ -83,6 +83,13 @@ def test_a_path_that_fails_is_named_and_the_others_are_measured(
     assert row["torch_ms"] > 0
 
 
+def test_the_parts_of_a_step_take_some_time() -> None:
+    figures = kernel.kernel_parts(CPU)
+    row = figures["784-8-10 batch 4"]
+    assert list(figures) == ["ok", "784-8-10 batch 4"] and all(value > 0 for value in row.values())
+    assert {"vector_ms", "estimate_ms", "product_ms", "activate_ms"} <= set(row)
+
+
 def test_on_a_cpu_there_are_no_graphs_and_no_pools() -> None:
     assert all("skipped" in run(CPU) for run in (kernel.kernel_graph, kernel.kernel_memory))
 

@@ -68,4 +68,6 @@ def test_a_stored_time_is_no_shorter_than_the_device_allows(path: Path) -> None:
     assert len(rows) >= 3
     for name, row in rows.items():
         assert row["flop_floor_ms"] < 1.1 * min(row["kernel_ms"], row["products_ms"]), name
-        assert row["kernel_graph_ms"] < row["torch_ms"], name
+    # a graph spares the calls that are most of a small step
+    small = rows["784-256-10 batch 64"]
+    assert small["kernel_graph_ms"] < min(small["kernel_ms"], small["torch_ms"])

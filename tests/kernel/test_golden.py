@@ -212,11 +212,15 @@ def test_cost_and_softmax_pull(dtype: str, cost: str, soft: bool, size: float) -
     assert off(slope.T, golden.slope(z.astype(float), case.t, cost)) < EXACT[dtype]
 
 
-def bounds(dtype: str, n: int, way: str, moved: float) -> tuple[float, float]:
+def bounds(
+    dtype: str, n: int, way: str, moved: float, on_device: bool = False
+) -> tuple[float, float]:
     """The worst relative errors of W and of dL/dA (along two directions) at a matrix that moves."""
     rng, cap = np.random.default_rng(n), 0.9
     a = rng.standard_normal((n, n)) / np.sqrt(n)
-    bound, of_w, of_slope = Bound(Operations(np), cap, way), 0.0, 0.0
+    ops = Operations(np)
+    ops.elementwise = object if on_device else None
+    bound, of_w, of_slope = Bound(ops, cap, way), 0.0, 0.0
     for _ in range(4):
         a = (a + moved * rng.standard_normal((n, n)) / np.sqrt(n)).astype(dtype)
         s, by_w = ((a + a.T) / 2).astype(dtype), rng.standard_normal((n, n)).astype(dtype)
@@ -249,9 +253,12 @@ def test_the_certificate(dtype: str, bound: bool) -> None:
 
 @both_dtypes
 @pytest.mark.parametrize("moved", [1e-2, 1e-3])
-def test_a_followed_vector_lags_by_less_than_the_step(dtype: str, moved: float) -> None:
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_followed_vector_lags_by_less_than_the_step(
+    dtype: str, moved: float, on_device: bool
+) -> None:
     """Its error is a part of how far the matrix has moved, that of sigma the square of it."""
-    of_w, of_slope = bounds(dtype, SMALL + 16, "followed", moved)
+    of_w, of_slope = bounds(dtype, SMALL + 16, "followed", moved, on_device)
     assert of_w < max(moved**2, EXACT[dtype]) and of_slope < 0.1 * moved
 
 

@@ -27,6 +27,7 @@ DEPTH, CYCLES = 12, 100
 ROUNDS, GROWN = 4, 1.01
 DENSE = 512  # vectors up to this length: the whole matrix and LAPACK, which is quicker then
 _DEPENDENT, _TINY = 1e-12, 1e-300
+LEANING = 1e-8  # directions of a Gram matrix smaller than this, relatively, are rounding
 
 
 @dataclass(frozen=True)
@@ -126,16 +127,47 @@ def follow(apply: Rows, rows: Tensor, fresh: Tensor) -> TopVectors:
     (V^T A V); another round as long as the estimate grows.
     """
     begin = torch.cat([rows, fresh])[: rows.shape[1]]
+    round_of = gram_round if rows.is_cuda else _round
     for _ in range(ROUNDS):
-        begin = torch.linalg.qr(begin.T).Q.T.contiguous()
-        image = apply(begin)
-        before = float(torch.dot(image[0], begin[0]).abs())
-        moved = image - (image @ begin.T) @ begin
-        moved = moved / moved.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
-        space = torch.linalg.qr(torch.cat([begin, moved, apply(moved)]).T).Q.T.contiguous()
-        values, rotation = torch.linalg.eigh(apply(space) @ space.T)
-        order = values.abs().argsort(descending=True)[: len(rows)]
-        begin = rotation[:, order].T @ space
-        if float(values[order[0]].abs()) <= GROWN * before:
+        found, before = round_of(apply, begin, len(rows))
+        begin = found.rows
+        if float(found.values[0].abs()) <= GROWN * before:
             break
-    return TopVectors(values[order], begin, math.nan)
+    return found
+
+
+def _round(apply: Rows, begin: Tensor, keep: int) -> tuple[TopVectors, float]:
+    """A better block, and the size of the first value before."""
+    begin = torch.linalg.qr(begin.T).Q.T.contiguous()
+    image = apply(begin)
+    before = float(torch.dot(image[0], begin[0]).abs())
+    moved = _unit(image - (image @ begin.T) @ begin)
+    space = torch.linalg.qr(torch.cat([begin, moved, apply(moved)]).T).Q.T.contiguous()
+    values, rotation = torch.linalg.eigh(apply(space) @ space.T)
+    order = values.abs().argsort(descending=True)[:keep]
+    return TopVectors(values[order], rotation[:, order].T @ space, math.nan), before
+
+
+def gram_round(apply: Rows, begin: Tensor, keep: int) -> tuple[TopVectors, float]:
+    """The same for a GPU, which is slow with small matrices: G = B B^T and H = B A B^T in float64,
+    H y = lambda G y solved on the host. One wait; directions that depend on others are left out.
+    """
+    rows, last = begin[:-1], begin[-1:]  # all but the last are orthonormal
+    begin = torch.cat([rows, _unit(last - (last @ rows.T) @ rows)])
+    image = apply(begin)
+    moved = _unit(image - (image @ begin.T) @ begin)
+    space = torch.cat([begin, moved, _unit(apply(moved))])
+    wide = space.double()
+    gram, projected = (torch.cat([wide, apply(space).double()]) @ wide.T).cpu().chunk(2)
+    sizes, turn = torch.linalg.eigh(gram)
+    whole = sizes > max(1e3 * torch.finfo(begin.dtype).eps, LEANING) * sizes[-1]
+    white = turn[:, whole] / sizes[whole].sqrt()
+    reduced = white.T @ projected @ white
+    values, rotation = torch.linalg.eigh((reduced + reduced.T) / 2)
+    order = values.abs().argsort(descending=True)[:keep]
+    found = ((white @ rotation[:, order]).T.to(space.device) @ wide).to(space.dtype)
+    return TopVectors(values[order].to(space), found, math.nan), float(projected[0, 0].abs())
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)

@@ -22,6 +22,7 @@ MARGIN = 1.02
 SMALL = 64  # matrices up to this size: all eigenvectors cost what following a few does
 LARGE = 0.2  # relative change from which on nothing is followed
 VECTORS, ROUNDS, GROWN = 8, 4, 1.01
+LEANING = 1e-8  # directions of a Gram matrix smaller than this, relatively, are rounding
 FOLLOWED, CONVERGED = WAYS = ("followed", "converged")
 Scale = tuple[Any, Any]
 
@@ -141,7 +142,7 @@ def _round_on_device(ops: Operations, begin: Array, matrix: Array) -> tuple[Arra
     both = xp.concatenate([wide, (space @ matrix).astype(np.float64)]) @ wide.T
     gram, projected = np.split(ops.on_host(both), 2)
     sizes, turn = np.linalg.eigh(gram)
-    whole = sizes > max(1e3 * float(np.finfo(matrix.dtype).eps), 1e-12) * sizes[-1]
+    whole = sizes > max(1e3 * float(np.finfo(matrix.dtype).eps), LEANING) * sizes[-1]
     white = turn[:, whole] / np.sqrt(sizes[whole])
     reduced = white.T @ projected @ white
     values, rotation = np.linalg.eigh((reduced + reduced.T) / 2)

@@ -18,7 +18,7 @@ from eqprop_lab import (
     check_gradient,
     estimate_gradients,
 )
-from eqprop_lab.equilibrium import sigma_vector
+from eqprop_lab.equilibrium import sigma_vector, top_vectors
 from eqprop_lab.equilibrium.block import EquilibriumBlock
 from eqprop_lab.equilibrium.sigma_vector import tracked
 from eqprop_lab.equilibrium.spectral import bounded_weights, follow_updates, sigma_error
@@ -218,3 +218,32 @@ def test_a_training_step_reads_what_was_followed_and_everybody_else_what_is_conv
     exact = estimate_gradients(model, X, Y, "response", **SETTLED)
     name = "W_rec.parametrizations.weight.original"
     assert 0 < float((followed[name] - exact[name]).norm() / exact[name].norm()) < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("moved", [1e-2, 1e-4])
+def test_a_round_for_a_gpu_is_as_good_as_one_for_a_cpu(dtype: torch.dtype, moved: float) -> None:
+    """From the top block of a matrix to that of one which has moved; sigma by all eigenvalues."""
+    draw, n = torch.Generator().manual_seed(0), 90
+    a = torch.randn(n, n, generator=draw, dtype=torch.float64)
+    b = a + moved * torch.randn(n, n, generator=draw, dtype=torch.float64)
+    fresh = torch.randn(1, n, generator=draw, dtype=torch.float64)
+
+    def top(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values, vectors = torch.linalg.eigh((a + a.T) / 2)
+        order = values.abs().argsort(descending=True)[:8]
+        return values[order], vectors[:, order].T.contiguous()
+
+    matrix, sigma = ((b + b.T) / 2).to(dtype), float(top(b)[0][0].abs())
+    begin = torch.cat([top(a)[1], fresh]).to(dtype)
+    before = float((top(a)[1][0] @ ((b + b.T) / 2) @ top(a)[1][0]).abs())
+    rounding = 20 * torch.finfo(dtype).eps
+    errors = []
+    for round_of in (top_vectors._round, top_vectors.gram_round):
+        found, was = round_of(lambda rows: rows @ matrix, begin, 8)
+        assert was == pytest.approx(before, rel=rounding) and found.rows.dtype == dtype
+        ones = found.rows @ found.rows.T
+        assert float((ones - torch.eye(8, dtype=dtype)).abs().max()) < rounding
+        assert float(found.values[0].abs()) <= sigma * (1 + rounding)
+        errors.append(1 - float((found.rows[0] @ matrix).norm()) / sigma)
+    assert abs(errors[1]) <= 1.2 * abs(errors[0]) + rounding < 1e-3

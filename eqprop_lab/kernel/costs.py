@@ -48,8 +48,7 @@ def make_targets(cost: str, y: object, batch: int, classes: int, xp: Any, dtype:
         raise ValueError(
             f"y must hold class indices 0..{classes - 1}, got values from {low} to {high}"
         )
-    hot = xp.zeros((classes, batch), dtype)
-    hot[labels, xp.arange(batch)] = 1
+    hot = (labels == xp.arange(classes)[:, None]).astype(dtype)
     return Targets(cost, hot)
 
 

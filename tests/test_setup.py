@@ -146,7 +146,9 @@ def test_versions_are_pinned_nowhere_else(name: str) -> None:
 
 def test_gpu_extras_bring_the_cuda_libraries() -> None:
     extras = project()["optional-dependencies"]
-    assert set(extras) == {"lab", "test", "datasets", "tracking", "onnx", "gpu", "gpu13", "all"}
+    assert set(extras) == {
+        "lab", "test", "datasets", "tracking", "onnx", "bench", "gpu", "gpu13", "all",
+    }  # fmt: skip
     for extra, package in (("gpu", "cupy-cuda12x"), ("gpu13", "cupy-cuda13x")):
         (requirement,) = map(Requirement, extras[extra])
         assert (requirement.name, requirement.extras) == (package, {"ctk"})

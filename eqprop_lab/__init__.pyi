@@ -86,6 +86,7 @@ from eqprop_lab.models.language.transformer import (
     BackpropTransformerLM as BackpropTransformerLM,
     BackpropWindowLM as BackpropWindowLM,
 )
+from eqprop_lab.models.lut_network import LUTNetwork as LUTNetwork
 from eqprop_lab.models.registry import (
     ModelRegistry as ModelRegistry,
     model_registry as model_registry,

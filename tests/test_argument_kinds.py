@@ -532,6 +532,14 @@ TABLE: dict[str, Entry] = {
         {},
         set(inspect.signature(eqprop_lab.Equilibrium).parameters),
     ),
+    "LUTNetwork": (
+        eqprop_lab.LUTNetwork,
+        {"input_dim": 4, "output_dim": 2, "hidden_dim": [6]},
+        {"input_dim": "size", "output_dim": "size", "hidden_dim": "sizes"}
+        | {"node_input_dim": "size", "num_bits": "size", "low": "real", "high": "real"}
+        | {"seed": "seed", "node_type": "choice", "layer_type": "choice"},
+        set(),
+    ),
     "ModelRegistry": (eqprop_lab.ModelRegistry, {}, {}, set()),
     "get_optimal_backend": (eqprop_lab.get_optimal_backend, {}, {}, set()),
     "check_cupy_available": (eqprop_lab.check_cupy_available, {}, {}, set()),

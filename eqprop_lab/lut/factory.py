@@ -40,12 +40,14 @@ def build_model(
     missing; ValueError naming what cannot be built.
     """
     wanted = switch("load_weights", load_weights)
-    config, weights = _resolved(source, pretrained_dir)
+    config, path = _configuration(source, pretrained_dir)
     model: BaseLUTModel = REGISTRY.get("model", config.model_type, "model_type")(config)
     if overrides is not None:
         model.apply_runtime_overrides(overrides)
-    if not wanted or weights is None:
+    by_name = isinstance(source, str) and not source.endswith(YAML)
+    if not wanted or not (config.pretrained or by_name):
         return model
+    weights = _weights(config, path, pretrained_dir)
     if not weights.is_file():
         raise FileNotFoundError(
             f"{weights} is missing: {shown(source)} comes without trained weights; "
@@ -55,25 +57,37 @@ def build_model(
     return model.eval()
 
 
-def _resolved(source: object, pretrained_dir: str | Path | None) -> tuple[ModelConfig, Path | None]:
-    """The configuration, and the file of the weights that it promises."""
+def _configuration(
+    source: object, pretrained_dir: str | Path | None
+) -> tuple[ModelConfig, Path | None]:
+    """The configuration, and the file that it was read from."""
     if isinstance(source, ModelConfig):
-        if not source.pretrained:
-            return source, None
-        if source.pretrained_name is None:
-            raise ValueError("pretrained_name must be given with pretrained=True, got None")
-        return source, _find(source.pretrained_name, pretrained_dir).with_suffix(WEIGHTS)
+        return source, None
     if isinstance(source, Path) or (isinstance(source, str) and source.endswith(YAML)):
         path = a_path("source", source)
-        config = ModelConfig.from_yaml(path)
-        return config, path.with_suffix(WEIGHTS) if config.pretrained else None
-    if not isinstance(source, str):
+    elif isinstance(source, str):
+        path = _find(source, pretrained_dir)
+    else:
         raise ValueError(
             "source must be a pretrained name, the path of a YAML file or a ModelConfig, got "
             f"{shown(source)}"
         )
-    path = _find(source, pretrained_dir)
-    return ModelConfig.from_yaml(path), path.with_suffix(WEIGHTS)
+    return ModelConfig.from_yaml(path), path
+
+
+def _weights(config: ModelConfig, path: Path | None, pretrained_dir: str | Path | None) -> Path:
+    """The weights that a configuration promises: beside its file, or those of its name."""
+    own = None if path is None else path.with_suffix(WEIGHTS)
+    if own is not None and (own.is_file() or config.pretrained_name is None):
+        return own
+    if config.pretrained_name is None:
+        raise ValueError("pretrained_name must be given with pretrained=True, got None")
+    try:
+        return _find(config.pretrained_name, pretrained_dir).with_suffix(WEIGHTS)
+    except FileNotFoundError:
+        if own is None:
+            raise
+        return own
 
 
 def _folders(pretrained_dir: str | Path | None) -> list[Path]:

@@ -62,9 +62,11 @@ class _AmongFew(torch.autograd.Function):
         shares = torch.softmax(scores / ctx.tau, 1)
         by_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         by_scores = torch.empty_like(scores)
+        whole = gradient.sum(1)
         for number, inputs in enumerate(candidates.t()):
             read = x.index_select(0, inputs)
-            by_scores[:, number] = (gradient * (2 * read - 1)).sum(1)
+            product = torch.bmm(gradient.unsqueeze(1), read.unsqueeze(2)).flatten()
+            by_scores[:, number] = 2 * product - whole
             if by_x is not None:
                 by_x.index_add_(0, inputs, gradient * shares[:, number : number + 1])
         return by_x, by_scores, None, None

@@ -20,7 +20,7 @@ class LUTNetwork(SimpleFeedForward):
     """Differentiable look-up tables for ``EqPropTrainer(model, gradient="autograd")``.
 
     Args: input_dim, output_dim; hidden_dim: nodes of each layer, the last a multiple of output_dim;
-        inputs: of a node, 1 to 8; num_bits: of each input, between low and high (images lie in 0
+        node_input_dim: inputs of a node, 1 to 8; num_bits: of each input, between low and high (images lie in 0
         to 1); node_type, layer_type: names as in `eqprop_lab.lut`; seed: of wiring and first
         parameters, None: drawn from the global generator.
     Shapes: x (B, input_dim) or any image shape with as many pixels -> logits (B, output_dim).
@@ -32,7 +32,7 @@ class LUTNetwork(SimpleFeedForward):
         input_dim: int,
         output_dim: int,
         hidden_dim: int | Sequence[int] = (1000, 1000),
-        inputs: int = 6,
+        node_input_dim: int = 6,
         num_bits: int = 4,
         low: float = 0.0,
         high: float = 1.0,
@@ -40,8 +40,9 @@ class LUTNetwork(SimpleFeedForward):
         layer_type: str = "random",
         seed: int | None = None,
     ) -> None:
-        low = real("low", low)
-        high = real("high", high, above=low)
+        low, high = real("low", low), real("high", high)
+        if not low < high:
+            raise ValueError(f"low must be below high, got low={low:g}, high={high:g}")
         widths = sizes("hidden_dim", hidden_dim)
         if seed is None:
             seed = int(torch.randint(2**31, (), device="cpu"))
@@ -51,7 +52,7 @@ class LUTNetwork(SimpleFeedForward):
                 layer_type=layer_type,
                 node_type=node_type,
                 encoder_config={"name": "thermometer", "num_bits": num_bits},
-                node_input_dim=inputs,
+                node_input_dim=node_input_dim,
                 layer_widths=[widths] if isinstance(widths, int) else widths,
                 num_classes=positive_int("output_dim", output_dim),
                 input_size=positive_int("input_dim", input_dim),

@@ -55,7 +55,7 @@ MODELS: dict[str, Row] = {
     ),
     "EquilibriumAlignment": Row(lambda: eqprop_lab.EquilibriumAlignment(12, 7, 3, seed=0), (12,)),
     "BioplausibleModel": Row(lambda: BioplausibleModel("ada_fa", 12, [7], 3, seed=0), (12,), 0),
-    "LUTNetwork": Row(lambda: LUTNetwork(12, 4, [20, 12], inputs=4, seed=0), (12,), 0),
+    "LUTNetwork": Row(lambda: LUTNetwork(12, 4, [20, 12], 4, seed=0), (12,), 0),
     "FullEqPropLM": text("FullEqPropLM", 1, 16, 2, 4, T, inner_dim=24),
     "TransformerEqProp": text("TransformerEqProp", 1, 16, 2, T, 4, inner_dim=24),
     "RecurrentEqPropLM": text("RecurrentEqPropLM", 1, 16, 4, T, inner_dim=24),

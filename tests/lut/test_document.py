@@ -283,7 +283,7 @@ def test_the_example_of_a_file(tmp_path: Path) -> None:
     shipped = build_model("mnist_large").get_config()
     assert config.is_compatible_with_weights(shipped)
     with pytest.warns(UserWarning, match="init_"):
-        model = build_model(config, overrides={"init_gain": 1.0})
+        model = build_model(path, overrides={"init_gain": 1.0})
     assert model.runtime.eval_mode == "expectation" and not model.training
     entropy = model.runtime.regularizers["entropy"]
     assert entropy == (0.001, {}) and model.get_regularization_loss().item() > 0

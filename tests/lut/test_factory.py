@@ -53,6 +53,17 @@ def test_weights_that_are_promised_and_missing(folder: Path) -> None:
         build_model(promising, pretrained_dir=folder)
     with pytest.raises(ValueError, match="pretrained_name"):
         build_model(config(pretrained=True))
+    absent = config(pretrained=True, pretrained_name="nowhere")
+    with pytest.raises(FileNotFoundError, match="Pretrained model 'nowhere' not found"):
+        build_model(absent)
+    for source in (promising, absent, config(pretrained=True)):
+        assert build_model(source, load_weights=False).training
+
+
+def test_a_file_elsewhere_may_name_its_weights(folder: Path, tmp_path: Path) -> None:
+    config(pretrained=True, pretrained_name="trained").to_yaml(tmp_path / "elsewhere.yaml")
+    made = build_model(tmp_path / "elsewhere.yaml", pretrained_dir=folder)
+    assert fingerprint(made) == fingerprint(model()) and not made.training
 
 
 def test_a_file_and_a_configuration(folder: Path) -> None:

@@ -37,7 +37,10 @@ def test_a_seed_is_a_network_and_none_is_the_global_generator() -> None:
 def test_an_experiment_file_trains_one() -> None:
     trainer, history = train_from_config(
         {
-            "model": {"name": "LUTNetwork", "params": {"hidden_dim": [200, 100], "inputs": 4}},
+            "model": {
+                "name": "LUTNetwork",
+                "params": {"hidden_dim": [200, 100], "node_input_dim": 4},
+            },
             "training": {"gradient": "autograd", "epochs": 2, "learning_rate": 0.1},
             "data": {"dataset": "digits"},
         }
@@ -53,7 +56,7 @@ def test_an_experiment_file_trains_one() -> None:
         ("output_dim", "3"),
         ("hidden_dim", []),
         ("hidden_dim", 10),
-        ("inputs", 9),
+        ("node_input_dim", 9),
         ("num_bits", 0),
         ("high", 0.0),
         ("node_type", "dwm"),
@@ -63,6 +66,6 @@ def test_an_experiment_file_trains_one() -> None:
 )
 def test_bad_arguments(name: str, value: Any) -> None:
     good = {"input_dim": 12, "output_dim": 3, "hidden_dim": 12}
-    words = {"inputs": "node_input_dim", "hidden_dim": "hidden_dim|layer_widths"}.get(name, name)
+    words = {"hidden_dim": "hidden_dim|layer_widths"}.get(name, name)
     with pytest.raises((TypeError, ValueError), match=words):
         LUTNetwork(**(good | {name: value}))

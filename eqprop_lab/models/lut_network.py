@@ -20,9 +20,9 @@ class LUTNetwork(SimpleFeedForward):
     """Differentiable look-up tables for ``EqPropTrainer(model, gradient="autograd")``.
 
     Args: input_dim, output_dim; hidden_dim: nodes of each layer, the last a multiple of output_dim;
-        node_input_dim: inputs of a node, 1 to 8; num_bits: of each input, between low and high (images lie in 0
-        to 1); node_type, layer_type: names as in `eqprop_lab.lut`; seed: of wiring and first
-        parameters, None: drawn from the global generator.
+        node_input_dim: inputs of a node, 1 to 8; num_bits: of each input, between low and high
+        (images lie in 0 to 1); node_type, layer_type: names as in `eqprop_lab.lut`; seed: of wiring
+        and first parameters, None: drawn from the global generator.
     Shapes: x (B, input_dim) or any image shape with as many pixels -> logits (B, output_dim).
     Raises: TypeError or ValueError naming the argument.
     """

@@ -56,8 +56,8 @@ def test_weights_that_are_promised_and_missing(folder: Path) -> None:
     absent = config(pretrained=True, pretrained_name="nowhere")
     with pytest.raises(FileNotFoundError, match="Pretrained model 'nowhere' not found"):
         build_model(absent)
-    for source in (promising, absent, config(pretrained=True)):
-        assert build_model(source, load_weights=False).training
+    for promise in (promising, absent, config(pretrained=True)):
+        assert build_model(promise, load_weights=False).training
 
 
 def test_a_file_elsewhere_may_name_its_weights(folder: Path, tmp_path: Path) -> None:

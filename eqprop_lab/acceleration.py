@@ -146,7 +146,8 @@ class CompiledCall:
             # an error of the model itself is raised here, as it is
             result = self.eager(*args, **kwargs)
             self.failed, self.compiled = True, None
-            self.reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            self.reason = f"{type(error).__name__}: {' '.join(lines[:2])}"
             warnings.warn(
                 f"torch.compile failed, {type(self.model).__name__}.{self.method} runs eagerly: "
                 f"{self.reason}",

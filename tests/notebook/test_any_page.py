@@ -30,6 +30,7 @@ from eqprop_lab.notebook.explorers.gamma_and_rho import GammaAndRho
 from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
 from eqprop_lab.notebook.explorers.kernel_costs import SPACES, TIMES, KernelCosts
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
+from eqprop_lab.notebook.explorers.precision_and_nudge import PrecisionAndNudge
 from eqprop_lab.notebook.explorers.stability_map import StabilityMap
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
 from eqprop_lab.notebook.explorers.variant_picker import Candidate, VariantPicker
@@ -120,6 +121,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "kernel_costs": kernel_costs,
     "layer_activity": conv_activity,
     "convergence": RelaxationExplorer,
+    "precision_and_nudge": PrecisionAndNudge,
     "stability_map": StabilityMap,
     "two_phase_movie": TwoPhaseMovie,
     "attention_and_settling": attention_and_settling,

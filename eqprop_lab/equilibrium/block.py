@@ -157,14 +157,16 @@ class EquilibriumBlock(nn.Module):
         self,
         model: EquilibriumModel,
         estimator: str | None = None,
-        beta: float | str = 0.03,
+        beta: float | str | None = None,
         **phases: Any,
     ) -> None:
         super().__init__()
         self.model = equilibrium_model(model)
         self.use(estimator, beta, **phases)
 
-    def use(self, estimator: str | None = None, beta: float | str = 0.03, **phases: Any) -> None:
+    def use(
+        self, estimator: str | None = None, beta: float | str | None = None, **phases: Any
+    ) -> None:
         """Take another estimator, with phases of its own. Arguments and errors as in the class."""
         own = {"estimator": own_estimator(self.model, estimator), "beta": beta, **phases}
         self._take(own)

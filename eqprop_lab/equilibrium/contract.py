@@ -66,7 +66,8 @@ class EquilibriumModel(nn.Module, ABC):
     ||x||_2 over the norm of x in that metric times the largest inverse of it (1 for l2, inf where
     there is no such number); `readout_blocks`, the blocks the readout sees (None: any);
     `estimator`, the one with a finite nudge that is right for this model, and `limit`, what it
-    tends to with a weak nudge; `nudged_steps`, the default length of a nudged phase.
+    tends to with a weak nudge; `nudged_steps`, the default length of a nudged phase; `beta`, the
+    default strength of the nudge, "auto" where one strength does not suit all weights.
 
     The rows of the blocks are what is relaxed: one a sample, or one a token of a sequence, token
     after token (see `tokens`). Residuals, relative nudges and the mean of a cost are over rows.
@@ -79,6 +80,7 @@ class EquilibriumModel(nn.Module, ABC):
     estimator: str = "centered"
     limit: str = "response"
     nudged_steps: int = 10
+    beta: float | str = 0.03
     readout_blocks: tuple[int, ...] | None = None
     affine_force: bool = False
     # whether `centered` relaxes mean and half difference (affine forces only)

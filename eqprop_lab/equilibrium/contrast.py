@@ -34,7 +34,7 @@ from eqprop_lab.equilibrium.state import State
 
 # expected relative error of a phase from which an estimate says that it has not settled
 UNSETTLED = 0.05
-ROUNDED = 0.05  # the same for rounding
+ROUNDED = BENT = 0.05  # the same for rounding, and for a response that is not linear in beta
 # error of a gradient by rounding, in units of eps ||s|| / ||D||: measured 0.15 to 0.45, MLP and
 # conv
 PER_EPS = 0.4
@@ -47,9 +47,9 @@ class Displacement:
     """What displaces the free state: D and M of the formula, the beta that causes D, and the
     equilibrium that D was read off.
 
-    apart: how many betas lie between the states subtracted for D (inf: none were). drift: as in
-    `Estimate`. driven: D and M may hold several phases along the batch; whether the force of each
-    has the drive or none.
+    apart: how many betas lie between the states subtracted for D (inf: none were). drift, bend: as
+    in `Estimate`. driven: D and M may hold several phases along the batch; whether the force of
+    each has the drive or none.
     """
 
     difference: State
@@ -59,6 +59,7 @@ class Displacement:
     apart: float = math.inf
     drift: float = 0.0
     driven: Sequence[bool] = (True,)
+    bend: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ class Estimate:
     is no such phase (bptt).
     nudged_error, rounding: how far off that difference is expected to be, because its phase was
     still moving and because it was rounded. drift: the same because the free phase was still
-    moving, where that does not cancel (one_sided). missed: what to say of tolerances that were
-    missed.
+    moving, where that does not cancel (one_sided). bend: because beta is so large that the response
+    is not linear in it, where that is measured (asymmetric). missed: what to say of tolerances that
+    were missed.
     """
 
     gradients: Gradients
@@ -83,6 +85,7 @@ class Estimate:
     rounding: float = 0.0
     drift: float = 0.0
     missed: tuple[str, ...] = ()
+    bend: float = 0.0
 
     @property
     def free_error(self) -> float:
@@ -101,6 +104,8 @@ class Estimate:
         ):
             if error > UNSETTLED and not self.missed:
                 told.append(ConvergenceWarning(unsettled(name, residual, error)))
+        if self.bend > BENT:
+            told.append(ConvergenceWarning(bent(self.bend)))
         if self.rounding > ROUNDED:
             told.append(RoundingWarning(rounded(self.rounding)))
         return told
@@ -119,6 +124,15 @@ def unsettled(phase: str, residual: float, error: float) -> str:
     return (
         f"the {phase} phase has not settled: residual {residual:.1e}, which is expected to put the "
         f"gradient {_percent(error)} off; take more {phase}_steps, or bound the norm of the weights"
+    )
+
+
+def bent(error: float) -> str:
+    """What is said of a nudge whose two phases are no mirror images."""
+    return (
+        f"the nudge is too strong for these weights: the states of +beta and -beta are no mirror "
+        f"images, which is expected to put the gradient {_percent(error)} off; take a smaller "
+        "beta, or beta='auto'"
     )
 
 
@@ -177,8 +191,9 @@ def estimator(displace: Displace) -> Estimator:
         rounding = 2 / moved.apart * PER_EPS * torch.finfo(logits.dtype).eps * phase.coarse
         missed = tuple(end.missed for end in (free, phase) if end.missed is not None)
         return Estimate(
-            gradients, free, logits, phase.change, phase.error, rounding, moved.drift, missed
-        )
+            gradients, free, logits, phase.change, phase.error, rounding, moved.drift, missed,
+            moved.bend,
+        )  # fmt: skip
 
     estimate.__doc__ = displace.__doc__
     return estimate

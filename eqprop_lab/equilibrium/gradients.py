@@ -32,12 +32,10 @@ from eqprop_lab.equilibrium.requirements import (
     equilibrium_model,
     recording,
 )
-from eqprop_lab.equilibrium.settings import Settings
+from eqprop_lab.equilibrium.settings import SENSIBLE, Settings
 from eqprop_lab.equilibrium.view import ModelView
 from eqprop_lab.validation import known_keys, one_of, positive_int
 
-# times the rounding of the dtype: the beta for which rounding is about 1 % of a gradient
-SENSIBLE = 1e3
 # the estimators that divide by beta
 NUDGED = ("one_sided", "centered", "holomorphic", "asymmetric")
 # what `**phases` of a block, of `check_gradient` and of `radius_of_validity` may hold
@@ -100,7 +98,7 @@ def check_beta(model: EquilibriumModel, beta: float, estimator: str) -> None:
 
 def make_settings(
     model: EquilibriumModel,
-    beta: float | str = Settings.beta,
+    beta: float | str | None = None,
     free_steps: int | None = None,
     nudged_steps: int | None = None,
     *,
@@ -108,7 +106,7 @@ def make_settings(
     estimator: str = "centered",
     **others: Any,
 ) -> Settings:
-    """The Settings of an estimator for a model. Defaults: `model.max_steps` free and
+    """The Settings of an estimator for a model. Defaults: `model.beta`, `model.max_steps` free and
     `model.nudged_steps` nudged steps, and those of `Settings` for the others.
 
     Raises TypeError, ValueError (beta = 0 too, and one below the rounding of the model's dtype: see
@@ -116,6 +114,7 @@ def make_settings(
     """
     model = equilibrium_model(model)
     known_keys("the phases", others, PHASES)
+    beta = model.beta if beta is None else beta
     relative = beta == "auto"
     settings = Settings(
         Settings.beta if relative else beta,  # type: ignore[arg-type]  # a text is refused
@@ -123,6 +122,7 @@ def make_settings(
         model.nudged_steps if nudged_steps is None else nudged_steps,
         points=_points(points),
         relative=relative,
+        fitted=relative,
         **others,
     )
     if not relative:
@@ -168,7 +168,7 @@ def estimate_gradients(
     x: Tensor,
     y: Tensor,
     estimator: str | None = None,
-    beta: float | str = 0.03,
+    beta: float | str | None = None,
     free_steps: int | None = None,
     nudged_steps: int | None = None,
     tol: float | None = None,
@@ -184,7 +184,8 @@ def estimate_gradients(
             (None: the model's own, `centered`, or `asymmetric` where the model is directed).
         beta > 0: nudging strength, absolute, never divided by the batch; "auto" takes 0.03 relative
             to the largest |dC/ds| of the batch, for costs whose slope is far from 1 (and for
-            cotangents of any size).
+            cotangents of any size), and less where `asymmetric` finds the response bent. None: the
+            model's own, 0.03 or, for language models that are directed, "auto".
         free_steps, nudged_steps: at most this many relaxation steps; tol: relative residual at
             which a phase stops.
         cost: "cross_entropy" or "mse". solver: "picard", "damped", "chebyshev", "over_relaxed" (see

@@ -17,6 +17,9 @@ from eqprop_lab.equilibrium.solvers import SOLVERS, make_solver
 from eqprop_lab.equilibrium.state import Nudge, State
 from eqprop_lab.validation import one_of, positive_int, real, switch
 
+# times the rounding of the dtype: the beta for which rounding is about 1 % of a gradient
+SENSIBLE = 1e3
+
 CHECKS: dict[str, Callable[[str, object], Any]] = {
     "beta": partial(real, above=0.0),
     "free_steps": positive_int,
@@ -25,6 +28,7 @@ CHECKS: dict[str, Callable[[str, object], Any]] = {
     "solver": partial(one_of, options=SOLVERS),
     "points": positive_int,
     "relative": switch,
+    "fitted": switch,
 }
 
 
@@ -35,7 +39,8 @@ class Settings:
     beta > 0: nudging strength; free_steps, nudged_steps: at most this many steps; tol > 0: relative
         residual to stop at (None: take every step); solver: one of `solvers.SOLVERS`, for every
         phase; points: complex nudges of the holomorphic estimator; relative: beta is meant relative
-        to the largest |dC/ds| of the batch.
+        to the largest |dC/ds| of the batch; fitted: where the response to it is bent, `asymmetric`
+        takes a smaller one.
     """
 
     beta: float = 0.03
@@ -45,6 +50,7 @@ class Settings:
     solver: str = "picard"
     points: int = 4
     relative: bool = False
+    fitted: bool = False
 
     def __post_init__(self) -> None:
         for name, check in CHECKS.items():

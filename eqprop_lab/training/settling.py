@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from eqprop_lab.equilibrium.contrast import Estimate, rounded, unsettled
+from eqprop_lab.equilibrium.contrast import Estimate, bent, rounded, unsettled
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, RoundingWarning
 from eqprop_lab.training.history import worse
 
@@ -31,12 +31,12 @@ class Settling:
         self.residual = self.nudged_residual = math.nan
         self.batches = 0
         self.missed = 0  # batches in which a phase missed tol
-        self.errors = np.zeros(3)  # free, nudged, rounding: sums over the batches
+        self.errors = np.zeros(4)  # free, nudged, bend, rounding: sums over the batches
 
     @contextmanager
     def batch(self) -> Iterator[None]:
         """One batch more, as bad as the worst estimate that is noted in the body."""
-        self._missed, self._errors = False, np.zeros(3)
+        self._missed, self._errors = False, np.zeros(4)
         yield
         self.batches += 1
         self.missed += self._missed
@@ -45,19 +45,20 @@ class Settling:
     def note(self, found: Estimate) -> None:
         """One estimate of the batch."""
         self._missed = self._missed or bool(found.missed)
-        errors = (found.free_error, found.nudged_error, found.rounding)
+        errors = (found.free_error, found.nudged_error, found.bend, found.rounding)
         self._errors = np.maximum(self._errors, errors)
         self.residual = worse(self.residual, found.free.residual)
         self.nudged_residual = worse(self.nudged_residual, found.nudged_residual)
 
     def warn(self, epoch: int) -> None:
-        """One warning for the epoch: of phases off, or rounded, by more than 20 % in the mean."""
-        free, nudged, rounding = (self.errors / max(self.batches, 1)).tolist()
+        """One warning for the epoch: of what is 20 % off in the mean, whatever the reason."""
+        free, nudged, bend, rounding = (self.errors / max(self.batches, 1)).tolist()
         missed = f"relaxation not converged to tol in {self.missed} of {self.batches} batches"
         doubts = (
             (self.missed > 0, missed, ConvergenceWarning),
             (free > TOLD, unsettled("free", self.residual, free), ConvergenceWarning),
             (nudged > TOLD, unsettled("nudged", self.nudged_residual, nudged), ConvergenceWarning),
+            (bend > TOLD, bent(bend), ConvergenceWarning),
             (rounding > TOLD, rounded(rounding), RoundingWarning),
         )
         told = [(text, kind) for doubt, text, kind in doubts if doubt]

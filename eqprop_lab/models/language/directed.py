@@ -92,6 +92,8 @@ class DirectedLM(TokenModel, EquilibriumModel):
     """
 
     estimator, limit = "asymmetric", "implicit"
+    # at any fixed strength there are weights under which the nudged phases run away
+    beta = "auto"
     nudged_steps = 20  # what a token is told of later ones comes from one to the next
     # of ||W_v|| and ||W_o||: no certificate needs them, they keep the transient short
     caps: tuple[float | None, float | None] = (None, None)

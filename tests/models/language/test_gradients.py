@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eqprop_lab import estimate_gradients
+from eqprop_lab import ConvergenceWarning, EqPropTrainer, estimate_gradients
 from eqprop_lab.equilibrium import phases
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.costs import make_cost
@@ -28,12 +28,14 @@ from eqprop_lab.instruments.gradient_check import exact_gradients
 from eqprop_lab.models.language import directed
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM
 from eqprop_lab.models.language.ball import rms
+from eqprop_lab.models.language.recurrent import RecurrentEqPropLM
 from tests.models.language.small import (
     DIRECTED,
     ENERGETIC,
     MODELS,
     WHOLE,
     B,
+    D,
     T,
     V,
     X,
@@ -225,3 +227,44 @@ def test_blocks_that_unroll_scale_with_the_tokens_too(estimator: str) -> None:
 def test_blocks_of_attention_are_off_by_the_square_of_beta() -> None:
     errors = {beta: apart(by_blocks("centered", beta), unrolled()) for beta in (0.64, 0.16, 0.04)}
     assert slope(errors.__getitem__) == pytest.approx(2, abs=0.1)
+
+
+def loud() -> RecurrentEqPropLM:
+    """Weights under which news from later tokens overshoot on their way back."""
+    model = RecurrentEqPropLM(V, D, 4, 24, seed=0).double()
+    with torch.no_grad():
+        for weight, factor in (("W_q", 2.0), ("W_k", 2.0), ("W_v", 1.5)):
+            getattr(model.attention[0], weight).weight.mul_(factor)
+        model.W_out.weight.mul_(4)
+    return model
+
+
+def test_a_nudge_that_runs_away_is_told_of_and_auto_finds_a_weaker_one() -> None:
+    x, y = torch.randint(V, (2, 2, 24), generator=torch.Generator().manual_seed(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradient_check, "STEPS", UNROLLED)
+        exact = exact_gradients(loud(), x, y)
+    settled: dict[str, Any] = {"free_steps": 150, "nudged_steps": 60}
+    with pytest.warns(ConvergenceWarning) as told:
+        fixed = estimate_gradients(loud(), x, y, "asymmetric", 0.03, **settled)
+    assert apart(fixed, exact) > 1
+    texts = [str(warning.message) for warning in told]
+    assert any("nudge is too strong" in text and "beta='auto'" in text for text in texts), texts
+    fitted = estimate_gradients(loud(), x, y, "asymmetric", "auto", **settled)
+    assert apart(fitted, exact) < 1e-2 and not fitted.doubts
+    assert apart(estimate_gradients(loud(), x, y, **settled), fitted) == 0  # it is the default here
+
+
+def test_a_trainer_tells_of_nudges_that_ran_away_and_takes_weaker_ones_by_itself() -> None:
+    x, y = torch.randint(V, (2, 2, 24), generator=torch.Generator().manual_seed(0))
+    how: dict[str, Any] = {"lr": 1e-4, "free_steps": 150, "nudged_steps": 60, "progress": False}
+    with pytest.warns(ConvergenceWarning, match="epoch 1: .*nudge is too strong"):
+        EqPropTrainer(loud(), beta=0.03, **how).fit([(x, y)], 1)
+    EqPropTrainer(loud(), **how).fit([(x, y)], 1)
+
+
+def test_what_a_free_phase_still_moves_is_no_bend() -> None:
+    """The mean of both nudged phases goes on with it; a beta is not blamed for that."""
+    found, _ = estimate(loud(), X, Y, "asymmetric", Settings(0.001, 6, 3))
+    assert found.free_error > 0.01 and found.bend == 0
+    assert all("nudge is too strong" not in str(doubt) for doubt in found.doubts)

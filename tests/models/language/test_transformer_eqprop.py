@@ -105,14 +105,15 @@ def test_it_learns_digits_as_sequences_of_grey_levels() -> None:
         return Split((7 * coarse).round().long().flatten(1), split.y[:count])
 
     train, held = sequences(data.train, 1200), sequences(data.validation, 150)
-    model = TransformerEqProp(8, 32, 1, 16, num_heads=2, num_classes=10, inner_dim=24, seed=0)
-    phases = {"free_steps": 60, "nudged_steps": 60, "tol": 1e-3}
-    trainer = EqPropTrainer(model, model.limit, lr=1e-2, schedule="one_cycle", **phases)
+    model = TransformerEqProp(8, 48, 1, 16, num_heads=4, num_classes=10, inner_dim=96, seed=0)
+    phases = {"free_steps": 40, "nudged_steps": 40, "tol": 1e-2}
+    trainer = EqPropTrainer(model, model.limit, lr=2e-2, schedule="one_cycle", **phases)
     before = trainer.evaluate(held.batches(50))
-    trainer.fit(train.batches(30, shuffle=True, seed=0), epochs=2)
+    trainer.fit(train.batches(30, shuffle=True, seed=0), epochs=9)
     after = trainer.evaluate(held.batches(50))
     assert before["samples"] == after["samples"] == 150 and "perplexity" not in after
-    assert before["accuracy"] < 0.2 and after["accuracy"] > 0.35
+    # a linear map of the same tokens, one by one, reaches 0.86: an image of 4 x 4 says no more
+    assert before["accuracy"] < 0.2 and after["accuracy"] >= 0.8
 
 
 def wrong(x: Tensor, y: Tensor) -> None:

@@ -159,4 +159,4 @@ class TopKLayer(_LearnedLayer):
         drawn = balanced(self.input_size, nodes, pins * few, generator)
         chosen = drawn.view(pins, few, nodes).permute(0, 2, 1).reshape(pins * nodes, few)
         scores = self._scores(few, generator)
-        return LearnedWiring((pins, nodes), scores, chosen.long(), self.tau)
+        return LearnedWiring((pins, nodes), scores, chosen, self.tau)

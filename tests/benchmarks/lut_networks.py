@@ -71,7 +71,8 @@ def run(
 ) -> dict[str, Any]:
     """The result in `path`, with the runs of these seeds. weights: folder, one file a seed."""
     keys = ("node_type", "layer_type", "node_input_dim", "encoder_config", "runtime")
-    recipe = config.metadata["recipe"] | {key: config.to_dict()[key] for key in keys}
+    told = {key: value for key, value in config.to_dict().items() if key in (*keys, "layer_config")}
+    recipe = config.metadata["recipe"] | {key: told[key] for key in told if told[key] != {}}
     head = shared(
         data,
         "autograd",

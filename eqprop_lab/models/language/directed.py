@@ -1,7 +1,10 @@
 """What the two models have in common whose loop runs through causal attention.
 
-    r^l_i <- n( g_l e_i + W_o^l sum_(j < i) p^l_ij W_v^l r^l_j + own(r_i) ),
-    q_i = W_q^l e_i,   k_j = W_k^l r^l_j,   e = rms(token + position),   n the ball norm
+    r^l_i <- n( g_l e_i + W_o^l sum_(j < i) p^l_ij W_v^l s^l_j + own(r_i) ),
+    q_i = W_q^l e_i,   k_j = W_k^l s^l_j,   e = rms(token + position),   n the ball norm
+
+s^l is what a layer attends to: its own states, s^l = r^l, or those of the layer below,
+s^l = r^(l-1), where s^1 = e stands still and is a part of the drive.
 
 The query comes from the drive, keys and values from the past, strictly: so attention never enters
 the Jacobian of a token with respect to itself. That Jacobian alone decides existence, uniqueness
@@ -88,13 +91,14 @@ class DirectedLM(TokenModel, EquilibriumModel):
 
     A subclass gives `own`, the part of the force within the token, and `contraction_bound`.
     Shapes: tokens (B, T), T <= max_seq_len -> logits (B, T, V); state: a block (B T, d) a layer;
-    drive: u of every layer (B T, d), then q of every layer (B, H, T, d_h).
+    drive: u of every layer (B T, d), then q (B, H, T, d_h) of every layer that attends in the loop.
     """
 
     estimator, limit = "asymmetric", "implicit"
     # at any fixed strength there are weights under which the nudged phases run away
     beta = "auto"
     nudged_steps = 20  # what a token is told of later ones comes from one to the next
+    below = 0  # layer l attends to the states of layer l - below: 0 or 1
     # of ||W_v|| and ||W_o||: no certificate needs them, they keep the transient short
     caps: tuple[float | None, float | None] = (None, None)
     contraction_metric = "l2 of a token over its layers, given the tokens before it"
@@ -124,16 +128,25 @@ class DirectedLM(TokenModel, EquilibriumModel):
         )
 
     def effective_weights(self) -> dict[str, Tensor]:
-        """Per layer, what a sweep reads: W_k and W_v stacked, W_o, and the table of the bias."""
-        found = {}
-        for number, layer in enumerate(self._layers()):
-            found[f"kv{number}"] = torch.cat([layer.W_k(), layer.W_v()])
-            found[f"o{number}"] = layer.W_o()
-            found[f"table{number}"] = bias_table(layer.bias, strict=True)
+        """What a sweep reads, of every layer that attends in the loop: see `attention_weights`."""
+        found: dict[str, Tensor] = {}
+        for number in range(self.below, self.num_layers):
+            found |= self.attention_weights(number)
         return found
 
-    def _layers(self) -> Iterator[PastAttention]:
-        return (layer for layer in self.attention if isinstance(layer, PastAttention))
+    def attention_weights(self, number: int) -> dict[str, Tensor]:
+        """Of one layer: W_k and W_v stacked, W_o, and the table of the bias."""
+        layer = self._layer(number)
+        return {
+            f"kv{number}": torch.cat([layer.W_k(), layer.W_v()]),
+            f"o{number}": layer.W_o(),
+            f"table{number}": bias_table(layer.bias, strict=True),
+        }
+
+    def _layer(self, number: int) -> PastAttention:
+        layer = self.attention[number]
+        assert isinstance(layer, PastAttention)
+        return layer
 
     def drive(self, x: Tensor) -> State:
         return self.drive_from(self.embedding(x))
@@ -141,11 +154,21 @@ class DirectedLM(TokenModel, EquilibriumModel):
     def drive_from(self, e: Tensor) -> State:
         """The drive of embedded tokens (B, T, d)."""
         rows, tokens = e.flatten(0, 1), e.shape[1]
-        queries = (
-            split_heads(F.linear(rows, layer.W_q() * self.scale), self.num_heads, tokens)
-            for layer in self._layers()
-        )
-        return (*(gain * rows for gain in self.gain), *queries)
+        own, queries = self.own_drive(rows, tokens)
+        for number in range(self.below):  # what these attend to does not move
+            weights = self.attention_weights(number)
+            own[number] = own[number] + self.field(number, rows, queries[number], weights)
+        return (*own, *queries[self.below :])
+
+    def own_drive(self, rows: Tensor, tokens: int) -> tuple[list[Tensor], list[Tensor]]:
+        """g_l e (B T, d) and q (B, H, T, d_h) of every layer, of embedded tokens (B T, d)."""
+        queries = [
+            split_heads(
+                F.linear(rows, self._layer(number).W_q() * self.scale), self.num_heads, tokens
+            )
+            for number in range(self.num_layers)
+        ]
+        return [gain * rows for gain in self.gain], queries
 
     def initial_state(self, drive: State) -> State:
         return tuple(self.activate(u) for u in drive[: self.num_layers])
@@ -159,50 +182,72 @@ class DirectedLM(TokenModel, EquilibriumModel):
     def force(self, state: State, drive: State) -> State:
         weights = self._weights()
         own = self.own(state, weights)
+        fields = self.fields(state, drive, weights)
         return tuple(
-            drive[number] + self.field(number, r, drive[self.num_layers + number], weights) + mine
-            for number, (r, mine) in enumerate(zip(state, own, strict=True))
+            (drive[number] + fields[number] if number in fields else drive[number]) + mine
+            for number, mine in enumerate(own)
         )
 
-    def field(self, layer: int, r: Tensor, q: Tensor, weights: dict[str, Tensor]) -> Tensor:
-        """W_o sum_(j < i) p_ij W_v r_j of states (B T, d) and queries (B, H, T, d_h)."""
+    def fields(self, state: State, drive: State, weights: dict[str, Tensor]) -> dict[int, Tensor]:
+        """What the layers that attend in the loop are told of the past, (B T, d) each."""
+        queries = drive[self.num_layers :]
+        return {
+            number: self.field(number, state[number - self.below], q, weights)
+            for number, q in enumerate(queries, start=self.below)
+        }
+
+    def field(self, layer: int, seen: Tensor, q: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        """W_o sum_(j < i) p_ij W_v s_j of what is seen (B T, d) and queries (B, H, T, d_h)."""
         tokens = q.shape[2]
-        keys, values = self.keys_and_values(layer, r, tokens, weights)
+        keys, values = self.keys_and_values(layer, seen, tokens, weights)
         table = weights[f"table{layer}"][:, :tokens, : tokens + 1]
         found = attend(q, with_sink(keys), with_sink(values), table)
         return found @ weights[f"o{layer}"].T
 
     def keys_and_values(
-        self, layer: int, r: Tensor, tokens: int, weights: dict[str, Tensor]
+        self, layer: int, seen: Tensor, tokens: int, weights: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """k, v (B, H, T, d_h) of states (B T, d)."""
-        both = F.linear(r, weights[f"kv{layer}"])
+        """k, v (B, H, T, d_h) of what is seen (B T, d)."""
+        both = F.linear(seen, weights[f"kv{layer}"])
         k, v = (split_heads(part, self.num_heads, tokens) for part in both.chunk(2, 1))
         return k, v
 
     def begin(self, x: Tensor) -> tuple[Tensor, Cache]:
-        tokens, drive = x.shape[1], self.drive(x)
+        e, tokens = self.embedding(x), x.shape[1]
+        drive = self.drive_from(e)
         state = settled(self, self.initial_state(drive), drive, tokens)
-        pairs = (
-            self.keys_and_values(layer, r, tokens, self._weights()) for layer, r in enumerate(state)
-        )
+        pairs = self._kept(e.flatten(0, 1), state, tokens)
         kept = tuple((with_sink(k), with_sink(v)) for k, v in pairs)
         return self.readout(last_rows(state, tokens)), Cache(tokens, kept)
 
     def extend(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        drive, weights = self.drive_from(self.embedding(x, cache.tokens)), self._weights()
-        fixed = []
+        rows = self.embedding(x, cache.tokens).flatten(0, 1)
+        own, queries = self.own_drive(rows, 1)
+        weights, fixed = self._all_weights(), []
         for layer, (k, v) in enumerate(cache.kept):
             row = weights[f"table{layer}"][:, cache.tokens, None, : cache.tokens + 1]
-            found = attend(drive[self.num_layers + layer], k, v, row)
-            fixed.append(torch.addmm(drive[layer], found, weights[f"o{layer}"].T))
+            found = attend(queries[layer], k, v, row)
+            fixed.append(torch.addmm(own[layer], found, weights[f"o{layer}"].T))
         alone = OneToken(self)
         state = settled(alone, self.initial_state(tuple(fixed)), tuple(fixed))
-        kept = []
-        for layer, (r, (k, v)) in enumerate(zip(state, cache.kept, strict=True)):
-            new_k, new_v = self.keys_and_values(layer, r, 1, weights)
-            kept.append((grown(k, new_k), grown(v, new_v)))
-        return self.readout(state), Cache(cache.tokens + 1, tuple(kept))
+        kept = tuple(
+            (grown(k, new_k), grown(v, new_v))
+            for (k, v), (new_k, new_v) in zip(cache.kept, self._kept(rows, state, 1), strict=True)
+        )
+        return self.readout(state), Cache(cache.tokens + 1, kept)
+
+    def _kept(self, rows: Tensor, state: State, tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Keys and values of every layer, of embedded tokens (B T, d) and their settled states."""
+        weights = self._all_weights()
+        for layer in range(self.num_layers):
+            seen = rows if layer < self.below else state[layer - self.below]
+            yield self.keys_and_values(layer, seen, tokens, weights)
+
+    def _all_weights(self) -> dict[str, Tensor]:
+        found = dict(self._weights())
+        for number in range(self.below):
+            found |= self.attention_weights(number)
+        return found
 
     @abstractmethod
     def own(self, state: State, weights: dict[str, Tensor]) -> State:

@@ -1,13 +1,18 @@
 """FullEqPropLM: all layers of all tokens settle together, each token in an energy of its own.
 
-    r^l_i <- n( u^l_i + field^l_i(r_<i) + xi_l^T squareplus(xi_l r^l_i + c_l)
+    r^l_i <- n( u^l_i + field^l_i(r^(l-1)_<i) + xi_l^T squareplus(xi_l r^l_i + c_l)
                 + B_(l-1) r^(l-1)_i + B_l^T r^(l+1)_i )
     E_i = sum_l [G(r^l) - r^l.(u^l_i + field^l_i) - sum_mu SP(xi_mu.r^l + c_mu)]
           - sum_l r^(l+1).B_l r^l
 
-u = g_l e_i; G and SP as in `ball`, field the attention of `directed`: an external field to the
-token, so its weights need neither ties nor bounds. The sweep lowers E_i while the tokens before i
-stand still. Certificate: L <= max_l ||xi_l||^2 + 2 cos(pi/(L+1)) max_l ||B_l||, within the token.
+u = g_l e_i; G and SP as in `ball`, field the attention of `directed` to the layer below (r^0 = e):
+an external field to the token, so its weights need neither ties nor bounds. The sweep lowers E_i
+while the tokens before i stand still. Certificate, within the token:
+L <= max_l ||xi_l||^2 + 2 cos(pi/(L+1)) max_l ||B_l||.
+
+Layers that attend to their own states, as one first writes it, are a loop through time: news run
+from token to token, phases take long, and bounds on W_v and W_o are needed. To the layer below,
+news climb one layer at a time: the same after 6 sweeps, 0.03 nats better on tiny Shakespeare.
 
 Memory term: Ramsauer et al. 2020, arXiv:2008.02217, and Hoover et al. 2023, arXiv:2302.07253, tie
 all weights; conditional energies of tokens: as in arXiv:2512.16762.
@@ -45,8 +50,7 @@ class FullEqPropLM(DirectedLM):
     Raises: TypeError or ValueError naming the argument.
     """
 
-    # without, at a rate of 1.2e-2, phases of six sweeps were more than 100 % off
-    caps = (1.0, 2.0)
+    below = 1
 
     def __init__(
         self,
@@ -95,11 +99,12 @@ class FullEqPropLM(DirectedLM):
     def energy(self, state: State, drive: State) -> Tensor:
         """E_i of every token (B T,), the tokens before it where they are."""
         weights = self._weights()
+        fields = self.fields(state, drive, weights)
         total = torch.zeros(len(state[0]), dtype=state[0].dtype, device=state[0].device)
         for number, r in enumerate(state):
-            field = self.field(number, r, drive[self.num_layers + number], weights)
+            push = drive[number] + fields[number] if number in fields else drive[number]
             memory = squareplus_integral(r @ weights[f"xi{number}"].T + self.c[number]).sum(1)
-            total = total + ball_entropy(r) - (r * (drive[number] + field)).sum(1) - memory
+            total = total + ball_entropy(r) - (r * push).sum(1) - memory
             if number > 0:
                 total = total - (r * (state[number - 1] @ weights[f"B{number - 1}"].T)).sum(1)
         return total

@@ -19,7 +19,7 @@ from eqprop_lab.models.language.transformer import BackpropTransformerLM, Backpr
 
 V, D, T, B = 11, 16, 9, 3
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    "full": lambda: FullEqPropLM(V, D, 2, 4, T, inner_dim=24, seed=0),
+    "full": lambda: FullEqPropLM(V, D, 3, 4, T, inner_dim=24, seed=0),
     "recurrent_core": lambda: RecurrentEqPropLM(V, D, 4, T, inner_dim=24, seed=0),
     "hybrid": lambda: HybridEqPropLM(V, D, 2, 4, T, inner_dim=20, seed=0),
     "looped_mlp": lambda: LoopedMLPForLM(V, 20, 6, window=4, seed=0),

@@ -226,12 +226,14 @@ def test_later_tokens_do_not_enter_the_jacobian_and_the_own_block_is_symmetric_o
 ) -> None:
     model = equilibrium(name)
     assert isinstance(model, DirectedLM)
-    drive, leaf = model.drive(X[:1]), anywhere(model, X[:1], 0)[0].requires_grad_()
-    others = anywhere(model, X[:1], 0)[1:]
-    jacobian = torch.autograd.functional.jacobian(
-        lambda r: model.force((r, *others), drive)[0], leaf
-    )
-    blocks = jacobian.permute(0, 2, 1, 3)  # (i, j, d, d)
+    drive, state = model.drive(X[:1]), anywhere(model, X[:1], 0)
+    widths = [block.shape[1] for block in state]
+
+    def force(r: Tensor) -> Tensor:
+        return torch.cat(model.force(r.split(widths, 1), drive), 1)
+
+    jacobian = torch.autograd.functional.jacobian(force, torch.cat(state, 1))
+    blocks = jacobian.permute(0, 2, 1, 3)  # (i, j, all layers, all layers)
     for i in range(T):
         assert not blocks[i, i + 1 :].any()
         assert i == 0 or blocks[i, :i].flatten(1).any(1).all()

@@ -49,7 +49,7 @@ def in_ball(a: Tensor) -> Tensor:
 
 
 def softened(x: Tensor) -> Tensor:
-    return (x + (x * x + 1).sqrt()) / 2
+    return (x + (x * x + 1 / 64).sqrt()) / 2
 
 
 def attended(
@@ -78,21 +78,22 @@ def embedded(model: nn.Module, token: int, place: int) -> Tensor:
 
 def directed(model: DirectedLM, tokens: list[int]) -> Tensor:
     """Logits (T, V): one token after the other, each to its own end."""
-    past: list[list[Tensor]] = []  # of every token, its layers
+    past: list[list[Tensor]] = []  # of every token, its embedding and its layers
+    above = 0 if isinstance(model, FullEqPropLM) else 1  # full attends to the layer below
     logits = []
     for place, token in enumerate(tokens):
         e = embedded(model, token, place)
         outside = []
         for number, layer in enumerate(model.attention):
             w_k, w_v = layer.W_k.weight, layer.W_v.weight
-            keys, values = ([w @ r[number] for r in past] for w in (w_k, w_v))
+            keys, values = ([w @ r[number + above] for r in past] for w in (w_k, w_v))
             distances = [place - j for j in range(place)]
             found = attended(layer.W_q.weight @ e, keys, values, layer.bias, distances)
             outside.append(model.gain[number] * e + layer.W_o.weight @ found)
         state = [torch.zeros(D, dtype=e.dtype) for _ in outside]
         for _ in range(STEPS):
             state = [in_ball(u + o) for u, o in zip(outside, inside(model, state), strict=True)]
-        past.append(state)
+        past.append([e, *state])
         logits.append(model.W_out(torch.cat([normed(r) for r in state])))
     return torch.stack(logits)
 

@@ -36,10 +36,11 @@ CLASSES: dict[str, type[nn.Module]] = {
 }
 
 
-def train(network: str) -> Row:
+def train(network: str, device: str = "cpu") -> Row:
     """The record of one run."""
     model = CLASSES[network](VOCABULARY, **SIZES, seed=SEED)
-    trainer, row = fitted(model, RATE, SEED, STEPS, PHASES[network], TOKENS)
+    how = PHASES[network] | {"device": device}
+    trainer, row = fitted(model, RATE, SEED, STEPS, how, TOKENS)
     row = {"variant": network} | row
     return row | scored(trainer, "validation", TOKENS) | scored(trainer, "test", TOKENS)
 
@@ -48,6 +49,7 @@ def main() -> None:
     """Train what is missing, store each run at once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder, default data/results")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda")
     given = parser.parse_args()
     torch.set_num_threads(1)
     path = given.output / "language_model_large.json"
@@ -55,7 +57,7 @@ def main() -> None:
         rows = (read(path) or {}).get("runs", [])
         if any(row["variant"] == network for row in rows):
             continue
-        rows = [*rows, train(network)]
+        rows = [*rows, train(network, given.device)]
         recipe = {
             "seq_len": TOKENS,
             "batch_size": BATCH,

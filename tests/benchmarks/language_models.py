@@ -51,10 +51,11 @@ WEIGHTS = Path("runs/language_models")
 NAME = "language_models"
 SAME = 2e-4  # nats that sums in another order, on another processor, may change a loss
 TRANSFORMER = {"hidden_dim": 64, "num_layers": 2, "inner_dim": 255}
-# name: (class, sizes, fast estimator, its steps; physical estimator, its steps; twin). A directed
-# model's physical phases take a smaller nudge, and settle: at 0.03 its nudged phase runs away after
-# some 60 updates (recurrent_core: the gradient 14 times off; at 0.003, 2e-3), and what a free phase
-# has left moves a nudged one as a nudge does
+# name: (class, sizes, fast estimator, its steps; physical estimator, its steps, beta; twin). A
+# directed model's physical phases take a smaller nudge, and settle: at 0.03 a nudged phase runs away
+# after some 60 updates (recurrent_core: the gradient 14 times off; at 0.003, 2e-3), and what a free
+# phase has left moves a nudged one as a nudge does. recurrent_core needs so small a nudge in the end
+# that float32 has no room for it: at 1e-3, after 1,000 updates, it had run away too
 VARIANTS: dict[str, dict[str, Any]] = {
     "hybrid": {
         "make": HybridEqPropLM,
@@ -88,7 +89,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "make": RecurrentEqPropLM,
         "sizes": {"hidden_dim": 96, "inner_dim": 288},
         "fast": ("implicit", 8, 5),
-        "physical": ("asymmetric", 30, 20, 0.001),
+        "physical": ("asymmetric", 40, 25, 1e-4),
+        "dtype": "float64",
         "twin": "transformer",
     },
 }
@@ -138,11 +140,18 @@ def phases(network: str, kind: str) -> dict[str, Any]:
     return told | ({"beta": beta[0]} if beta else {})
 
 
+def dtype_of(network: str, kind: str) -> torch.dtype:
+    """What a run computes in: float32, unless its physical phases need more."""
+    name = VARIANTS[network].get("dtype", "float32") if kind == "physical" else "float32"
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
 def train(
     network: str, kind: str, lr: float, seed: int, steps: int = STEPS, device: str = "cpu"
 ) -> tuple[Row, nn.Module]:
     """One run, and the trained model."""
-    model = build(network, seed)
+    model = build(network, seed).to(dtype_of(network, kind))
     trainer, found = fitted(model, lr, seed, steps, phases(network, kind) | {"device": device})
     row: Row = {"variant": network, "kind": kind} | found
     if kind == "fast":
@@ -172,6 +181,7 @@ def fitted(
         "steps": len(history["train_loss"]) * PIECE,
         "cpu_seconds": round(seconds, 1),
         "device": named(trainer.device),
+        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "curve": [
             [PIECE * (n + 1), round(loss, 4)] for n, loss in enumerate(history["train_loss"])
         ],
@@ -210,7 +220,8 @@ def settled(trainer: EqPropTrainer, network: str, kind: str) -> Row:
     limit = "implicit" if network == "attention_only" else trainer.model.limit  # type: ignore[union-attr]
     exact = {"gradient": str(limit), "free_steps": 200, "nudged_steps": 200, "tol": 1e-8}
     found = []
-    for how, dtype in ((phases(network, kind), torch.float32), (exact, torch.float64)):
+    own = dtype_of(network, kind)
+    for how, dtype in ((phases(network, kind), own), (exact, torch.float64)):
         model = build(network, 0).to(dtype)
         model.load_state_dict(trainer.model.state_dict())  # a run of a GPU is looked at here too
         one = EqPropTrainer(model, lr=1e-9, optimizer="sgd", **how)
@@ -355,7 +366,7 @@ def weights_of(row: Row) -> Path:
 
 def restored(row: Row) -> nn.Module:
     """The model of a run with its kept weights, and the symbols of the text."""
-    model: Any = build(row["variant"], row["seed"])
+    model: Any = build(row["variant"], row["seed"]).to(dtype_of(row["variant"], row["kind"]))
     # weights may have been kept before models had symbols
     stored = torch.load(weights_of(row), weights_only=True)
     model.load_state_dict({"_extra_state": model.get_extra_state()} | stored)

@@ -52,10 +52,10 @@ NAME = "language_models"
 SAME = 2e-4  # nats that sums in another order, on another processor, may change a loss
 TRANSFORMER = {"hidden_dim": 64, "num_layers": 2, "inner_dim": 255}
 # name: (class, sizes, fast estimator, its steps; physical estimator, its steps, beta; twin). A
-# directed model's physical phases take a smaller nudge, and settle: at 0.03 a nudged phase runs away
+# directed model's physical phases take a smaller nudge, and settle: at 0.03 a nudged one runs away
 # after some 60 updates (recurrent_core: the gradient 14 times off; at 0.003, 2e-3), and what a free
-# phase has left moves a nudged one as a nudge does. recurrent_core needs so small a nudge in the end
-# that float32 has no room for it: at 1e-3, after 1,000 updates, it had run away too
+# phase has left moves a nudged one as a nudge does. recurrent_core needs so small a nudge that
+# float32 has no room for it: at 1e-3, within 1,000 updates, it had run away too
 VARIANTS: dict[str, dict[str, Any]] = {
     "hybrid": {
         "make": HybridEqPropLM,

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -128,20 +128,18 @@ class DirectedLM(TokenModel, EquilibriumModel):
         )
 
     def effective_weights(self) -> dict[str, Tensor]:
-        """What a sweep reads, of every layer that attends in the loop: see `attention_weights`."""
-        found: dict[str, Tensor] = {}
-        for number in range(self.below, self.num_layers):
-            found |= self.attention_weights(number)
-        return found
+        """What a sweep reads: `attention_weights` of the layers that attend in the loop."""
+        return self.attention_weights(range(self.below, self.num_layers))
 
-    def attention_weights(self, number: int) -> dict[str, Tensor]:
-        """Of one layer: W_k and W_v stacked, W_o, and the table of the bias."""
-        layer = self._layer(number)
-        return {
-            f"kv{number}": torch.cat([layer.W_k(), layer.W_v()]),
-            f"o{number}": layer.W_o(),
-            f"table{number}": bias_table(layer.bias, strict=True),
-        }
+    def attention_weights(self, layers: Iterable[int] | None = None) -> dict[str, Tensor]:
+        """Of every layer (None: all): W_k and W_v stacked, W_o, and the table of the bias."""
+        found = {}
+        for number in range(self.num_layers) if layers is None else layers:
+            layer = self._layer(number)
+            found[f"kv{number}"] = torch.cat([layer.W_k(), layer.W_v()])
+            found[f"o{number}"] = layer.W_o()
+            found[f"table{number}"] = bias_table(layer.bias, strict=True)
+        return found
 
     def _layer(self, number: int) -> PastAttention:
         layer = self.attention[number]
@@ -156,7 +154,7 @@ class DirectedLM(TokenModel, EquilibriumModel):
         rows, tokens = e.flatten(0, 1), e.shape[1]
         own, queries = self.own_drive(rows, tokens)
         for number in range(self.below):  # what these attend to does not move
-            weights = self.attention_weights(number)
+            weights = self.attention_weights([number])
             own[number] = own[number] + self.field(number, rows, queries[number], weights)
         return (*own, *queries[self.below :])
 
@@ -240,14 +238,14 @@ class DirectedLM(TokenModel, EquilibriumModel):
         """Keys and values of every layer, of embedded tokens (B T, d) and their settled states."""
         weights = self._all_weights()
         for layer in range(self.num_layers):
-            seen = rows if layer < self.below else state[layer - self.below]
-            yield self.keys_and_values(layer, seen, tokens, weights)
+            yield self.keys_and_values(layer, self.seen(layer, rows, state), tokens, weights)
+
+    def seen(self, layer: int, rows: Tensor, state: Sequence[Tensor]) -> Tensor:
+        """What a layer attends to (B T, d), of embedded tokens (B T, d) and their states."""
+        return rows if layer < self.below else state[layer - self.below]
 
     def _all_weights(self) -> dict[str, Tensor]:
-        found = dict(self._weights())
-        for number in range(self.below):
-            found |= self.attention_weights(number)
-        return found
+        return self._weights() | self.attention_weights(range(self.below))
 
     @abstractmethod
     def own(self, state: State, weights: dict[str, Tensor]) -> State:

@@ -37,7 +37,8 @@ def by_hand(model: FullEqPropLM, sweep: int, layer: int, head: int) -> np.ndarra
     own = slice(4 * head, 4 * head + 4)
     with torch.no_grad():
         e = model.embedding(TEXTS[:1])[0]
-        q, k = (e @ attention.W_q().T)[:, own], (path[sweep][layer] @ attention.W_k().T)[:, own]
+        below = path[sweep][layer - 1] if layer else e
+        q, k = (e @ attention.W_q().T)[:, own], (below @ attention.W_k().T)[:, own]
         rows = np.zeros((7, 8))
         for i in range(7):
             scores = [float(q[i] @ k[j]) / 2 + float(attention.bias[head, i - j]) for j in range(i)]

@@ -34,13 +34,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("equilibrium",),
     ("datasets",),
     ("devices", "files", "seeding", "tables", "yaml_files"),
-    ("lazy", "validation", "version"),
+    ("lazy", "quick_tanh", "validation", "version"),
 )
 HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms that stand apart import these and no others, whatever lies below them. The runner needs no
 # torch: of the package it takes the writing of files, the reading of YAML, and how both show a bad
 # value, which a second copy of each would have to follow.
-APART = {"regression": {"files", "validation", "yaml_files", "tables"}, "kernel": {"validation"}}
+APART = {
+    "regression": {"files", "validation", "yaml_files", "tables"},
+    "kernel": {"quick_tanh", "validation"},
+}
 
 Graph = Mapping[str, set[str]]
 

@@ -30,6 +30,7 @@ from eqprop_lab.datasets import VISION, data_dir
 from eqprop_lab.datasets.corpora import CORPORA, present
 from eqprop_lab.datasets.torchvision_sets import import_torchvision, shim_in_use
 from eqprop_lab.files import nearest
+from eqprop_lab.quick_tanh import chosen
 from eqprop_lab.tables import text_table
 
 PYTHON_NEEDED = (3, 11)
@@ -174,6 +175,12 @@ def thread_row() -> Row:
     return Row("threads", found, local=True)
 
 
+def activation_row() -> Row:
+    """How this machine evaluates the activation of a relaxation on its CPU."""
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return Row("activation", f"{chosen()}, torch with {vectors}", local=True)
+
+
 def data_rows(folder: Path) -> Iterator[Row]:
     """The folder of downloaded sets and which of them are there."""
     yield Row("data folder", str(folder), local=True)
@@ -282,6 +289,7 @@ def environment_report() -> list[Row]:
         *cupy_rows(torch.version.cuda),
         processor_row(),
         thread_row(),
+        activation_row(),
         *data_rows(data_dir()),
         browser_row(),
         *folder_rows([here / "runs", here / "figures", data_dir()]),

@@ -77,10 +77,10 @@ def added(force: State, pulls: tuple[Tensor | None, ...], factor: float) -> Stat
     )
 
 
-def nudged(force: State, state: State, nudge: Nudge) -> State:
-    """force_l - nudge_l(state). A nudge with a method `add(force, state, factor)` does it itself,
-    in place if it likes.
+def nudged(force: State, state: State, nudge: Nudge, gain: float = 1.0) -> State:
+    """force_l - gain nudge_l(state). A nudge with a method `add(force, state, factor)` does it
+    itself, in place if it likes.
     """
-    sign = -1.0
+    factor = -gain
     add = getattr(nudge, "add", None)
-    return added(force, nudge(state), sign) if add is None else add(force, state, sign)
+    return added(force, nudge(state), factor) if add is None else add(force, state, factor)

@@ -20,8 +20,8 @@ import torch
 
 from eqprop_lab.instruments.memory import MIB, estimate_memory_usage
 from eqprop_lab.kernel import EqPropKernel
-from eqprop_lab.kernel.units import quick_tanh
 from eqprop_lab.models.looped_mlp import LoopedMLP
+from eqprop_lab.quick_tanh import NUMPY, WAY
 from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.validation import positive_int
 
@@ -62,7 +62,7 @@ class Size:
 
 def capability() -> str:
     """What vectors torch and NumPy compute with here: "torch AVX2, NumPy's tanh without AVX512"."""
-    numpy_has = "with" if quick_tanh() else "without"
+    numpy_has = "with" if WAY == NUMPY else "without"
     return f"torch {torch.backends.cpu.get_cpu_capability()}, NumPy's tanh {numpy_has} AVX512"
 
 

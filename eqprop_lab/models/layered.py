@@ -32,7 +32,7 @@ from eqprop_lab.equilibrium.norms import outward
 from eqprop_lab.equilibrium.sigma_vector import fingerprint, tracked
 from eqprop_lab.equilibrium.spectral import Bounded, raw_norm
 from eqprop_lab.equilibrium.state import State
-from eqprop_lab.models.tanh import TanhModel, into_drive
+from eqprop_lab.models.tanh import TanhModel, class_first, into_drive
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 
@@ -171,7 +171,7 @@ class LayeredModel(TanhModel):
         return tanh(a) if torch.is_grad_enabled() else tanh(a, a)
 
     def readout(self, state: State) -> Tensor:
-        return self.W_out(self._top().vec(state[-1]))
+        return class_first(self._top().vec(state[-1]), self.W_out)
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         return (*[None] * (len(state) - 1), self._top().unvec(cotangent @ self.W_out.weight))

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import tanh, tanh_entropy
+from eqprop_lab.equilibrium.activations import tanh_entropy, tanh_from_scaled, tanh_gain
 from eqprop_lab.equilibrium.inputs import as_vectors
 from eqprop_lab.equilibrium.norms import exact_norm
 from eqprop_lab.equilibrium.spectral import BoundedNorm
 from eqprop_lab.equilibrium.state import Nudge, State, nudged
-from eqprop_lab.models.tanh import TanhModel, into_drive
+from eqprop_lab.models.tanh import TanhModel, class_first, into_drive, scaled_force
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 
@@ -107,14 +107,14 @@ class LoopedMLP(TanhModel):
         """tanh(W_rec h + u - nudge), in place in `out` if given: one product and one tanh."""
         if out is None or not self._own:
             return super().step(state, drive, nudge)
-        (a,) = out
-        torch.addmm(drive[0], state[0], self._weights()["W_rec"].T, out=a)
+        gain = tanh_gain(out[0])
+        a = scaled_force(out[0], state[0], drive[0], self._weights()["W_rec"], gain)
         if nudge is not None:
-            (a,) = nudged(out, state, nudge)
-        return (tanh(a, out=a),)
+            (a,) = nudged((a,), state, nudge, gain)
+        return (tanh_from_scaled(a),)
 
     def readout(self, state: State) -> Tensor:
-        return nn.functional.linear(state[0], self.W_out.weight, self.W_out.bias)
+        return class_first(state[0], self.W_out)
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         return (cotangent @ self.W_out.weight,)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eqprop_lab import quick_tanh
 from eqprop_lab.acceleration import check_cupy_available
 from eqprop_lab.equilibrium.contrast import PER_EPS, Estimate
 from eqprop_lab.equilibrium.relaxation import (
@@ -33,7 +34,7 @@ from eqprop_lab.equilibrium.settings import Settings
 from eqprop_lab.kernel import EqPropKernel
 from eqprop_lab.kernel.estimating import CENTERED, ESTIMATORS, KernelEstimate
 from eqprop_lab.kernel.phases import Settled
-from eqprop_lab.kernel.units import LOGISTIC, Units, quick_tanh
+from eqprop_lab.kernel.units import LOGISTIC, Units
 from eqprop_lab.models.looped_mlp import LoopedMLP
 
 DTYPES = (torch.float32, torch.float64)
@@ -146,7 +147,8 @@ class KernelGradients:
         self.model, self.dtype, self.device = model, weight.dtype, weight.device
         self.memory = Memory.of(self.device)
         self.views: dict[str, tuple[int, Any]] = {}
-        slow = self.dtype == torch.float32 and self.device.type == "cpu" and not quick_tanh()
+        on_cpu = self.dtype == torch.float32 and self.device.type == "cpu"
+        slow = on_cpu and quick_tanh.WAY == quick_tanh.SIGMOID
         self.kernel = EqPropKernel(
             model.input_dim, model.hidden_dim, model.output_dim,
             use_spectral_norm=model.use_spectral_norm, rho=model.rho,

@@ -24,8 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eqprop_lab import EqPropKernel, EqPropTrainer, LoopedMLP
-from eqprop_lab.kernel.units import quick_tanh
+from eqprop_lab import EqPropKernel, EqPropTrainer, LoopedMLP, quick_tanh
 from tests.benchmarks.bench_step import FREE, NUDGED
 from tests.benchmarks.store import write_result
 
@@ -110,8 +109,8 @@ def main() -> None:
         milliseconds = {f"{name}_ms": round(1e3 * value, 3) for name, value in took.items()}
         rows.append({"hidden": hidden, "batch": batch} | row | milliseconds)
     torch_has = torch.backends.cpu.get_cpu_capability()
-    numpy_has = "AVX512" if quick_tanh() else "AVX2 or less"
-    kind = "avx512" if quick_tanh() and "512" in torch_has else "avx2"
+    numpy_has = "AVX512" if quick_tanh.WAY == quick_tanh.NUMPY else "AVX2 or less"
+    kind = "avx512" if quick_tanh.WAY == quick_tanh.NUMPY and "512" in torch_has else "avx2"
     head = {"torch_capability": torch_has, "numpy_tanh": numpy_has}
     head["load"] = f"{os.getloadavg()[0]:.0f} runnable on {os.cpu_count()} cores"
     write_result(

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab.equilibrium.activations import tanh
+from eqprop_lab.equilibrium.activations import tanh_from_scaled, tanh_gain
 from eqprop_lab.equilibrium.state import Nudge, State, nudged
 from eqprop_lab.models.language.attention import head_width
 from eqprop_lab.models.language.ball import rms
@@ -28,7 +28,7 @@ from eqprop_lab.models.language.tokens import Embedding, TokenModel
 from eqprop_lab.models.language.transformer import Block, Blocks
 from eqprop_lab.models.language.window import WINDOW, Window
 from eqprop_lab.models.looped_mlp import LoopedMLP
-from eqprop_lab.models.tanh import into_drive
+from eqprop_lab.models.tanh import into_drive, scaled_force
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int
 
@@ -196,10 +196,11 @@ class HybridEqPropLM(LoopedTokens):
     ) -> State:
         if out is None:
             return super(LoopedMLP, self).step(state, drive, nudge)
-        a = torch.addmm(drive[0], state[0], self._weights()["W_rec"].T, out=out[0])
+        gain = tanh_gain(out[0])
+        a = scaled_force(out[0], state[0], drive[0], self._weights()["W_rec"], gain)
         if nudge is not None:
-            a = nudged((a, state[1]), state, nudge)[0]
-        return tanh(a, out=a), state[1]
+            a = nudged((a, state[1]), state, nudge, gain)[0]
+        return tanh_from_scaled(a), state[1]
 
     def readout(self, state: State) -> Tensor:
         return LoopedMLP.readout(self, state) + self.W_skip(state[1])

@@ -17,16 +17,24 @@ _MINUS_ONE = torch.tensor(-1.0, device="cpu")
 def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
     """tanh(a), elementwise, same shape and dtype; written into `out` (also `values`) if given.
 
-    Without gradients in float32 on a CPU it takes the quickest way of the machine (see
-    `quick_tanh`): tanh is most of what a relaxation costs beside its matrix products.
+    Without gradients in float32 on a CPU, NumPy works on the tensor's own memory: it takes less
+    time than torch, with AVX-512 a tenth (largest difference 6e-8).
     """
     if not _quick(values):
         return torch.tanh(values, out=out)
-    if quick_tanh.WAY == quick_tanh.NUMPY:
-        result = torch.empty_like(values) if out is None else out
-        np.tanh(values.numpy(), out=result.numpy())
-        return result
-    return tanh_from_scaled(torch.mul(values, quick_tanh.GAIN, out=out))
+    result = torch.empty_like(values) if out is None else out
+    np.tanh(values.numpy(), out=result.numpy())
+    return result
+
+
+def tanh_(values: Tensor) -> Tensor:
+    """tanh(a) in place, by the quickest way of the machine (see `quick_tanh`).
+
+    For steps that others follow: tanh is most of what a relaxation costs beside its matrix
+    products, and of all rounding that of the last step is nearly all that is left at the end.
+    """
+    gain = tanh_gain(values)
+    return tanh_from_scaled(values if gain == 1 else values.mul_(gain))
 
 
 def _quick(values: Tensor) -> bool:
@@ -81,7 +89,7 @@ def tanh_pair(pair: Tensor) -> Tensor:
     same shape and dtype as the argument.
     """
     mean, half = pair.chunk(2)
-    tanh(mean, mean)
+    tanh_(mean)
     small_tanh_(half)
     product = mean * half
     one = torch.ones((), dtype=pair.dtype, device=pair.device)

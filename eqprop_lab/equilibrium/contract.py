@@ -118,7 +118,7 @@ class EquilibriumModel(nn.Module, ABC):
         """1-Lipschitz monotone activation of each row: elementwise, or the slope of a potential."""
 
     def activate_(self, a: Tensor) -> Tensor:
-        """activate(a); `a` may be overwritten."""
+        """activate(a), perhaps rounded a little more; `a` may be overwritten."""
         return self.activate(a)
 
     def activate_pair(self, pair: Tensor) -> Tensor:
@@ -191,21 +191,23 @@ class EquilibriumModel(nn.Module, ABC):
         activation.
 
         out: buffers, different from `state`, that a model may write its result into when no
-            gradients are recorded.
+            gradients are recorded; it may then be rounded a little more, as other steps follow.
         """
         for group in self.groups:
-            state = self.update(group, state, drive, nudge)
+            state = self.update(group, state, drive, nudge, rough=out is not None)
         return state
 
     def update(
-        self, group: tuple[int, ...], state: State, drive: State, nudge: Nudge | None = None
-    ) -> State:
-        """The state after one group of blocks has moved."""
+        self, group: tuple[int, ...], state: State, drive: State, nudge: Nudge | None = None,
+        rough: bool = False,
+    ) -> State:  # fmt: skip
+        """The state after one group of blocks has moved; rough: by `activate_`."""
         force = self.block_forces(group, state, drive)
         if nudge is not None and self._sees(group, nudge):
             force = nudged(force, state, nudge)
+        activate = self.activate_ if rough else self.activate
         return tuple(
-            self.activate_(f) if i in group else s
+            activate(f) if i in group else s
             for i, (f, s) in enumerate(zip(force, state, strict=True))
         )
 

@@ -175,10 +175,13 @@ def settle(
     pace: list[tuple[int, float]] = []
     residual, moved, reached, told = math.inf, math.inf, False, (math.nan, math.nan, 1.0)
     sample_steps = torch.full((len(state[0]),), max_steps, device="cpu") if per_sample else None
+    # A step into a buffer may round more coarsely. Which is the last, a tolerance decides later.
+    exact = tol is not None and nudge is not None
     with model.frozen_weights():
         for step in range(1, max_steps + 1):
             last = step == max_steps
-            image = solver.sweep(model, state, drive, nudge, spare[step % 3], last=last)
+            out = None if exact or last else spare[step % 3]
+            image = solver.sweep(model, state, drive, nudge, out, last=last)
             if hold is not None:
                 image = hold.keep(image, state)
             if tol is not None or last:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import tanh, tanh_entropy
+from eqprop_lab.equilibrium.activations import tanh, tanh_, tanh_entropy
 from eqprop_lab.equilibrium.inputs import check_shape
 from eqprop_lab.equilibrium.linear_maps import LinearMap
 from eqprop_lab.equilibrium.norms import outward
@@ -168,7 +168,7 @@ class LayeredModel(TanhModel):
         return self.block_forces(tuple(range(len(state))), state, drive)
 
     def activate_(self, a: Tensor) -> Tensor:
-        return tanh(a) if torch.is_grad_enabled() else tanh(a, a)
+        return tanh(a) if torch.is_grad_enabled() else tanh_(a)
 
     def readout(self, state: State) -> Tensor:
         return class_first(self._top().vec(state[-1]), self.W_out)

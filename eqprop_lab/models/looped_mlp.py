@@ -99,16 +99,21 @@ class LoopedMLP(TanhModel):
         return (self.activate(drive[0]),)
 
     def force(self, state: State, drive: State) -> State:
-        return (torch.addmm(drive[0], state[0], self._weights()["W_rec"].T),)
+        return (torch.addmm(drive[0], state[0], self._inward()),)
+
+    def _inward(self) -> Tensor:
+        """W_rec^T. A product with the matrix as it lies is quicker, if it is its own transpose."""
+        weight = self._weights()["W_rec"]
+        return weight if self.symmetric else weight.T
 
     def step(
         self, state: State, drive: State, nudge: Nudge | None = None, out: State | None = None
     ) -> State:
-        """tanh(W_rec h + u - nudge), in place in `out` if given: one product and one tanh."""
+        """tanh(W_rec h + u - nudge); in `out` if given: one product, tanh by the quickest way."""
         if out is None or not self._own:
             return super().step(state, drive, nudge)
         gain = tanh_gain(out[0])
-        a = scaled_force(out[0], state[0], drive[0], self._weights()["W_rec"], gain)
+        a = scaled_force(out[0], state[0], drive[0], self._inward(), gain)
         if nudge is not None:
             (a,) = nudged((a,), state, nudge, gain)
         return (tanh_from_scaled(a),)

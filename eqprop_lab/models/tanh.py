@@ -31,8 +31,8 @@ class TanhModel(EquilibriumModel):
 
 
 def scaled_force(a: Tensor, h: Tensor, u: Tensor, weight: Tensor, gain: float) -> Tensor:
-    """a <- gain (h W^T + u), one product."""
-    return torch.addmm(u, h, weight.T, alpha=gain, beta=gain, out=a)
+    """a <- gain (h W + u), one product."""
+    return torch.addmm(u, h, weight, alpha=gain, beta=gain, out=a)
 
 
 def class_first(rows: Tensor, linear: nn.Linear) -> Tensor:

@@ -197,7 +197,7 @@ class HybridEqPropLM(LoopedTokens):
         if out is None:
             return super(LoopedMLP, self).step(state, drive, nudge)
         gain = tanh_gain(out[0])
-        a = scaled_force(out[0], state[0], drive[0], self._weights()["W_rec"], gain)
+        a = scaled_force(out[0], state[0], drive[0], self._inward(), gain)
         if nudge is not None:
             a = nudged((a, state[1]), state, nudge, gain)[0]
         return tanh_from_scaled(a), state[1]

@@ -132,16 +132,27 @@ class SigmaVector(nn.Module):
         # (fingerprint of the weight it belongs to, sigma's vector): the block's, and the converged
         # one
         self._tracked: tuple[Tensor, Tensor] | None = None
+        # (fingerprint of a symmetric weight, S): a training step asks for it three times
+        self._part: tuple[Tensor, Tensor] | None = None
         self._adopt(weight, fingerprint(weight))
         self._exact: tuple[Tensor, Tensor] | None = self._tracked
 
-    def _matrix(self, original: Tensor) -> Tensor:
-        """S = (A + A^T)/2, or A itself."""
-        return symmetric_part(original) if self.symmetric else original
+    def _matrix(self, original: Tensor, mark: Tensor | None = None) -> Tensor:
+        """S = (A + A^T)/2, or A itself. mark: the fingerprint of A, to find the last S by."""
+        if not self.symmetric:
+            return original
+        if mark is None or (torch.is_grad_enabled() and original.requires_grad):
+            return symmetric_part(original)
+        held = self._part
+        known = held is not None and held[1].dtype == original.dtype
+        if held is None or not (known and torch.equal(held[0], mark)):
+            # Assigned whole: another thread sees this pair or the one before.
+            self._part = held = mark, symmetric_part(original)
+        return held[1]
 
-    def _operator(self, original: Tensor) -> Rows:
+    def _operator(self, original: Tensor, mark: Tensor | None = None) -> Rows:
         """M as a map of rows (k, units)."""
-        matrix = self._matrix(original)
+        matrix = self._matrix(original, mark)
 
         def apply(rows: Tensor) -> Tensor:
             # A few long rows times a matrix are much quicker than the matrix times a few columns.
@@ -160,7 +171,7 @@ class SigmaVector(nn.Module):
         return rows.unflatten(1, self.linear.in_shape)
 
     def _forget(self) -> None:
-        self._tracked = self._exact = None
+        self._tracked = self._exact = self._part = None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         self._forget()
@@ -270,7 +281,7 @@ class SigmaVector(nn.Module):
             return
         wide = widened(weight)
         rows = self._rows().to(wide.dtype)
-        found = follow(self._operator(wide), rows, _drawn(1, rows, mark))
+        found = follow(self._operator(wide, mark), rows, _drawn(1, rows, mark))
         moved = found.rows.to(weight.dtype)
         self._keep(moved, found.values[0].abs().to(weight.dtype))
         self._tracked = mark, moved[0]

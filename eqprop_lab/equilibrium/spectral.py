@@ -69,7 +69,7 @@ class Bounded(SigmaVector):
     @unrounded
     def at(self, original: Tensor, v: Tensor) -> Tensor:
         """A -> W_eff at sigma's vector v (units,), differentiable in A."""
-        matrix = self._matrix(original)
+        matrix = self._matrix(original, fingerprint(original) if self.symmetric else None)
         return matrix * self._scale(matrix, v)[1]
 
     def _scale(self, matrix: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,14 +111,17 @@ class BoundedNorm(Bounded):
         """dL/dA from dL/dW_eff (n, n), the derivative of `forward`, in closed form."""
         if self.cap is None:
             return self._matrix(by_weight)
-        matrix = self._matrix(original)
         v = self.top(original)
+        matrix = self._matrix(original, fingerprint(original) if self.symmetric else None)
         (image,), scale = self._scale(matrix, v)
         # d scale / d square = -scale^3 (m/c)^2 / 2;  d square / dS = 2 (v.Sv) v v^T, or 2 (S v) v^T
         inner = torch.dot(by_weight.flatten(), matrix.flatten())
         along = inner * -(scale**3) * (MARGIN / self.cap) ** 2
-        left = torch.dot(v, image) * v if self.symmetric else image
-        return self._matrix(torch.addr(scale * by_weight, along * left, v))
+        if not self.symmetric:
+            return torch.addr(scale * by_weight, along * image, v)
+        # v v^T is symmetric already
+        found = by_weight.mT.contiguous().add_(by_weight).mul_(0.5 * scale)
+        return found.addr_((along * torch.dot(v, image)) * v, v)
 
 
 def raw_norm(effective: float, cap: float | None) -> float:

@@ -78,11 +78,11 @@ class Bound:
         return xp.ascontiguousarray(vectors[:, order].T.astype(matrix.dtype))
 
     def _followed(self, matrix: Array) -> Array:
-        """The block moved to a matrix that has changed a little, with one row drawn at random."""
+        """The block moved to a matrix that has changed a little, the last row drawn at random."""
         assert self.rows is not None
         drawn = self.xp.asarray(self._drawn(matrix)[None])
         round_of = _round if self.ops.elementwise is None else partial(_round_on_device, self.ops)
-        begin = self.xp.concatenate([self.rows, drawn])
+        begin = self.xp.concatenate([self.rows[:-1], drawn])
         for _ in range(ROUNDS):
             begin, before, value = round_of(begin, matrix)
             if value <= GROWN * before:

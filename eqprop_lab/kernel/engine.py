@@ -31,7 +31,7 @@ from eqprop_lab.kernel.estimating import (
 from eqprop_lab.kernel.operations import Fused, Operations, operations
 from eqprop_lab.kernel.optimisers import NAMES, make_optimiser
 from eqprop_lab.kernel.phases import read
-from eqprop_lab.kernel.units import TANH, Units, check_units, quickest
+from eqprop_lab.kernel.units import Units, check_units, quickest
 from eqprop_lab.kernel.views import Views, check_shapes
 from eqprop_lab.validation import a_seed, one_of, positive_int, real, switch
 
@@ -51,8 +51,7 @@ class EqPropKernel:
             their interface. sigma: "followed", or "converged" before every step.
         graph: on CuPy, record the estimate of each batch size as one CUDA graph, whose launch
             replaces a hundred calls. free_units, nudged_units: what the phases keep instead of h
-            (see `units`); None: the quickest of this machine for the free phase, tanh for the
-            nudged ones.
+            (see `units`); None: the quickest of this machine.
     Attributes: parameters, {name: array}, named as those of LoopedMLP; write into them as you like.
     Shapes: x (B, input_dim), or any image shape with as many pixels; y class indices (B,), or float
         targets (B, output_dim).
@@ -82,7 +81,7 @@ class EqPropKernel:
         sigma: str = FOLLOWED,
         graph: bool = False,
         free_units: Units | None = None,
-        nudged_units: Units = TANH,
+        nudged_units: Units | None = None,
     ) -> None:
         self.input_dim = positive_int("input_dim", input_dim)
         self.hidden_dim = positive_int("hidden_dim", hidden_dim)
@@ -101,7 +100,6 @@ class EqPropKernel:
         optimizer = one_of("optimizer", optimizer, NAMES)
         way = one_of("sigma", sigma, WAYS)
         generator = np.random.default_rng(None if seed is None else a_seed("seed", seed))
-        check_units("nudged_units", nudged_units)
         self.xp = xp = array_module(arrays)
         self._flat, views = self._laid_out()
         self.parameters = Views(views)
@@ -111,9 +109,12 @@ class EqPropKernel:
         ops = operations(xp, self.dtype)
         graph = _recordable(graph, ops)
         self.bound = Bound(ops, self.rho if self.use_spectral_norm else None, way)
-        free = quickest(xp, self.dtype) if free_units is None else free_units
+        quick = quickest(xp, self.dtype)
+        free = quick[0] if free_units is None else free_units
+        nudged = quick[1] if nudged_units is None else nudged_units
         check_units("free_units", free)
-        self.estimator = Estimator(ops, self.dtype, self.bound, gradients, free, nudged_units)
+        check_units("nudged_units", nudged)
+        self.estimator = Estimator(ops, self.dtype, self.bound, gradients, free, nudged)
         self.graph = graph and self.estimator.record()
         self.optimizer = make_optimiser(optimizer, self._flat, rate, xp)
         self._turn = threading.RLock()
@@ -189,6 +190,7 @@ class EqPropKernel:
             return None
         matrix = self.estimator.space.symmetric
         symmetric_part(self.parameters[REC], matrix, self.xp)
+        self.estimator.made = True
         return self.bound.vector(matrix)
 
     def _inputs(self, x: object) -> Array:
@@ -210,6 +212,7 @@ class EqPropKernel:
         with self._alone():
             rows = self._inputs(x)
             targets = self.targets(y, len(rows))
+            self.estimator.made = False
             if parameters is None:
                 parameters, v = self.parameters, self._vector()
             else:

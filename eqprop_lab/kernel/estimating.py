@@ -108,6 +108,8 @@ class Estimator:
         self.free, self.nudged, self.linear = (Steps(ops, u) for u in (free, nudged, TANH))
         self.space = self._space(1)
         self.scale: Scale = (0.0, 1.0)
+        # whether `space.symmetric` is that of the parameters of the next estimate
+        self.made = False
         self.recorder: Recorder[Unread] | None = None
         self.held: dict[tuple[int, bool, bool], Held] = {}
 
@@ -126,7 +128,7 @@ class Estimator:
             if self.recorder is not None:
                 self.recorder.forget()
                 self.held.clear()
-            self.space = self._space(batch)
+            self.space, self.made = self._space(batch), False
         return self.space.of(batch)
 
     def settle(
@@ -138,7 +140,9 @@ class Estimator:
         """
         xp, ops, work = self.xp, self.ops, self._buffers(len(x))
         space = self.space
-        symmetric_part(p[REC], space.symmetric, xp)
+        if self.recorder is not None or not self.made:
+            symmetric_part(p[REC], space.symmetric, xp)
+        self.made = False
         self.scale = self.bound.scale(space.symmetric, v)
         xp.multiply(space.symmetric, self.scale[1], out=space.effective)
         ops.product(x, p[IN].T, work.u)

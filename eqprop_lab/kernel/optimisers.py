@@ -5,8 +5,8 @@
            theta <- theta - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 
 mu = 0.9, b1 = 0.9, b2 = 0.999, eps = 1e-8, as torch's. Source of the second: Kingma and Ba 2015,
-arXiv:1412.6980. Pieces of the vector are taken one by one, so that they stay in the cache through
-the passes of an update; on CuPy an update is one kernel.
+arXiv:1412.6980. Pieces of the vector are taken one by one, so that large ones stay in the cache
+through the passes of an update; on CuPy an update is one kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eqprop_lab.kernel.arrays import Array
 
 NAMES = ("adam", "sgd")
 MOMENTUM, BETAS, EPS = 0.9, (0.9, 0.999), 1e-8
-PIECE = 8192
+PIECE = 65536
 
 
 class SGD:

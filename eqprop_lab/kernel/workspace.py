@@ -31,8 +31,8 @@ class Side:
 class Buffers:
     """Views of a workspace for one batch size B; H units, K classes.
 
-    u, drive, free, other (B, H); pair, then: `Side`; spare (2B, H); logits (K, 2B);
-    row (2B,). A phase leaves its state in `free`, or in `pair`.
+    u, drive, free, other (B, H); pair, then: `Side`; spare (2B, H) and spare_both (2, B, H);
+    logits (K, 2B); row (2B,). A phase leaves its state in `free`, or in `pair`.
     """
 
     def __init__(self, space: Workspace, batch: int) -> None:
@@ -42,6 +42,7 @@ class Buffers:
             Side(block[: 2 * batch], space.hidden, space.classes) for block in space.double
         )
         self.spare = space.spare[: 2 * batch]
+        self.spare_both = self.spare.reshape(2, batch, -1)
         self.logits = space.logits[:, : 2 * batch]
         self.row = space.row[: 2 * batch]
 

@@ -34,7 +34,7 @@ from eqprop_lab.equilibrium.settings import Settings
 from eqprop_lab.kernel import EqPropKernel
 from eqprop_lab.kernel.estimating import CENTERED, ESTIMATORS, KernelEstimate
 from eqprop_lab.kernel.phases import Settled
-from eqprop_lab.kernel.units import LOGISTIC, Units
+from eqprop_lab.kernel.units import LOGISTIC, SHIFTED, Units, tanh_of_scaled
 from eqprop_lab.models.looped_mlp import LoopedMLP
 
 DTYPES = (torch.float32, torch.float64)
@@ -121,13 +121,20 @@ class Stream:
         return 0, self.address
 
 
-def _sigmoid(xp: Any, a: np.ndarray) -> None:
-    memory = torch.from_numpy(a)
-    torch.sigmoid(memory, out=memory)
+def _sigmoid(xp: Any, a: np.ndarray, out: np.ndarray | None = None) -> None:
+    torch.sigmoid(torch.from_numpy(a), out=torch.from_numpy(a if out is None else out))
 
 
+def _shifted(xp: Any, a: np.ndarray, out: np.ndarray | None = None) -> None:
+    scaled = torch.from_numpy(a)
+    result = scaled if out is None else torch.from_numpy(out)
+    torch.add(_MINUS_ONE, scaled.sigmoid_(), alpha=2, out=result)
+
+
+_MINUS_ONE = torch.tensor(-1.0, device="cpu")
 # torch's sigmoid takes half the time of NumPy's exponential where there is no AVX-512.
 TORCH_SIGMOID = Units("torch_sigmoid", _sigmoid, -LOGISTIC.gain, LOGISTIC.width, LOGISTIC.offset)
+TORCH_SHIFTED = Units("torch_shifted", _shifted, -SHIFTED.gain, last=tanh_of_scaled(-SHIFTED.gain))
 
 
 class KernelGradients:
@@ -156,6 +163,7 @@ class KernelGradients:
             estimator=gradient, beta=settings.beta, cost=cost, arrays=self.memory.name,
             dtype=str(self.dtype).removeprefix("torch."),
             free_units=TORCH_SIGMOID if slow else None,
+            nudged_units=TORCH_SHIFTED if slow else None,
         )  # fmt: skip
         self.kernel.estimator.record()  # the same bits, a hundred calls fewer
         self.apart = 2.0 if gradient == CENTERED else math.inf

@@ -14,6 +14,7 @@ phase. `python -m tests.benchmarks.bench_conv [--repeats N] [--no-memory]`.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections import Counter
@@ -27,7 +28,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from eqprop_lab import ConvEqProp, EqPropTrainer
 from eqprop_lab.equilibrium.linear_maps import LinearMap
+from eqprop_lab.instruments.kernel_costs import capability
 from eqprop_lab.instruments.live_bytes import MemoryTimeline
+from eqprop_lab.quick_tanh import NUMPY, WAY
 from tests.benchmarks.store import write_result
 
 BATCH, FREE, NUDGED = 100, 6, 6
@@ -201,9 +204,10 @@ def main(arguments: list[str] | None = None) -> None:
         "nudged_steps": NUDGED,
         "repeats": options.repeats,
     } | milliseconds
+    head = {"capability": capability(), "load": f"{os.getloadavg()[0]:.0f} runnable"}
     memory = {"sweeps": SWEEPS, "peak_bytes": peaks, "spread": round(spread(peaks), 6)}
     result = figures | {"ratio": ratio, "floor": FLOOR, "aim": AIM, "memory": memory}
-    write_result("conv", result, options.out)
+    write_result("conv_avx512" if WAY == NUMPY else "conv_avx2", head | result, options.out)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ def test_what_is_printed_is_written(
     bench_conv.main(["--repeats", "1", "--no-memory", "--out", str(tmp_path)])
     assert not list(tmp_path.iterdir())
     bench_conv.main(["--repeats", "1", "--out", str(tmp_path)])
-    result = json.loads((tmp_path / "conv.json").read_text())
+    (written,) = tmp_path.glob("conv_*.json")
+    result = json.loads(written.read_text())
     assert result["ratio"] == pytest.approx(result["step_ms"] / result["convolutions_ms"], rel=0.01)
     assert result["memory"]["spread"] == pytest.approx(
         spread(result["memory"]["peak_bytes"]), abs=1e-6
@@ -76,7 +77,8 @@ def test_what_is_printed_is_written(
     assert f"ratio {result['ratio']:.2f}" in capsys.readouterr().out
 
 
-def test_the_stored_result_keeps_its_promise_on_memory() -> None:
-    stored = json.loads((RESULTS / "conv.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("conv_*.json")), ids=lambda file: file.stem)
+def test_the_stored_results_keep_their_promise_on_memory(file: Path) -> None:
+    stored = json.loads(file.read_text(encoding="utf-8"))
     assert stored["memory"]["sweeps"] == [10, 100, 1000] and stored["memory"]["spread"] <= 0.01
     assert stored["floor"] == bench_conv.FLOOR and stored["batch"] == bench_conv.BATCH

@@ -176,7 +176,7 @@ def test_other_parameters_have_to_fit() -> None:
     ("options", "error", "text"),
     [
         ({"free_units": "tanh"}, TypeError, "free_units must be units .* got 'tanh'"),
-        ({"nudged_units": None}, TypeError, "nudged_units must be units .* got None"),
+        ({"nudged_units": 2}, TypeError, "nudged_units must be units .* got 2"),
         ({"arrays": torch}, TypeError, "NumPy's interface; torch has no ndarray, copyto"),
         ({"arrays": "jax"}, ValueError, "arrays must be one of 'numpy', 'cupy', got 'jax'"),
     ],

@@ -35,13 +35,13 @@ def test_hard_logits_are_those_of_tables_looked_up_one_by_one(kind: str) -> None
 @pytest.mark.parametrize("kind", KINDS)
 def test_truth_tables_are_what_layers_do_on_all_inputs(kind: str) -> None:
     hard = model(node_type=kind, node_input_dim=3).eval()
-    tables = hard.truth_tables()
-    assert [tuple(table.shape) for table in tables] == [(20, 8), (12, 8)]
+    tables, pins = hard.truth_tables(), hard.config.node_input_dim  # gates have two
+    assert [tuple(table.shape) for table in tables] == [(20, 2**pins), (12, 2**pins)]
     for layer, table in zip(hard.layers, tables, strict=True):
         index = layer.wiring.indices()
-        for entry in range(8):
+        for entry in range(2**pins):
             x = torch.zeros(len(index[0]), int(layer.input_size))
-            for pin in range(3):  # a sample for each node: its own pins, nothing else
+            for pin in range(pins):  # a sample for each node: its own pins, nothing else
                 x[torch.arange(len(x)), index[pin].long()] = float(entry >> pin & 1)
             with torch.no_grad():
                 assert torch.equal(layer(x).diagonal(), table[:, entry].float())

@@ -82,7 +82,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "make": FullEqPropLM,
         "sizes": {"hidden_dim": 72, "num_layers": 3, "inner_dim": 72},
         "fast": ("implicit", 6, 4),
-        "physical": ("asymmetric", 20, 12, 0.003),
+        "physical": ("asymmetric", 20, 12, "auto"),
         "twin": "transformer",
     },
     "recurrent_core": {

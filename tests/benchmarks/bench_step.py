@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from eqprop_lab import EqPropTrainer, LoopedMLP, estimate_gradients
+from eqprop_lab.equilibrium.gradients import Settings, estimate
 from eqprop_lab.equilibrium.sigma_vector import tracked
 from eqprop_lab.instruments.kernel_costs import capability
 from eqprop_lab.quick_tanh import NUMPY, WAY
@@ -69,12 +70,12 @@ def step(batch: int, hidden: int) -> Callable[[], None]:
 def gradients(batch: int, hidden: int) -> tuple[Callable[[], object], Callable[[], object]]:
     """(`estimate_gradients`, the trainer's own way) to the same gradients."""
     model = LoopedMLP(784, hidden, 10, seed=0)
-    trainer = EqPropTrainer(model, "centered", free_steps=FREE, nudged_steps=NUDGED)
+    settings = Settings(free_steps=FREE, nudged_steps=NUDGED)
     x, y = torch.rand(batch, 784), torch.randint(0, 10, (batch,))
 
     def inside() -> None:
         with tracked():
-            trainer._gradients(x, y)
+            estimate(model, x, y, "centered", settings)
 
     how = {"free_steps": FREE, "nudged_steps": NUDGED}
     return lambda: estimate_gradients(model, x, y, "centered", **how), inside

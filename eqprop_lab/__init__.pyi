@@ -30,6 +30,7 @@ from eqprop_lab.equilibrium.relaxation import (
     RoundingWarning as RoundingWarning,
     relax as relax,
 )
+from eqprop_lab.experiments.compare_models import compare_models as compare_models
 from eqprop_lab.experiments.config import (
     load_config as load_config,
     train_from_config as train_from_config,
@@ -44,6 +45,7 @@ from eqprop_lab.experiments.trained import (
     save_trained as save_trained,
     trained_info as trained_info,
 )
+from eqprop_lab.instruments.alignment import alignment as alignment
 from eqprop_lab.instruments.gradient_check import (
     check_gradient as check_gradient,
     check_model as check_model,

@@ -243,6 +243,14 @@ TABLE: dict[str, Entry] = {
         )
         for name, kinds in RULES.items()
     },
+    "alignment": (eqprop_lab.alignment, {}, {}, {"model", "x", "y"}),
+    "compare_models": (
+        partial(eqprop_lab.compare_models, ["backprop"]),
+        {"dataset": "digits", "epochs": 1, "seeds": 1, "learning_rates": (0.01,)},
+        {"parameters": "size", "epochs": "size", "seeds": "size"}
+        | {"tuning_seeds": "size", "batch_size": "size", "optimizer": "choice", "path": "path"},
+        {"models", "dataset", "metrics", "learning_rates", "seconds", "processes"},
+    ),
     "list_algorithms": (eqprop_lab.list_algorithms, {}, {}, set()),
     "register_algorithm": (eqprop_lab.register_algorithm, {}, {}, {"name"}),
     "EqPropKernel": (

@@ -126,6 +126,7 @@ class CompiledCall:
         """The compiled method where it is worth it, the eager one elsewhere."""
         if self.failed:
             return self.eager(*args, **kwargs)
+        given, named = args, kwargs
         if self.method == "step":
             # A nudge is a new closure for every batch, and a graph through the steps is another
             # program: compiling them would mean compiling again and again.
@@ -144,7 +145,7 @@ class CompiledCall:
                 return self.compiled(*args, **kwargs)
         except Exception as error:
             # an error of the model itself is raised here, as it is
-            result = self.eager(*args, **kwargs)
+            result = self.eager(*given, **named)  # as every later call, buffers included
             self.failed, self.compiled = True, None
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             self.reason = f"{type(error).__name__}: {' '.join(lines[:2])}"

@@ -195,6 +195,19 @@ def test_a_compiler_that_fails_is_left_at_the_first_call_with_one_warning() -> N
         assert torch.equal(first[name], gradient) and torch.equal(second[name], gradient)
 
 
+def test_states_of_the_fallback_are_those_of_the_eager_model_bit_for_bit() -> None:
+    def no_compiler(graph: object, inputs: object) -> Any:
+        raise RuntimeError("no C++ compiler found")
+
+    model = LoopedMLP(64, 128, 3, seed=0)
+    x = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
+    eager = eqprop_lab.relax(model, x).state[0]
+    compile_model(model, backend=no_compiler)
+    with pytest.warns(RuntimeWarning, match="torch.compile failed"):
+        first = eqprop_lab.relax(model, x).state[0]
+    assert torch.equal(first, eager) and torch.equal(eqprop_lab.relax(model, x).state[0], eager)
+
+
 def test_an_error_of_the_model_itself_is_not_hidden() -> None:
     class Broken(nn.Linear):
         def forward(self, input: torch.Tensor) -> torch.Tensor:

@@ -277,11 +277,11 @@ def _parts(device: torch.device, hidden: int, batch: int) -> dict[str, Callable[
         "estimate": lambda: estimator.estimate(x, targets, net.parameters, net.how, v),
         "update": lambda: net.optimizer.step(net._flat, net._slopes),
         "product": lambda: ops.product(work.free, space.effective, work.other),
-        "activate": lambda: estimator.free.activate(work.other, work.drive),
+        "activate": lambda: estimator.free.activate(work.other, work.drive, work.other),
         "readout": lambda: ops.product(space.readout, now.state.T, work.logits),
         "slopes": lambda: ops.nudged_slopes(targets, net.parameters[OUT_BIAS], now, work),
         "both_product": lambda: ops.product(now.whole, space.coupling, then.state),
-        "both_activate": lambda: steps.activate(then.both, work.drive),
+        "both_activate": lambda: steps.activate(work.spare_both, work.drive, then.both),
         "symmetric": lambda: symmetric_part(matrix, space.symmetric, net.xp),
     }
     if estimator.recorder is not None:

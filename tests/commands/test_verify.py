@@ -107,8 +107,8 @@ def test_a_trainer_that_goes_uphill_fails(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_kernel_that_differs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Bound.pull_back
 
-    def other(self: Bound, product: Any, matrix: Any, v: Any, out: Any) -> None:
-        real(self, product, matrix, v, out)
+    def other(self: Bound, product: Any, matrix: Any, v: Any, scale: Any, out: Any) -> None:
+        real(self, product, matrix, v, scale, out)
         out *= 1.01
 
     monkeypatch.setattr(Bound, "pull_back", other)

@@ -219,7 +219,7 @@ def largest_leak() -> float:
 
 def language_error(estimator: str) -> float:
     """The gradient of all of FullEqPropLM in float64, against autograd through 120 plain sweeps."""
-    model = FullEqPropLM(SYMBOLS, 16, 2, 4, WINDOW, inner_dim=24, seed=0).double()
+    model = FullEqPropLM(SYMBOLS, 16, 3, 4, WINDOW, inner_dim=24, seed=0).double()
     text = _windows()
     x, y = text[:, :-1], text[:, 1:]
     estimate = estimate_gradients(

@@ -61,3 +61,14 @@ def _same_start() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a name with a set in it: its order differs between the processes of a run, which then
+    have different tests, and nothing is run.
+    """
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        for value in parameters.params.values() if parameters else ():
+            if isinstance(value, set | frozenset) and len(value) > 1 and str(value) in item.name:
+                raise pytest.UsageError(f"{item.nodeid}: give it ids that do not hang on a set")

@@ -70,7 +70,11 @@ CASES: list[tuple[dict[str, Any], set[str]]] = [
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["built", "later"])
-@pytest.mark.parametrize(("runtime", "changed"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("runtime", "changed"),
+    CASES,
+    ids=lambda case: str(sorted(case) if isinstance(case, set) else case),
+)
 def test_an_override_changes_what_it_should(
     runtime: dict[str, Any], changed: set[str], later: bool
 ) -> None:

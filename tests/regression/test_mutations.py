@@ -85,8 +85,8 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     ),
     "sign_of_the_nudge_flipped": (
         "equilibrium/state.py",
-        "sign = -1.0",
-        "sign = 1.0",
+        "factor = -gain",
+        "factor = gain",
         "gradient_error",
     ),
     "explorer_raises": (

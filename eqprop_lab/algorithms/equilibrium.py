@@ -183,7 +183,8 @@ class EquilibriumPropagation(LocalMLP):
         return plus, free, self.beta * signs[0]
 
     def _sign(self) -> float:
-        return 1.0 if self.nudges != "random_sign" or bool(torch.rand(()) < 0.5) else -1.0
+        flipped = self.nudges == "random_sign" and bool(torch.rand((), device="cpu") >= 0.5)
+        return -1.0 if flipped else 1.0
 
     def kept(self, free: States) -> list[Tensor] | None:
         """What `Phase.keep` is in the nudged phases."""

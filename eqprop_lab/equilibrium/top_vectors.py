@@ -157,8 +157,11 @@ def gram_round(apply: Rows, begin: Tensor, keep: int) -> tuple[TopVectors, float
     image = apply(begin)
     moved = _unit(image - (image @ begin.T) @ begin)
     space = torch.cat([begin, moved, _unit(apply(moved))])
-    wide = space.double()
-    gram, projected = (torch.cat([wide, apply(space).double()]) @ wide.T).cpu().chunk(2)
+    # a device that has no float64 leaves it to the CPU
+    home = torch.device("cpu") if space.device.type == "mps" else space.device
+    wide = space.to(home).double()
+    moved = apply(space).to(home).double()
+    gram, projected = (torch.cat([wide, moved]) @ wide.T).cpu().chunk(2)
     sizes, turn = torch.linalg.eigh(gram)
     whole = sizes > max(1e3 * torch.finfo(begin.dtype).eps, LEANING) * sizes[-1]
     white = turn[:, whole] / sizes[whole].sqrt()

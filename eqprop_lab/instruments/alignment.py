@@ -71,6 +71,6 @@ def feedback_angles(model: nn.Module) -> list[float]:
 
 def cosine(a: Tensor, b: Tensor) -> float:
     """cos of the angle between two tensors of one shape, in float64; nan where one is zero."""
-    first, second = a.detach().double().flatten(), b.detach().double().flatten()
+    first, second = (t.detach().cpu().double().flatten() for t in (a, b))
     size = float(first.norm() * second.norm())
     return float(first @ second) / size if size > 0 else math.nan

@@ -129,7 +129,7 @@ def residual(
             stacklevel=2,
         )
     shape = (nodes.count, nodes.entries)
-    first: Tensor = (torch.arange(nodes.entries) & 1).float()
+    first: Tensor = (torch.arange(nodes.entries, device="cpu") & 1).float()
     drawn = torch.randn(shape, generator=generator, device="cpu")
     target = clarity * (2 * first - 1) + noise * drawn
     nodes.set_logits(target.to(next(nodes.parameters())))

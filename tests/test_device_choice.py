@@ -72,9 +72,8 @@ def test_float64_is_asked_for_on_the_cpu() -> None:
         for file, node, name in calls()
         if name == "double" and not {"cpu()", "to(home)"} & set(ast.unparse(node).split("."))
     ]
-    # check_model's twin and the exact sigma are references on the user's device, a kernel of float64 is
-    # there already where its model is made; phases come from a
-    # CPU tensor.
+    # check_model's twin and the exact sigma are references on the user's device, a float64 kernel's
+    # model is there already; phases come from a CPU tensor.
     allowed = ("gradient_check.py", "exact_sigma.py", "norms.py", "engine.py")
     assert not [line for line in wide if not line.startswith(allowed)], "\n".join(wide)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -186,12 +187,13 @@ def test_peak_bytes_count_what_is_alive_at_one_time() -> None:
 
 
 def test_peak_bytes_agree_with_the_profiler() -> None:
-    model = LoopedMLP(64, 64, 10, seed=0)
     x, y = torch.randn(32, 64, generator=generator()), torch.arange(32) % 10
     for estimator in ("centered", "bptt"):
+        # each call meets weights that are new to it: what is made once for them is made in both
+        models = iter([LoopedMLP(64, 64, 10, seed=0) for _ in range(2)])
 
-        def compute(estimator: str = estimator) -> object:
-            return estimate_gradients(model, x, y, estimator, free_steps=40, nudged_steps=40)
+        def compute(models: Iterator[LoopedMLP] = models, estimator: str = estimator) -> object:
+            return estimate_gradients(next(models), x, y, estimator, free_steps=40, nudged_steps=40)
 
         with torch.profiler.profile(
             activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
@@ -202,7 +204,7 @@ def test_peak_bytes_agree_with_the_profiler() -> None:
         for event in sorted(events, key=lambda e: e.start_ns()):
             total += event.nbytes()
             peak = max(peak, total)
-        assert peak_tensor_bytes(compute) == pytest.approx(peak, rel=0.01)
+        assert peak_tensor_bytes(compute) == pytest.approx(peak, rel=0.01, abs=1.1 * 4 * 64**2)
 
 
 def memory_growth(estimator: str) -> float:
@@ -215,6 +217,7 @@ def memory_growth(estimator: str) -> float:
             lambda: estimate_gradients(model, x, y, estimator, free_steps=steps, nudged_steps=steps)
         )
 
+    peak(10)  # the first one makes what stays until the weights change
     return peak(1000) / peak(10)
 
 

@@ -27,6 +27,7 @@ HOMES = {
     "LayerActivity": ("05_conv_eqprop", {"beta"}),
     "AttentionAndSettling": ("06_transformer_eqprop", set()),
     "VariantPicker": ("07_lm_variants", set()),
+    "KernelCosts": ("08_kernel", {"free_steps", "hidden_dim"}),
     "PrecisionAndNudge": ("09_acceleration_and_export", {"beta"}),
 }
 

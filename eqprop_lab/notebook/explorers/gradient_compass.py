@@ -160,7 +160,7 @@ class GradientCompass(Explorer):
     controls = (
         Choice("estimator", ESTIMATORS, "centered", "Estimator"),
         Slider("beta", 0.001, 3.0, 0.1, 0.1, "Nudging strength beta", log=True),
-        Slider("steps", 1, 80, 60, 1, "Nudged steps"),
+        Slider("steps", 1, 80, 30, 1, "Nudged steps"),
         Slider("skew", 0.0, 1.0, 0.0, 0.05, "Asymmetry of W_rec"),
         Choice("weights", WEIGHTS, "fresh", "Weights"),
     )

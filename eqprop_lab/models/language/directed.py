@@ -70,19 +70,12 @@ class Weight(nn.Module):
 class PastAttention(nn.Module):
     """W_o sum_(j < i) p_ij W_v r_j of one layer: its weights, and a bias for every distance."""
 
-    def __init__(
-        self,
-        hidden_dim: int,
-        num_heads: int,
-        max_seq_len: int,
-        values: float | None,
-        out: float | None,
-    ) -> None:
+    def __init__(self, hidden_dim: int, num_heads: int, max_seq_len: int) -> None:
         super().__init__()
         self.W_q = Weight(hidden_dim, hidden_dim)
         self.W_k = Weight(hidden_dim, hidden_dim)
-        self.W_v = Weight(hidden_dim, hidden_dim, values)
-        self.W_o = Weight(hidden_dim, hidden_dim, out)
+        self.W_v = Weight(hidden_dim, hidden_dim)
+        self.W_o = Weight(hidden_dim, hidden_dim)
         self.bias = nn.Parameter(local_bias(num_heads, max_seq_len))
 
 
@@ -99,8 +92,6 @@ class DirectedLM(TokenModel, EquilibriumModel):
     beta = "auto"
     nudged_steps = 20  # what a token is told of later ones comes from one to the next
     below = 0  # layer l attends to the states of layer l - below: 0 or 1
-    # of ||W_v|| and ||W_o||: no certificate needs them, they keep the transient short
-    caps: tuple[float | None, float | None] = (None, None)
     contraction_metric = "l2 of a token over its layers, given the tokens before it"
     metric_condition = math.inf
 
@@ -124,7 +115,7 @@ class DirectedLM(TokenModel, EquilibriumModel):
         self.embedding = Embedding(vocab_size, hidden_dim, max_seq_len)
         self.gain = nn.Parameter(torch.ones(num_layers, hidden_dim))
         self.attention = nn.ModuleList(
-            PastAttention(hidden_dim, num_heads, max_seq_len, *self.caps) for _ in range(num_layers)
+            PastAttention(hidden_dim, num_heads, max_seq_len) for _ in range(num_layers)
         )
 
     def effective_weights(self) -> dict[str, Tensor]:
@@ -179,20 +170,17 @@ class DirectedLM(TokenModel, EquilibriumModel):
 
     def force(self, state: State, drive: State) -> State:
         weights = self._weights()
-        own = self.own(state, weights)
-        fields = self.fields(state, drive, weights)
-        return tuple(
-            (drive[number] + fields[number] if number in fields else drive[number]) + mine
-            for number, mine in enumerate(own)
-        )
+        outside = self.outside(state, drive, weights)
+        return tuple(u + mine for u, mine in zip(outside, self.own(state, weights), strict=True))
 
-    def fields(self, state: State, drive: State, weights: dict[str, Tensor]) -> dict[int, Tensor]:
-        """What the layers that attend in the loop are told of the past, (B T, d) each."""
-        queries = drive[self.num_layers :]
-        return {
-            number: self.field(number, state[number - self.below], q, weights)
-            for number, q in enumerate(queries, start=self.below)
-        }
+    def outside(self, state: State, drive: State, weights: dict[str, Tensor]) -> State:
+        """Drive and field of the past, (B T, d) a layer: the force that is not of the token."""
+        found = list(drive[: self.num_layers])
+        for number, q in enumerate(drive[self.num_layers :], start=self.below):
+            found[number] = found[number] + self.field(
+                number, state[number - self.below], q, weights
+            )
+        return tuple(found)
 
     def field(self, layer: int, seen: Tensor, q: Tensor, weights: dict[str, Tensor]) -> Tensor:
         """W_o sum_(j < i) p_ij W_v s_j of what is seen (B T, d) and queries (B, H, T, d_h)."""
@@ -214,7 +202,7 @@ class DirectedLM(TokenModel, EquilibriumModel):
         e, tokens = self.embedding(x), x.shape[1]
         drive = self.drive_from(e)
         state = settled(self, self.initial_state(drive), drive, tokens)
-        pairs = self._kept(e.flatten(0, 1), state, tokens)
+        pairs = self._kept(e.flatten(0, 1), state, tokens, self._all_weights())
         kept = tuple((with_sink(k), with_sink(v)) for k, v in pairs)
         return self.readout(last_rows(state, tokens)), Cache(tokens, kept)
 
@@ -230,13 +218,16 @@ class DirectedLM(TokenModel, EquilibriumModel):
         state = settled(alone, self.initial_state(tuple(fixed)), tuple(fixed))
         kept = tuple(
             (grown(k, new_k), grown(v, new_v))
-            for (k, v), (new_k, new_v) in zip(cache.kept, self._kept(rows, state, 1), strict=True)
+            for (k, v), (new_k, new_v) in zip(
+                cache.kept, self._kept(rows, state, 1, weights), strict=True
+            )
         )
         return self.readout(state), Cache(cache.tokens + 1, kept)
 
-    def _kept(self, rows: Tensor, state: State, tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _kept(
+        self, rows: Tensor, state: State, tokens: int, weights: dict[str, Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Keys and values of every layer, of embedded tokens (B T, d) and their settled states."""
-        weights = self._all_weights()
         for layer in range(self.num_layers):
             yield self.keys_and_values(layer, self.seen(layer, rows, state), tokens, weights)
 

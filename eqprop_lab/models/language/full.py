@@ -99,12 +99,11 @@ class FullEqPropLM(DirectedLM):
     def energy(self, state: State, drive: State) -> Tensor:
         """E_i of every token (B T,), the tokens before it where they are."""
         weights = self._weights()
-        fields = self.fields(state, drive, weights)
+        outside = self.outside(state, drive, weights)
         total = torch.zeros(len(state[0]), dtype=state[0].dtype, device=state[0].device)
         for number, r in enumerate(state):
-            push = drive[number] + fields[number] if number in fields else drive[number]
             memory = squareplus_integral(r @ weights[f"xi{number}"].T + self.c[number]).sum(1)
-            total = total + ball_entropy(r) - (r * push).sum(1) - memory
+            total = total + ball_entropy(r) - (r * outside[number]).sum(1) - memory
             if number > 0:
                 total = total - (r * (state[number - 1] @ weights[f"B{number - 1}"].T)).sum(1)
         return total

@@ -228,7 +228,7 @@ class SparseEquilibrium(EquilibriumPropagation):
     def winners(self, state: Tensor) -> Tensor:
         """1 for the k largest |s| of every row, 0 for the others."""
         k = max(1, round(self.keep * state.shape[-1]))
-        places = state.abs().topk(k, dim=-1).indices
+        places = state.abs().topk(k, dim=-1, sorted=False).indices
         return torch.zeros_like(state).scatter(-1, places, 1.0)
 
     def moved(self, phase: Phase, states: States, speed: States) -> tuple[States, States]:

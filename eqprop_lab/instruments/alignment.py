@@ -43,11 +43,11 @@ def mean_cosine(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """
     found = alignment(model, x, y)
     matrices = [name for name in found if model.get_parameter(name).ndim > 1]
-    hidden = [found[name] for name in matrices if not _is_readout(model, name)]
+    hidden = [found[name] for name in matrices if not is_readout(model, name)]
     return statistics.fmean(hidden) if hidden else math.nan
 
 
-def _is_readout(model: nn.Module, name: str) -> bool:
+def is_readout(model: nn.Module, name: str) -> bool:
     """Whether a parameter makes the logits: the readout of the contract, or the last layer."""
     rule = getattr(model, "rule", model)
     last = f"layers.{len(rule.layers) - 1}." if isinstance(rule, LocalMLP) else "W_out."

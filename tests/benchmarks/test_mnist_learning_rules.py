@@ -1,0 +1,92 @@
+"""The job that compares the learning rules on MNIST, at toy size and without its images."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eqprop_lab import list_algorithms
+from eqprop_lab.experiments.contenders import size
+from tests.benchmarks import mnist_learning_rules as job
+from tests.benchmarks.mnist_learning_rules import RATES, SECONDS, TUNING_SEED, Job, Size
+
+TOY = Size(epochs=2, tuning_epochs=1, limit=60)
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with the published layout and few images."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for part, count in (("train", 80), ("t10k", 20)):
+        pixels = random.integers(0, 256, count * 784).astype(np.uint8)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(bytes(16) + pixels.tobytes())
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(bytes(8) + labels.tobytes())
+    monkeypatch.setattr(job, "HELD", 10)
+    return tmp_path
+
+
+def tuned(rows: Path, rule: str, best: float) -> None:
+    """Tuning rows of a rule of which one rate is the best."""
+    for rate in RATES:
+        accuracy = 0.9 if rate == best else 0.8
+        row = {"model": rule, "learning_rate": rate, "seed": TUNING_SEED, "epoch": 1}
+        row["validation"] = {"accuracy": accuracy, "loss": 1.0}
+        with (rows / f"rows-{rule}.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def test_every_rule_takes_part_with_as_many_parameters() -> None:
+    assert sorted(SECONDS) == list_algorithms()
+    wanted = size(job.network("backprop", 1e-3, 0))
+    for rule in SECONDS:
+        assert size(job.network(rule, 1e-3, 0)) == pytest.approx(wanted, rel=0.01)
+
+
+def test_a_rule_trains_at_the_rate_that_validation_chose(tmp_path: Path) -> None:
+    tuned(tmp_path, "eqprop", RATES[1])
+    jobs = job.next_jobs(tmp_path, TOY)
+    assert {j.rule for j in jobs if j.tuning} == SECONDS.keys() - {"eqprop"}
+    trainings = [j for j in jobs if not j.tuning]
+    assert {(j.rule, j.rate) for j in trainings} == {("eqprop", RATES[1])}
+    assert [j.seed for j in trainings] == list(job.SEEDS)
+
+
+def test_a_line_that_was_cut_is_no_row(tmp_path: Path) -> None:
+    tuned(tmp_path, "eqprop", RATES[0])
+    with (tmp_path / "rows-eqprop.jsonl").open("a") as file:
+        file.write('{"model": "backprop", "learning_rate": 0.001, "se')
+    assert {key[0] for key in job.stored(tmp_path)} == {"eqprop"}
+
+
+def test_a_training_leaves_a_row_an_epoch(images: Path) -> None:
+    toy = Job("backprop", 1e-3, 0, epochs=2, limit=60)
+    threads = torch.get_num_threads()
+    try:
+        assert job.train(toy, images, images, time.time() + 60)
+    finally:
+        torch.set_num_threads(threads)
+    rows = job.stored(images)
+    assert [key[3] for key in rows] == [1, 2]
+    last = rows["backprop", 1e-3, 0, 2]
+    assert last["validation"]["loss"] > 0
+    assert 0 <= last["test"]["accuracy"] <= 1
+    assert last["alignment"] == pytest.approx([1.0, 1.0], abs=1e-5)
+    assert toy not in job.next_jobs(images, TOY)
+
+
+def test_a_training_that_is_late_leaves_no_row(images: Path) -> None:
+    late = Job("backprop", 1e-3, 0, epochs=2, limit=60)
+    threads = torch.get_num_threads()
+    try:
+        assert not job.train(late, images, images, time.time() - 1)
+    finally:
+        torch.set_num_threads(threads)
+    assert not job.stored(images)

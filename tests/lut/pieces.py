@@ -57,3 +57,19 @@ def looked_up(layers: list[LUTLayer], bits: Tensor) -> Tensor:
             rows.append(row)
         bits = torch.tensor(rows)
     return bits
+
+
+def hard_counts(model: SimpleFeedForward, x: Tensor) -> Tensor:
+    """What each class counts (N, classes), by the hard torch network."""
+    mode, how = model.training, model.runtime.eval_mode
+    model.eval().apply_runtime_overrides({"eval_mode": "threshold"})
+    with torch.no_grad():
+        logits = torch.cat([model(part) for part in x.split(256)])  # small parts stay in the cache
+    model.train(mode).apply_runtime_overrides({"eval_mode": how})
+    return (logits * model.head.tau).round().long()
+
+
+def noise(samples: int, features: int = 12, seed: int = 0) -> Tensor:
+    """Inputs in and around the range of X."""
+    generator = torch.Generator().manual_seed(seed)
+    return 1.4 * torch.rand(samples, features, generator=generator) - 0.2

@@ -41,13 +41,18 @@ def mean_cosine(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """The mean of `alignment` over the matrices, without that of the readout, which every rule has
     right; nan where there is no other.
     """
-    found = alignment(model, x, y)
-    matrices = [name for name in found if model.get_parameter(name).ndim > 1]
-    hidden = [found[name] for name in matrices if not is_readout(model, name)]
+    hidden = hidden_cosines(model, x, y)
     return statistics.fmean(hidden) if hidden else math.nan
 
 
-def is_readout(model: nn.Module, name: str) -> bool:
+def hidden_cosines(model: nn.Module, x: Tensor, y: Tensor) -> list[float]:
+    """`alignment` of the matrices without the readout's, from the input up."""
+    found = alignment(model, x, y)
+    matrices = [name for name in found if model.get_parameter(name).ndim > 1]
+    return [found[name] for name in matrices if not _is_readout(model, name)]
+
+
+def _is_readout(model: nn.Module, name: str) -> bool:
     """Whether a parameter makes the logits: the readout of the contract, or the last layer."""
     rule = getattr(model, "rule", model)
     last = f"layers.{len(rule.layers) - 1}." if isinstance(rule, LocalMLP) else "W_out."

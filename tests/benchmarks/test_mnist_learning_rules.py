@@ -44,7 +44,7 @@ def tuned(rows: Path, rule: str, best: float) -> None:
 
 
 def test_every_rule_takes_part_with_as_many_parameters() -> None:
-    assert sorted(SECONDS) == list_algorithms()
+    assert sorted(SECONDS.keys() - job.VARIANTS) == list_algorithms()
     wanted = size(job.network("backprop", 1e-3, 0))
     for rule in SECONDS:
         assert size(job.network(rule, 1e-3, 0)) == pytest.approx(wanted, rel=0.01)

@@ -48,9 +48,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # CPU seconds of an epoch, about: long trainings start first
 SECONDS = {
-    "sparse_eq": 27, "mom_eq": 17, "cf_align": 17, "eqprop_bounded": 18, "pc_hybrid": 16, "eqprop": 16,
-    "eq_align": 8, "leq_fa": 6, "backprop": 2.3, "feedback_alignment": 2.3, "direct_feedback_alignment": 2.3,
-    "sign_symmetry": 2.3, "ada_fa": 2.4, "sto_fa": 2.5, "eg_fa": 2.4, "em_fa": 2.3,
+    "sparse_eq": 27, "eqprop_bounded": 18, "mom_eq": 17, "cf_align": 17, "pc_hybrid": 16,
+    "eqprop": 16, "eq_align": 8, "leq_fa": 6, "backprop": 2.3, "feedback_alignment": 2.3,
+    "direct_feedback_alignment": 2.3, "sign_symmetry": 2.3, "ada_fa": 2.4, "sto_fa": 2.5,
+    "eg_fa": 2.4, "em_fa": 2.3,
 }  # fmt: skip
 RATES = (3e-4, 1e-3, 3e-3)
 TUNING_SEED = 1000

@@ -15,6 +15,7 @@ from eqprop_lab.datasets import (
     Vocabulary as Vocabulary,
     build_dataset as build_dataset,
     get_lm_dataset as get_lm_dataset,
+    load_cifar_10 as load_cifar_10,
     register_dataset as register_dataset,
 )
 from eqprop_lab.datasets.augmentation import Augmentation as Augmentation
@@ -92,6 +93,11 @@ from eqprop_lab.models.lut_network import LUTNetwork as LUTNetwork
 from eqprop_lab.models.registry import (
     ModelRegistry as ModelRegistry,
     model_registry as model_registry,
+)
+from eqprop_lab.models.vision import (
+    DenseNet3 as DenseNet3,
+    ResNetCifar as ResNetCifar,
+    SmallCNN as SmallCNN,
 )
 from eqprop_lab.training import (
     EqPropTrainer as EqPropTrainer,

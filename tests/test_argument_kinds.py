@@ -118,6 +118,7 @@ IMAGES = {
     "seed": "seed",
 }
 IMAGES |= {"image_size": "sizes", "kernel_size": "sizes", "strides": "sizes"}
+CLASSES = {"num_classes": "size", "in_channels": "size", "seed": "seed"}
 TRAINER = {
     "gradient": "choice",
     "optimizer": "choice",
@@ -196,6 +197,27 @@ TABLE: dict[str, Entry] = {
     ),
     "BackpropCNN": (eqprop_lab.BackpropCNN, CONV, IMAGES, set()),
     "ConvEqProp": (eqprop_lab.ConvEqProp, CONV, IMAGES | LAYERED, set()),
+    "ResNetCifar": (
+        eqprop_lab.ResNetCifar,
+        {"depth": 8, "num_classes": 3, "width": 2},
+        {"depth": "size", "width": "size", "shortcut": "choice"} | CLASSES,
+        set(),
+    ),
+    "DenseNet3": (
+        eqprop_lab.DenseNet3,
+        {"depth": 10, "num_classes": 3, "growth_rate": 2},
+        {"depth": "size", "growth_rate": "size", "reduction": "real", "bottleneck": "switch"}
+        | {"dropRate": "real"}
+        | CLASSES,
+        set(),
+    ),
+    "SmallCNN": (
+        eqprop_lab.SmallCNN,
+        {"num_classes": 3, "channels": 2},
+        {"channels": "sizes", "kernel_size": "size", "batch_norm": "switch", "dropout": "real"}
+        | CLASSES,
+        set(),
+    ),
     "DeepEqProp": (
         eqprop_lab.DeepEqProp,
         {"input_dim": 4, "hidden_dims": [3, 3], "output_dim": 2},
@@ -451,6 +473,12 @@ TABLE: dict[str, Entry] = {
         {"name": "of_argument_kinds"},
         {"shape": "sizes", "classes": "size"},
         {"name", "augmentation", "measure"},
+    ),
+    "load_cifar_10": (
+        eqprop_lab.load_cifar_10,
+        {"root": "here"},
+        {"batch_size": "int", "seed": "seed", "root": "path"},
+        set(),
     ),
     "get_lm_dataset": (
         eqprop_lab.get_lm_dataset,

@@ -14,7 +14,7 @@ from eqprop_lab.datasets.ngrams import ngram_loss
 from eqprop_lab.datasets.registry import NAMES, build_dataset, register_dataset
 from eqprop_lab.datasets.splits import Batches, DataSet, DataUnavailable, Split
 from eqprop_lab.datasets.text import TextData, get_lm_dataset, read_text
-from eqprop_lab.datasets.torchvision_sets import VISION, data_dir
+from eqprop_lab.datasets.torchvision_sets import VISION, data_dir, load_cifar_10
 from eqprop_lab.datasets.vocabulary import Vocabulary
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "build_dataset",
     "data_dir",
     "get_lm_dataset",
+    "load_cifar_10",
     "ngram_loss",
     "read_text",
     "register_dataset",

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from eqprop_lab.datasets.augmentation import DRAWN, PHOTOGRAPHS, Augmentation
 from eqprop_lab.datasets.registry import register_dataset
-from eqprop_lab.datasets.splits import DataSet, DataUnavailable, Split, as_pixels
+from eqprop_lab.datasets.splits import Batches, DataSet, DataUnavailable, Split, as_pixels
 from eqprop_lab.files import checkout
-from eqprop_lab.validation import positive_int
+from eqprop_lab.validation import a_path, a_seed, positive_int
 
 # Kept alive for the life of the process: torch drops the declarations together with the Library
 # object.
@@ -114,6 +114,21 @@ def read_vision_set(
     return DataSet(
         name, Split(x[:end], y[:end]), Split(x[last:], y[last:]), Split(test_x, test_y), classes
     )
+
+
+def load_cifar_10(
+    batch_size: int = 64, seed: int = 0, root: str | Path | None = None
+) -> tuple[Batches, Batches]:
+    """(training batches in a new order each time, test batches) of (images, labels).
+
+    A short way to ``build_dataset("cifar10")``, whose 5,000 validation images stay held out.
+    Raises: TypeError, ValueError naming the argument; DataUnavailable.
+    """
+    size = positive_int("batch_size", batch_size)
+    a_seed("seed", seed)
+    folder = None if root is None else a_path("root", root)
+    data = read_vision_set("cifar10", root=folder)
+    return data.train.batches(size, shuffle=True, seed=seed), data.test.batches(size)
 
 
 def load(name: str, entry: VisionSet, folder: Path, train: bool) -> Any:

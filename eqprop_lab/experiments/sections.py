@@ -23,10 +23,14 @@ from eqprop_lab.validation import a_seed, one_of, switch
 SIZES = {
     "input_dim": "input_dim",
     "output_dim": "output_dim",
+    "num_classes": "output_dim",
     "input_channels": "channels",
+    "in_channels": "channels",
     "image_size": "size",
     "vocab_size": "vocab_size",
 }
+# Those that a text leaves alone: a token model without classes reads tokens out.
+OF_LABELS = ("num_classes",)
 # Those in which a preset yields to a text.
 OF_TEXT = ("vocab_size", "max_seq_len")
 
@@ -112,7 +116,8 @@ def read_model(
         )
     if "seed" in known:
         params.setdefault("seed", seed)
-    wanted = [key for key in SIZES if key in known and params.get(key) is None]
+    open_to = [key for key in SIZES if not (text and key in OF_LABELS)]
+    wanted = [key for key in open_to if key in known and params.get(key) is None]
     facts = find_facts(data, bool(wanted))
     for key in wanted:
         if facts.get(SIZES[key]) is None:

@@ -27,6 +27,9 @@ from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.models.lut_network import LUTNetwork
 from eqprop_lab.models.single_state import SingleStateConv
+from eqprop_lab.models.vision.densenet import DenseNet3, densenet3
+from eqprop_lab.models.vision.resnet import NAMED, ResNetCifar
+from eqprop_lab.models.vision.small_cnn import SmallCNN
 from eqprop_lab.validation import arguments, known_keys, one_of
 
 Factory = Callable[..., nn.Module]
@@ -106,9 +109,12 @@ _VISION = (
     BackpropMLP,
     ConvEqProp,
     DeepEqProp,
+    DenseNet3,
     LoopedMLP,
     LUTNetwork,
+    ResNetCifar,
     SingleStateConv,
+    SmallCNN,
 )
 _RULES = (AdaptiveFeedbackMLP, EquilibriumAlignment)
 _LANGUAGE: tuple[type[nn.Module], ...] = (
@@ -123,3 +129,5 @@ _LANGUAGE: tuple[type[nn.Module], ...] = (
 )
 for _model in (*_VISION, *_RULES, *_LANGUAGE):
     model_registry.register(_model.__name__, _model)
+for _build in (densenet3, *NAMED):
+    model_registry.register(_build.__name__, _build)

@@ -51,6 +51,11 @@ MODELS: dict[str, Row] = {
     "BackpropCNN": Row(
         lambda: eqprop_lab.BackpropCNN(1, [3, 4], 5, image_size=8, seed=0), (1, 8, 8), 0
     ),
+    "ResNetCifar": Row(lambda: eqprop_lab.ResNetCifar(8, 5, 1, 4, "B", seed=0), (1, 8, 8), 0),
+    "DenseNet3": Row(
+        lambda: eqprop_lab.DenseNet3(10, 5, 3, dropRate=0.1, in_channels=1, seed=0), (1, 8, 8), 0
+    ),
+    "SmallCNN": Row(lambda: eqprop_lab.SmallCNN(5, 1, (3, 4), seed=0), (1, 8, 8), 0),
     "AdaptiveFeedbackMLP": Row(
         lambda: eqprop_lab.AdaptiveFeedbackMLP(12, [7, 6], 3, seed=0), (12,), 0
     ),
@@ -118,7 +123,8 @@ def test_every_model_of_the_package_has_a_row() -> None:
     ours = {
         name
         for name in model_registry.list_models()
-        if model_registry.factory(name).__module__.startswith("eqprop_lab.")
+        if isinstance(factory := model_registry.factory(name), type)
+        and factory.__module__.startswith("eqprop_lab.")
     }
     assert ours == MODELS.keys()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from eqprop_lab.lut.layers import LUTLayer
 from eqprop_lab.lut.nodes.base import LUTNodes
 from eqprop_lab.lut.registry import REGISTRY
 from eqprop_lab.lut.runtime import CHECKS, drawn, is_init, read_runtime
-from eqprop_lab.validation import shown
+from eqprop_lab.lut.wiring import FixedWiring
+from eqprop_lab.validation import arguments, shown
 
 WIRING, PARAMETERS, SAMPLING = range(3)  # what a seed is used for
 
@@ -62,9 +64,11 @@ class BaseLUTModel(nn.Module):
         nodes: LUTNodes = node(width, config.node_input_dim, **config.node_config)
         nodes.fan_out = fan_out
         self._draw(nodes, number)
-        layer: LUTLayer = REGISTRY.get("layer", config.layer_type)(
-            input_size, nodes, _drawer(config.seed, number, WIRING), **config.layer_config
-        )
+        make = REGISTRY.get("layer", config.layer_type)
+        options = dict(config.layer_config)
+        if "number" in (arguments(make) or ()):
+            options["number"] = number
+        layer: LUTLayer = make(input_size, nodes, _drawer(config.seed, number, WIRING), **options)
         layer.use(self.runtime, self._sampling_seed(number))
         return layer
 
@@ -150,15 +154,21 @@ class BaseLUTModel(nn.Module):
         self.config.to_yaml(path)
 
     def save_weights(self, path: str, half: bool = False) -> None:
-        """Write parameters, wiring and thresholds. half: parameters of nodes in float16, signs
-        kept.
+        """Write parameters, wiring and thresholds.
+
+        half: entries of tables in float16, each on its side of where its bit turns, so that the
+        hard network stays as it is. What is learned otherwise, wiring too, is written in full.
 
         Raises RuntimeError before the layers are built, OSError.
         """
         if not self.lut_layers():
             raise RuntimeError("the model has no weights yet: call fit_encoder() first")
-        names = [name for name, _ in self.named_parameters()] if half else []
-        weights.write(path, self.config, self.state_dict(), tuple(names))
+        turns = {
+            f"{name}.theta": nodes.turn
+            for name, nodes in self.named_modules()
+            if half and isinstance(nodes, LUTNodes) and nodes.turn is not None
+        }
+        weights.write(path, self.config, self.state_dict(), turns)
 
     def load_weights(self, path: str) -> None:
         """Take parameters, wiring and thresholds of a file; layers are built if need be.
@@ -184,6 +194,18 @@ class BaseLUTModel(nn.Module):
         config = replace(self.config, pretrained=True, pretrained_name=name)
         path = config.save_to_pretrained(name, folder)
         self.save_weights(str(path.with_suffix(".pth")))
+
+    def with_fixed_wiring(self) -> Self:
+        """A copy whose pins read what they read now, and learn no more: layer_type `fixed`.
+
+        Scores of candidates are gone; its file of weights is small.
+        """
+        model = copy.deepcopy(self)
+        for layer in model.lut_layers():
+            index = layer.wiring.indices().to(torch.int32)  # type: ignore[operator]
+            layer.wiring = FixedWiring(index.clone())
+        model.config = replace(self.config, layer_type="fixed", layer_config={})
+        return model
 
     def copy_shared_layers(self, source: BaseLUTModel) -> list[int]:
         """Take wiring and nodes of every layer that `source` has in the same shape; their numbers.

@@ -53,6 +53,7 @@ STRUCTURAL = (
 )
 # structural too, but with a default: whatever a file of weights must agree with
 DEFAULTED = ("input_size", "layer_config", "node_config")
+FILLED_IN = ("count", "inputs", "input_size", "nodes", "generator", "number")  # by the model
 
 
 @dataclass
@@ -181,9 +182,9 @@ class ModelConfig:
         options = {key: value for key, value in section.items() if key != "name"}
         taken = arguments(entry)
         if taken is not None:
-            own = [key for key in taken if key not in ("count", "inputs", "input_size", "nodes")]
+            own = [key for key in taken if key not in FILLED_IN]
             for key in options:
-                known_keys(name, [key], ["name", *(k for k in own if k != "generator")])
+                known_keys(name, [key], ["name", *own])
         with as_value_error(f"{name}: "):
             if kind == "encoder":
                 entry(**options)

@@ -109,3 +109,8 @@ class RandomLayer(LUTLayer):
     def wire(self, generator: torch.Generator) -> nn.Module:
         index = balanced(self.input_size, self.nodes.count, self.nodes.inputs, generator)
         return FixedWiring(index)
+
+
+@REGISTRY.register_layer("fixed")
+class FixedLayer(RandomLayer):
+    """Pins that read what a file of weights says, drawn as those of `random` until it is loaded."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from eqprop_lab.lut.layers import LUTLayer
 from eqprop_lab.lut.nodes.base import LUTNodes
 from eqprop_lab.lut.registry import REGISTRY
-from eqprop_lab.lut.wiring import balanced
+from eqprop_lab.lut.wiring import FixedWiring, balanced
 from eqprop_lab.validation import positive_int, real
 
 TAU = 1e-3
@@ -108,7 +108,35 @@ class LearnedWiring(nn.Module):
 
 
 class _LearnedLayer(LUTLayer):
-    """What layers of learned wiring share."""
+    """What layers of learned wiring share.
+
+    number: of the layer, 0 the first. learned_layers: from this number on wiring is drawn, as that
+    of `random`; None: every layer learns its own. Raises: TypeError, ValueError.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        nodes: LUTNodes,
+        generator: torch.Generator,
+        tau: float,
+        learned_layers: int | None,
+        number: int,
+    ) -> None:
+        self.tau = real("tau", tau, above=0.0)
+        most = None if learned_layers is None else positive_int("learned_layers", learned_layers)
+        self.learns = most is None or number < most
+        super().__init__(input_size, nodes, generator)
+
+    def wire(self, generator: torch.Generator) -> nn.Module:
+        pins, nodes = self.nodes.inputs, self.nodes.count
+        if self.learns:
+            return LearnedWiring((pins, nodes), *self._drawn(generator), self.tau)
+        return FixedWiring(balanced(self.input_size, nodes, pins, generator))
+
+    def _drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """First scores, and their candidates."""
+        raise NotImplementedError
 
     def _scores(self, candidates: int, generator: torch.Generator) -> Tensor:
         """Drawn from U(0, 1). Raises ValueError for more of them than can be meant."""
@@ -123,17 +151,21 @@ class _LearnedLayer(LUTLayer):
 
 @REGISTRY.register_layer("learnable")
 class LearnableLayer(_LearnedLayer):
-    """Every pin chooses among all inputs. tau > 0: see the module."""
+    """Every pin chooses among all inputs. tau > 0: see the module; learned_layers: above."""
 
     def __init__(
-        self, input_size: int, nodes: LUTNodes, generator: torch.Generator, tau: float = TAU
+        self,
+        input_size: int,
+        nodes: LUTNodes,
+        generator: torch.Generator,
+        tau: float = TAU,
+        learned_layers: int | None = None,
+        number: int = 0,
     ) -> None:
-        self.tau = real("tau", tau, above=0.0)
-        super().__init__(input_size, nodes, generator)
+        super().__init__(input_size, nodes, generator, tau, learned_layers, number)
 
-    def wire(self, generator: torch.Generator) -> nn.Module:
-        scores = self._scores(self.input_size, generator)
-        return LearnedWiring((self.nodes.inputs, self.nodes.count), scores, None, self.tau)
+    def _drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        return self._scores(self.input_size, generator), None
 
 
 @REGISTRY.register_layer("topk")
@@ -149,14 +181,14 @@ class TopKLayer(_LearnedLayer):
         generator: torch.Generator,
         candidates: int = 8,
         tau: float = TAU,
+        learned_layers: int | None = None,
+        number: int = 0,
     ) -> None:
         self.candidates = positive_int("candidates", candidates)
-        self.tau = real("tau", tau, above=0.0)
-        super().__init__(input_size, nodes, generator)
+        super().__init__(input_size, nodes, generator, tau, learned_layers, number)
 
-    def wire(self, generator: torch.Generator) -> nn.Module:
+    def _drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         pins, nodes, few = self.nodes.inputs, self.nodes.count, self.candidates
         drawn = balanced(self.input_size, nodes, pins * few, generator)
         chosen = drawn.view(pins, few, nodes).permute(0, 2, 1).reshape(pins * nodes, few)
-        scores = self._scores(few, generator)
-        return LearnedWiring((pins, nodes), scores, chosen, self.tau)
+        return self._scores(few, generator), chosen

@@ -23,6 +23,11 @@ from torch import Tensor
 BLOCK = 256
 
 
+def _block(table: Tensor) -> int:
+    """Nodes at a time. A GPU takes all of them: what it waits for is the number of its launches."""
+    return BLOCK if table.device.type == "cpu" else len(table)
+
+
 def multilinear(pins: Tensor, table: Tensor) -> Tensor:
     """f of every node: pins (n, O, B) in [0, 1], table (O, 2^n), lowest bit first -> (O, B)."""
     if torch.is_grad_enabled() and (pins.requires_grad or table.requires_grad):
@@ -88,7 +93,8 @@ class _Multilinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pins: Tensor, table: Tensor) -> Tensor:
         ctx.save_for_backward(pins, table)
-        parts = zip(pins.split(BLOCK, 1), table.split(BLOCK), strict=True)
+        block = _block(table)
+        parts = zip(pins.split(block, 1), table.split(block), strict=True)
         return torch.cat([_value(*part) for part in parts])
 
     @staticmethod
@@ -96,8 +102,9 @@ class _Multilinear(torch.autograd.Function):
         pins, table = ctx.saved_tensors
         by_pins = torch.empty_like(pins) if ctx.needs_input_grad[0] else None
         by_table = torch.empty_like(table)
-        for start in range(0, len(table), BLOCK):
-            nodes = slice(start, start + BLOCK)
+        block = _block(table)
+        for start in range(0, len(table), block):
+            nodes = slice(start, start + block)
             out = None if by_pins is None else by_pins[:, nodes]
             by_table[nodes] = _gradients(pins[:, nodes], table[nodes], gradients[0][nodes], out)
         return by_pins, by_table

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from eqprop_lab.lut.config import DEFAULTED, STRUCTURAL, ModelConfig
 from eqprop_lab.validation import a_path
 
 KEYS = {"structure", "tensors"}
-SMALLEST = 2.0**-24  # that float16 can tell from 0
 
 
 def structure(config: ModelConfig) -> dict[str, Any]:
@@ -29,20 +29,21 @@ def structure(config: ModelConfig) -> dict[str, Any]:
     return {name: values[name] for name in (*STRUCTURAL, *DEFAULTED)}
 
 
-def halved(tensor: Tensor) -> Tensor:
-    """float32 as float16, signs kept: a logit that rounds to 0 would turn its bit."""
+def halved(tensor: Tensor, turn: float) -> Tensor:
+    """float32 as float16, on its side of `turn`: what rounds to that value would turn its bit."""
     if tensor.dtype != torch.float32:
         return tensor
     half = tensor.clamp(-65504, 65504).half()
-    return torch.where((tensor < 0) & (half >= 0), torch.full_like(half, -SMALLEST), half)
+    below = float(np.nextafter(np.float16(turn), np.float16(-np.inf)))
+    return torch.where((tensor < turn) & (half >= turn), torch.full_like(half, below), half)
 
 
 def write(
-    path: str | Path, config: ModelConfig, tensors: Mapping[str, Tensor], half: tuple[str, ...]
+    path: str | Path, config: ModelConfig, tensors: Mapping[str, Tensor], half: Mapping[str, float]
 ) -> Path:
-    """Write a file of weights, whole or not at all. half: names stored in float16."""
+    """Write a file of weights, whole or not at all. half: `turn` of what is stored in float16."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    stored = {name: halved(value) if name in half else value for name, value in plain.items()}
+    stored = {n: halved(value, half[n]) if n in half else value for n, value in plain.items()}
     content = {"structure": structure(config), "tensors": stored}
     return replace_file(a_path("path", path), lambda file: torch.save(content, file))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from eqprop_lab import EqPropTrainer
 from eqprop_lab.datasets import Split
-from eqprop_lab.lut import learned_wiring
+from eqprop_lab.lut import SimpleFeedForward, learned_wiring
 from eqprop_lab.lut.learned_wiring import LearnedWiring
+from eqprop_lab.lut.wiring import FixedWiring
 from tests.lut.pieces import X, model
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -72,6 +75,35 @@ def test_candidates_of_a_node_are_different_inputs() -> None:
     assert wired.scores.shape == (4 * 20, 3)
     by_node = wired.candidates.view(4, 20, 3).permute(1, 0, 2).flatten(1)
     assert all(len(set(node.tolist())) == 12 for node in by_node)
+
+
+@pytest.mark.parametrize("kind", ["learnable", "topk"])
+def test_only_the_first_layers_learn(kind: str) -> None:
+    made = model(layer_type=kind, layer_config={"learned_layers": 1})
+    learned, drawn = made.layers
+    assert isinstance(learned.wiring, LearnedWiring) and isinstance(drawn.wiring, FixedWiring)
+    same = model().layers[1].wiring.indices()  # those of `random`, of the same seed
+    assert torch.equal(drawn.wiring.indices(), same)
+    with pytest.raises(ValueError, match="learned_layers"):
+        model(layer_type=kind, layer_config={"learned_layers": 0})
+
+
+def test_fixed_wiring_is_what_was_read_and_travels_with_the_weights(tmp_path: Path) -> None:
+    made = model(layer_type="topk")
+    fixed, before = made.with_fixed_wiring(), made.state_dict()
+    for one, other in zip(made.layers, fixed.layers, strict=True):
+        assert torch.equal(one.wiring.indices(), other.wiring.indices().long())
+    with torch.no_grad():
+        assert torch.equal(made.eval()(X), fixed.eval()(X))
+        made.layers[0].wiring.scores.neg_()
+        assert not torch.equal(made(X), fixed(X))
+    assert made.config.layer_type == "topk" and made.state_dict().keys() == before.keys()
+    fixed.save_weights(str(tmp_path / "fixed.pth"))
+    again = SimpleFeedForward(fixed.get_config())
+    again.load_weights(str(tmp_path / "fixed.pth"))
+    with torch.no_grad():
+        assert torch.equal(again.eval()(X), fixed(X))
+    assert again.config.layer_type == "fixed" and again.config.layer_config == {}
 
 
 def test_more_scores_than_can_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:

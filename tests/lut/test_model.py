@@ -164,6 +164,26 @@ def test_halved_weights_keep_every_bit_of_the_tables(tmp_path: Path) -> None:
     assert small < large - 900
 
 
+def test_halved_entries_of_dwn_stay_on_their_side_of_a_half(tmp_path: Path) -> None:
+    made = model(node_type="dwn")
+    with torch.no_grad():
+        made.layers[0].nodes.theta[0, :3] = torch.tensor([0.49999, 0.5, 0.50001])
+    made.save_weights(str(tmp_path / "half.pth"), half=True)
+    other = SimpleFeedForward(config(node_type="dwn"))
+    other.load_weights(str(tmp_path / "half.pth"))
+    assert all(map(torch.equal, made.truth_tables(), other.truth_tables()))
+
+
+@pytest.mark.parametrize("kind", ["warp", "polylut"])
+def test_what_is_no_entry_is_never_halved(kind: str, tmp_path: Path) -> None:
+    made = model(node_type=kind, layer_type="topk")
+    made.save_weights(str(tmp_path / "half.pth"), half=True)
+    other = SimpleFeedForward(config(node_type=kind, layer_type="topk"))
+    other.load_weights(str(tmp_path / "half.pth"))
+    for name, value in made.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+
+
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "one.pth")
     made = model(node_type="warp")

@@ -44,6 +44,7 @@ class LUTNodes(nn.Module):
     default_init: tuple[str, dict[str, float]] = ("normal", {"std": 1.0})
     has_temperature = True
     has_pins_between = True  # False: reads every pin as a bit
+    turn: float | None = None  # where a parameter is an entry: a bit is a 1 from this value on
     fan_out = 1.0  # pins an output feeds on average; some initialisers ask
 
     def __init__(self, count: int, inputs: int) -> None:
@@ -111,3 +112,20 @@ class LUTNodes(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.count} nodes of {self.inputs} inputs"
+
+
+class EntryNodes(LUTNodes):
+    """Nodes with one parameter an entry, theta (O, 2^n): its logit."""
+
+    turn: float = 0.0
+
+    def __init__(self, count: int, inputs: int) -> None:
+        super().__init__(count, inputs)
+        self.theta = nn.Parameter(torch.zeros(self.count, self.entries))
+
+    def logits(self) -> Tensor:
+        return self.theta
+
+    def set_logits(self, logits: Tensor) -> None:
+        with torch.no_grad():
+            self.theta.copy_(logits)

@@ -15,10 +15,10 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eqprop_lab.lut.multilinear import multilinear
-from eqprop_lab.lut.nodes.base import LUTNodes, address, look_up
+from eqprop_lab.lut.nodes.base import EntryNodes, address, look_up
 from eqprop_lab.lut.nodes.linear import corners
 from eqprop_lab.lut.registry import REGISTRY
 from eqprop_lab.validation import real, switch
@@ -74,7 +74,7 @@ class _EFD(torch.autograd.Function):
 
 
 @REGISTRY.register_node("dwn")
-class DWNNodes(LUTNodes):
+class DWNNodes(EntryNodes):
     """Entries in [0, 1], held there; a bit is a 1 from 0.5 on.
 
     Args: beta in [0, 1], see `efd`. sign: the output of training is a bit too, with the gradient of
@@ -84,15 +84,15 @@ class DWNNodes(LUTNodes):
     default_init = ("uniform", {"low": 0.0, "high": 1.0})
     has_temperature = False
     has_pins_between = False
+    turn = 0.5
 
     def __init__(self, count: int, inputs: int, beta: float = BETA, sign: bool = False) -> None:
         super().__init__(count, inputs)
         self.beta = real("beta", beta, at_least=0.0, at_most=1.0)
         self.sign = switch("sign", sign)
-        self.theta = nn.Parameter(torch.zeros(self.count, self.entries))
 
     def logits(self) -> Tensor:
-        return self.theta - 0.5
+        return self.theta - self.turn
 
     def set_logits(self, logits: Tensor) -> None:
         with torch.no_grad():
@@ -106,26 +106,17 @@ class DWNNodes(LUTNodes):
             with torch.no_grad():  # an entry outside would take as long to come back
                 self.theta.clamp_(0, 1)
         found = efd(pins, self.theta, self.beta)
-        return found + ((found >= 0.5).to(found.dtype) - found).detach() if self.sign else found
+        return (
+            found + ((found >= self.turn).to(found.dtype) - found).detach() if self.sign else found
+        )
 
 
 @REGISTRY.register_node("hybrid")
-class HybridNodes(LUTNodes):
+class HybridNodes(EntryNodes):
     """Looked up forward, multilinear backward, at the pins as they are."""
 
     default_init = ("normal", {"std": 0.1})
     has_pins_between = False
-
-    def __init__(self, count: int, inputs: int) -> None:
-        super().__init__(count, inputs)
-        self.theta = nn.Parameter(torch.zeros(self.count, self.entries))
-
-    def logits(self) -> Tensor:
-        return self.theta
-
-    def set_logits(self, logits: Tensor) -> None:
-        with torch.no_grad():
-            self.theta.copy_(logits)
 
     def soft(self, pins: Tensor, temperature: float) -> Tensor:
         table = self.table(temperature)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab.lut.multilinear import multilinear
-from eqprop_lab.lut.nodes.base import LUTNodes
+from eqprop_lab.lut.nodes.base import EntryNodes, LUTNodes
 from eqprop_lab.lut.registry import REGISTRY
 from eqprop_lab.validation import integer
 
@@ -41,19 +41,8 @@ def basis(values: Tensor, degree: int) -> Tensor:
 
 
 @REGISTRY.register_node("probabilistic")
-class ProbabilisticNodes(LUTNodes):
+class ProbabilisticNodes(EntryNodes):
     """One logit an entry: f is the chance of a 1 when pins and entries are independent bits."""
-
-    def __init__(self, count: int, inputs: int) -> None:
-        super().__init__(count, inputs)
-        self.theta = nn.Parameter(torch.zeros(self.count, self.entries))
-
-    def logits(self) -> Tensor:
-        return self.theta
-
-    def set_logits(self, logits: Tensor) -> None:
-        with torch.no_grad():
-            self.theta.copy_(logits)
 
 
 class _BasisNodes(LUTNodes):

@@ -21,7 +21,7 @@ NAMES  = $(basename $(notdir $(NB)))
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: gpu-check help install lab test notebooks nbval lint format bench clean distclean
+.PHONY: course gpu-check help install lab test notebooks nbval lint format bench clean distclean
 
 help:  ## list the targets and the variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +75,9 @@ lint: $(STAMP)  ## format, style, types and size of the code, notebooks included
 format: $(STAMP)  ## format the code and mend what ruff can mend
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+course: $(STAMP)  ## write the student and the instructor edition; OUT=runs/course ROSTER=class.csv
+	$(PY) -m eqprop_lab course build --out $(or $(OUT),runs/course) $(if $(ROSTER),--roster $(ROSTER)) $(NAMES)
 
 gpu-check: $(STAMP)  ## run the checks that need a CUDA device
 	$(PY) -m eqprop_lab gpu-check $(if $(OUT),--out $(OUT)) $(GPU_ARGS)

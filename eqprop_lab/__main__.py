@@ -17,6 +17,7 @@ COMMANDS = {
     "lint-notebooks": "check that the notebooks keep to their anatomy (in a checkout)",
     "train": "train what a YAML file or a recipe describes",
     "evaluate": "loss and accuracy of a checkpoint",
+    "course": "editions for students and lecturers, and grading (in a checkout)",
     "compare": "two stored runs: settings that differ, curves overlaid",
     "rerun": "train a stored run again: does the result reproduce?",
     "verify": "does the package compute what it promises? eight checks",

@@ -28,6 +28,7 @@ from __future__ import annotations
 import copy
 import dis
 import io
+import os
 import traceback
 import types
 import warnings
@@ -105,6 +106,9 @@ class Exercise:
     def __call__(self, answer: Callable[..., Any]) -> None:
         """Check an answer; see the class."""
         if _is_stub(answer):
+            # nbgrader gives full points to a check that raises nothing.
+            if os.environ.get("NBGRADER_EXECUTION") == "autograde":
+                raise WrongAnswer(f"Not yet: {self.name} is still open")
             print(
                 f"Still open: write {self.name} in the cell above, run it, then run this one again."
             )

@@ -50,6 +50,11 @@ def test_a_stub_is_open(answer: Callable[..., Any], capsys: pytest.CaptureFixtur
     )
 
 
+def test_nbgrader_gives_no_points_to_a_stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    assert raises(stub) == "Not yet: gram is still open"
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -9,11 +9,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from nbformat import NotebookNode
-
+from eqprop_lab.course import times
 from eqprop_lab.regression.parameters import tags
 from tools.anatomy.cells import SOURCE, exercise_cells
-from tools.anatomy.view import Hit, View, at, calls, parse, words
+from tools.anatomy.view import Hit, View, at, calls, parse
 
 HEADING = re.compile(
     r"^### Exercise (?P<number>\d+) · (?:warm-up|core|stretch)(?P<idea> · write the idea)?: \S"
@@ -23,7 +22,7 @@ PARTS = ("exercise", "exercise-check", "solution")
 FOLDED = {"exercise-check", "exercise-context", "solution", "figure", "quiz"}
 EXERCISES, QUESTIONS, IN_A_ROW, WIDTH = 3, range(3, 6), 2, 100
 PAPER = {"paper", "where", "value", "metric"}
-WORDS_A_MINUTE, LINES_A_MINUTE, MINUTES_AN_EXERCISE, SLACK = 200, 40, 6, 0.15
+SLACK = 0.15
 
 
 def _heading(view: View, index: int) -> re.Match[str] | None:
@@ -176,16 +175,9 @@ def papers(view: View) -> Iterator[Hit]:
 
 
 def minutes(view: View) -> tuple[int | None, int]:
-    """What the header says, and words / 200 + visible code lines / 40 + 6 an exercise."""
+    """What the header says, and what `eqprop_lab.course.times` says."""
     said = re.search(r"Time:\D*?(\d+) min", view.cells[0].source if view.cells else "")
-    lines = sum(len(cell.source.splitlines()) for _, cell in view.code if _visible(cell))
-    exercises = len(view.tagged("exercise", "markdown"))
-    needed = words(view) / WORDS_A_MINUTE + lines / LINES_A_MINUTE + MINUTES_AN_EXERCISE * exercises
-    return int(said[1]) if said else None, round(needed)
-
-
-def _visible(cell: NotebookNode) -> bool:
-    return not cell.metadata.get("jupyter", {}).get("source_hidden")
+    return int(said[1]) if said else None, round(times.minutes(view.cells))
 
 
 def dishonest_time(view: View) -> Iterator[Hit]:

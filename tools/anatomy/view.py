@@ -12,6 +12,7 @@ from typing import NamedTuple
 import nbformat
 from nbformat import NotebookNode
 
+from eqprop_lab.course import times
 from eqprop_lab.regression.parameters import tags
 
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
@@ -143,7 +144,4 @@ def text_of(markdown: str) -> str:
 
 def words(view: View) -> int:
     """Words of the prose: no code blocks, no equations, no tags, no link targets."""
-    text = "\n".join(text_of(cell.source) for _, cell in view.prose)
-    for pattern in (r"\$\$.*?\$\$", r"\$[^$\n]*\$", r"<[^>]*>", r"\]\([^)]*\)", r"`[^`\n]*`"):
-        text = re.sub(pattern, " ", text, flags=re.DOTALL)
-    return len(re.findall(r"[^\W\d_][\w'-]*", text))
+    return sum(times.words(cell.source) for _, cell in view.prose)

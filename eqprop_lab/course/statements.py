@@ -1,0 +1,101 @@
+"""The statements of cells, and which of them rest on which: names bound, names used."""
+
+from __future__ import annotations
+
+import ast
+import symtable
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One top-level statement with its text, comments between it and the one before included."""
+
+    node: ast.stmt
+    text: str
+
+    @cached_property
+    def binds(self) -> frozenset[str]:
+        """Names that exist after it."""
+        node = self.node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return frozenset({node.name})
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            return frozenset((a.asname or a.name).partition(".")[0] for a in node.names)
+        stored = (n for n in ast.walk(node) if isinstance(n, ast.Name))
+        return frozenset(n.id for n in stored if isinstance(n.ctx, ast.Store))
+
+    @cached_property
+    def uses(self) -> frozenset[str]:
+        """Names that it looks up outside its own functions."""
+        return frozenset(_looked_up(symtable.symtable(self.text, "<cell>", "exec")))
+
+    @property
+    def is_import(self) -> bool:
+        """Whether it imports and does nothing else."""
+        return isinstance(self.node, ast.Import | ast.ImportFrom)
+
+
+def _looked_up(scope: symtable.SymbolTable) -> Iterator[str]:
+    top = scope.get_type() == "module"
+    for symbol in scope.get_symbols():
+        if symbol.is_referenced() and (top or symbol.is_global()):
+            yield symbol.get_name()
+    for inner in scope.get_children():
+        yield from _looked_up(inner)
+
+
+def names_read(node: ast.AST) -> frozenset[str]:
+    """Names that are read anywhere in a syntax tree."""
+    names = (n for n in ast.walk(node) if isinstance(n, ast.Name))
+    return frozenset(n.id for n in names if isinstance(n.ctx, ast.Load))
+
+
+def statements(source: str) -> list[Statement]:
+    """The top-level statements of a cell. Raises SyntaxError for what is not Python."""
+    lines, begin, found = source.splitlines(), 0, []
+    for node in ast.parse(source).body:
+        end = node.end_lineno or node.lineno
+        found.append(Statement(node, "\n".join(lines[begin:end]).strip("\n")))
+        begin = end
+    return found
+
+
+def needed(names: Iterable[str], among: Sequence[Statement]) -> list[Statement]:
+    """Those statements on which names rest, directly or through others, in their order."""
+    wanted, kept = set(names), set[int]()
+    while True:
+        new = {i for i, s in enumerate(among) if i not in kept and s.binds & wanted}
+        if not new:
+            return [among[i] for i in sorted(kept)]
+        kept |= new
+        wanted |= {name for i in new for name in among[i].uses}
+
+
+def without(gone: Collection[str], among: Sequence[Statement]) -> tuple[list[Statement], set[str]]:
+    """The statements that rest on none of the names, and all names that are gone with the others.
+
+    A call at the end of a cell that is given several things (a quiz) is not looked into here.
+    """
+    lost, kept = set(gone), []
+    for statement in among:
+        if statement.uses & lost:
+            lost |= statement.binds
+        else:
+            kept.append(statement)
+    return kept, lost
+
+
+def joined(kept: Sequence[Statement]) -> str:
+    """The text of a cell of these statements, with two blank lines around functions."""
+    text = ""
+    for before, statement in zip([None, *kept], kept, strict=False):
+        wide = any(s and not s.is_import and _is_block(s) for s in (before, statement))
+        text += ("" if before is None else "\n\n\n" if wide else "\n") + statement.text
+    return text
+
+
+def _is_block(statement: Statement) -> bool:
+    return isinstance(statement.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)

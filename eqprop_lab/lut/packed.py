@@ -122,6 +122,10 @@ class PackedNetwork:
             raise ValueError(f"x must hold {self.features} features each, got shape {np.shape(x)}")
         if not np.isfinite(rows).all():
             raise ValueError("x holds NaN or infinite values; every input must be finite")
+        return self._all_counted(rows)
+
+    def _all_counted(self, rows: NDArray[np.floating]) -> NDArray[np.int64]:
+        """`counts` of rows that have been looked at."""
         chunks = [self._counted(rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
         return np.concatenate(chunks) if chunks else np.zeros((0, self.classes), np.int64)
 

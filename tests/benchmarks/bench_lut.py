@@ -21,6 +21,8 @@ import sys
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,10 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab.acceleration import keep_freed_memory
+from eqprop_lab.datasets import DataUnavailable, build_dataset
 from eqprop_lab.instruments.live_bytes import MemoryTimeline
-from eqprop_lab.lut import ModelConfig, SimpleFeedForward
+from eqprop_lab.lut import ModelConfig, SimpleFeedForward, build_model
+from eqprop_lab.lut.compiled import CompiledNetwork
 from eqprop_lab.lut.packed import PackedNetwork
 from tests.benchmarks.store import write_result
 
@@ -115,18 +119,52 @@ def extra_megabytes(node: str, width: int) -> float:
     return float(f"{timeline.peak / 2**20:.3g}")
 
 
-def hard_rates(width: int, samples: int = 4096) -> dict[str, float]:
-    """Samples a second of the hard network, one thread: torch's look-ups, and 64 a word."""
+def hard_rates(width: int, samples: int = 4096) -> dict[str, Any]:
+    """Samples a second of the hard network, one thread: torch's look-ups, 64 a word, the kernel in
+    C; the last one is the reason where there is no compiler.
+    """
     model = ours("probabilistic", width).eval()
-    network = PackedNetwork(model)
+    networks, reason = [PackedNetwork(model)], {}
+    try:
+        networks.append(CompiledNetwork(model))
+    except RuntimeError as error:
+        reason = {"compiled": str(error)}
     x: Tensor = (torch.rand(samples, BITS) < 0.5).float()
     array = x.numpy()
+    names = ("packed", "compiled")
+    runs: dict[str, Run] = {"torch": lambda: model(x)}
+    runs |= {n: partial(network.counts, array) for n, network in zip(names, networks, strict=False)}
     with torch.no_grad():
-        runs: dict[str, Run] = {"torch": lambda: model(x), "packed": lambda: network.counts(array)}
         times = timed(runs, 5)
-    if wrong := network.mismatches(model, x):
-        raise RuntimeError(f"{wrong} of {samples} samples differ between torch and words")
-    return {name: float(f"{1e3 * samples / value:.3g}") for name, value in times.items()}
+    for network in networks:
+        if wrong := network.mismatches(model, x):
+            name = type(network).__name__
+            raise RuntimeError(f"{wrong} of {samples} samples differ between torch and {name}")
+    rates = {name: float(f"{1e3 * samples / value:.3g}") for name, value in times.items()}
+    return rates | reason
+
+
+def exactness(samples: int = 10_000) -> dict[str, dict[str, int]]:
+    """How many samples of the shipped networks have other counts in words and in C than in torch:
+    random ones, and all test images of the data that are here.
+    """
+    found = {}
+    for name in ("digits_small", "mnist_small", "mnist_large"):
+        model = build_model(name)
+        assert isinstance(model, SimpleFeedForward)
+        features = model.encoder.features
+        inputs = {"random": 1.2 * torch.rand(samples, features) - 0.1}
+        with suppress(DataUnavailable):
+            inputs["test"] = build_dataset(str(model.config.dataset)).test.x
+        networks = [PackedNetwork(model)]
+        with suppress(RuntimeError):
+            networks.append(CompiledNetwork(model))
+        found[name] = {
+            f"{type(network).__name__}, {len(x)} {kind}": network.mismatches(model, x)
+            for network in networks
+            for kind, x in inputs.items()
+        }
+    return found
 
 
 def bench(repeats: int, widths: Sequence[int]) -> dict[str, Any]:
@@ -160,6 +198,7 @@ def bench(repeats: int, widths: Sequence[int]) -> dict[str, Any]:
         "width_exponent": exponent(by_width),
         "extra_mb": {node: extra_megabytes(node, 1000) for node in ("probabilistic", "dwn")},
         "hard_samples_per_second": hard_rates(1000),
+        "mismatches": exactness(),
     }
 
 

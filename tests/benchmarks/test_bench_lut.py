@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from eqprop_lab.lut import compiled
 from tests.benchmarks import bench_lut
-from tests.benchmarks.bench_lut import BITS, NEAREST, exponent, main, ours
+from tests.benchmarks.bench_lut import BITS, NEAREST, exactness, exponent, main, ours
 from tests.benchmarks.store import RESULTS
 
 
@@ -30,6 +32,8 @@ def test_a_small_run_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(bench_lut, "ours", lambda node, width: ours(node, 20))
     monkeypatch.setattr(bench_lut, "theirs", missing)
+    monkeypatch.setattr(bench_lut, "exactness", partial(exactness, 100))
+    monkeypatch.setattr(compiled, "CACHE", tmp_path / "compiled")
     threads = torch.get_num_threads()
     try:
         main(["--repeats", "1", "--widths", "20", "40", "--output", str(tmp_path)])
@@ -40,6 +44,8 @@ def test_a_small_run_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         found["step_ms"]
     )
     assert found["hard_samples_per_second"]["packed"] > 0 and found["extra_mb"]["dwn"] > 0
+    assert found["mismatches"]["digits_small"]["PackedNetwork, 100 random"] == 0
+    assert set(found["hard_samples_per_second"]) == {"torch", "packed", "compiled"}
 
 
 def test_stored_figures_keep_the_promises() -> None:

@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from torch import Tensor
 
 from eqprop_lab.equilibrium.relaxation import movement, relax
-from eqprop_lab.models.language.attention import weights, with_sink
+from eqprop_lab.instruments.looking import attention_at
 from eqprop_lab.models.language.directed import DirectedLM
 from eqprop_lab.notebook.controls import Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
@@ -62,25 +62,13 @@ class Attention:
     settled: int
 
 
-@torch.no_grad()
-def attention_at(model: DirectedLM, state: Sequence[Tensor], e: Tensor) -> Tensor:
-    """p (layers, H, T, 1 + T) of one text, embedded (1, T, d), at a state."""
-    tokens, rows = e.shape[1], e.flatten(0, 1)
-    queries, held, found = model.own_drive(rows, tokens)[1], model.attention_weights(), []
-    for layer, q in enumerate(queries):
-        keys = model.keys_and_values(layer, model.seen(layer, rows, state), tokens, held)[0]
-        table = held[f"table{layer}"][:, :tokens, : tokens + 1]
-        found.append(weights(q, with_sink(keys), table)[0])
-    return torch.stack(found)
-
-
 def settling(model: DirectedLM, x: Tensor) -> Film:
     """Relax one text x (1, T) and keep what every sweep attends to."""
     with torch.no_grad():
         e = model.embedding(x)
     path = relax(model, x, SWEEPS, trajectory=True).trajectory
     assert path is not None
-    maps = torch.stack([attention_at(model, state, e) for state in path], 1).double()
+    maps = torch.stack([attention_at(model, state, e)[:, 0] for state in path], 1).double()
     moved = [movement(new, old)[0] for old, new in pairwise(path)]
     return Film(tuple(maps.cpu().numpy()), torch.stack(moved).double().cpu().numpy())
 

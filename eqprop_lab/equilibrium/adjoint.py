@@ -46,7 +46,7 @@ class _Linearised:
     """
 
     jacobian: Callable[[Group, State], State]
-    product: Product
+    product: dict[Group, Product]  # v -> N v of the blocks of each group
     slopes: State | None
     groups: Groups
     products: torch.dtype | None
@@ -63,13 +63,14 @@ class _Linearised:
 
     def update(self, group: Group, state: State, drive: State, nudge: Nudge | None = None) -> State:
         turned = self.jacobian(group, state)
+        moved = list(state)
         if self.slopes is None:
-            return tuple(g + p for g, p in zip(drive, self.product(turned), strict=True))
-        rows = zip(state, drive, self.slopes, turned, strict=True)
-        return tuple(
-            torch.addcmul(g, slope, t) if block in group else v
-            for block, (v, g, slope, t) in enumerate(rows)
-        )
+            for block, p in zip(group, self.product[group](turned), strict=True):
+                moved[block] = drive[block] + p
+        else:
+            for block, t in zip(group, turned, strict=True):
+                moved[block] = torch.addcmul(drive[block], self.slopes[block], t)
+        return tuple(moved)
 
 
 def _solve(
@@ -83,8 +84,8 @@ def _solve(
 ) -> Equilibrium:
     """v = N (g + J v) by iteration from N g, group by group. Raises DivergenceError."""
     slopes = model.activation_slope(free.state)
-    product = activation_product(model, free.state, drive)
-    source = product(g)
+    source = activation_product(model, free.state, drive)(g)
+    product = {group: activation_product(model, free.state, drive, group) for group in groups}
     # Going further than a step is for what moves in groups: all blocks at once would overshoot.
     together = settings.solver == "over_relaxed" and len(groups) == 1
     return settle(
@@ -106,12 +107,17 @@ def _cost_slope(model: EquilibriumModel, free: State, cost_grad: CostGradient) -
 def _forward(
     model: EquilibriumModel, state: State, drive: State
 ) -> tuple[Callable[[Group, State], State], Groups]:
-    """(group, v) -> J v, right in the blocks of the group; the groups are the model's own where its
-    force is affine.
+    """(group, v) -> J v in the blocks of the group; the groups are the model's own where its force
+    is affine.
     """
     if model.affine_force and model.activation_slope(state) is not None:
         silent = tuple(torch.zeros_like(block) for block in drive)
-        return lambda group, v: model.block_forces(group, v, silent), model.groups
+
+        def product(group: Group, v: State) -> State:
+            forces = model.block_forces(group, v, silent)
+            return tuple(forces[block] for block in group)
+
+        return product, model.groups
     forward = force_jvp(model, state, drive)
     return lambda group, v: forward(v), (tuple(range(len(state))),)
 
@@ -150,8 +156,10 @@ def implicit(
     """
     g = _cost_slope(model, free.state, cost_grad)
     backward = force_vjp(model, free.state, drive)
-    every = (tuple(range(len(g))),)
-    end = _solve(model, free, drive, lambda group, v: backward(v), every, g, settings)
+    # J^T carries news from the last group to the first
+    end = _solve(
+        model, free, drive, lambda group, v: backward(v, group), model.groups[::-1], g, settings
+    )
     minus = tuple(-block / k for block, k in zip(end.state, model.kappa, strict=True))
     return Displacement(minus, free.state, end)
 

@@ -9,7 +9,8 @@ need, for any model that keeps the contract.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +21,12 @@ from eqprop_lab.equilibrium.state import State
 Product = Callable[[State], State]
 
 
+class PartProduct(Protocol):
+    """A product that may be asked for some of its blocks."""
+
+    def __call__(self, v: State, blocks: Sequence[int] | None = None) -> State: ...
+
+
 def _filled(values: tuple[Tensor | None, ...], like: State) -> State:
     return tuple(torch.zeros_like(s) if v is None else v for v, s in zip(values, like, strict=True))
 
@@ -28,16 +35,17 @@ def _leaves(state: State) -> State:
     return tuple(block.detach().requires_grad_() for block in state)
 
 
-def force_vjp(model: EquilibriumModel, state: State, drive: State) -> Product:
-    """v -> J^T v at `state`, from one graph that is built once."""
+def force_vjp(model: EquilibriumModel, state: State, drive: State) -> PartProduct:
+    """v -> J^T v at `state`, in some blocks (None: all), from one graph that is built once."""
     with torch.enable_grad():
         leaves = _leaves(state)
         forces = model.force(leaves, drive)
 
-    def product(v: State) -> State:
-        return _filled(
-            torch.autograd.grad(forces, leaves, v, retain_graph=True, allow_unused=True), state
-        )
+    def product(v: State, blocks: Sequence[int] | None = None) -> State:
+        chosen = range(len(state)) if blocks is None else blocks
+        wanted = [leaves[block] for block in chosen]
+        grads = torch.autograd.grad(forces, wanted, v, retain_graph=True, allow_unused=True)
+        return _filled(grads, tuple(state[block] for block in chosen))
 
     return product
 
@@ -68,17 +76,21 @@ def force_jvp(model: EquilibriumModel, state: State, drive: State) -> Product:
     return product
 
 
-def activation_product(model: EquilibriumModel, state: State, drive: State) -> Product:
-    """v -> N v at the fixed point `state`. N is symmetric: a monotone activation is the gradient of
-    a potential.
+def activation_product(
+    model: EquilibriumModel, state: State, drive: State, blocks: Sequence[int] | None = None
+) -> Product:
+    """v -> N v of these blocks (None: all) at the fixed point `state`. N is symmetric: a monotone
+    activation is the gradient of a potential.
     """
+    chosen = range(len(state)) if blocks is None else blocks
     slopes = model.activation_slope(state)
     if slopes is not None:
-        return lambda v: tuple(slope * block for slope, block in zip(slopes, v, strict=True))
-    known = model.activation_product(state)
+        return lambda v: tuple(slopes[block] * u for block, u in zip(chosen, v, strict=True))
+    known = model.activation_product(tuple(state[block] for block in chosen))
     if known is not None:
         return known
     with torch.enable_grad():
-        leaves = _leaves(model.force(state, drive))
+        forces = model.force(state, drive)
+        leaves = _leaves(tuple(forces[block] for block in chosen))
         outputs = tuple(model.activate(a) for a in leaves)
     return lambda v: tuple(torch.autograd.grad(outputs, leaves, v, retain_graph=True))

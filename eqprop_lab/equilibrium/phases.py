@@ -150,6 +150,14 @@ def asymmetric(
     return moved if moved.bend < first.bend else first
 
 
+class _Together(ModelView):
+    """A model whose groups move all at once."""
+
+    def __init__(self, model: EquilibriumModel) -> None:
+        super().__init__(model)
+        self.groups = (tuple(block for group in model.groups for block in group),)
+
+
 def _corrected(
     model: EquilibriumModel,
     drive: State,
@@ -169,7 +177,9 @@ def _corrected(
         terms = zip(pull(state), forward(away), backward(away), model.kappa, strict=True)
         return tuple(j - jt if p is None else k * p + j - jt for p, j, jt, k in terms)
 
-    nudged = nudged_phase(model, start, twice, nudge, settings, _half, free.radius)
+    # the correction is a product with all blocks: it would be made anew for every group
+    at_once = model if len(model.groups) == 1 else _Together(model)
+    nudged = nudged_phase(at_once, start, twice, nudge, settings, _half, free.radius)
     # The adjoint is the displacement itself; `contrast` weights with kappa, as it has to for a
     # primitive function.
     half, middle = _halves(nudged.state)

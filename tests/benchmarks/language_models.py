@@ -81,7 +81,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "full": {
         "make": FullEqPropLM,
         "sizes": {"hidden_dim": 72, "num_layers": 3, "inner_dim": 72},
-        "fast": ("implicit", 6, 4),
+        "fast": ("implicit", 4, 3),
         "physical": ("asymmetric", 20, 12, "auto"),
         "twin": "transformer",
     },

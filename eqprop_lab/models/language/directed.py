@@ -169,18 +169,23 @@ class DirectedLM(TokenModel, EquilibriumModel):
         return lambda v: tuple(ball_product(r, b) for r, b in zip(state, v, strict=True))
 
     def force(self, state: State, drive: State) -> State:
-        weights = self._weights()
-        outside = self.outside(state, drive, weights)
-        return tuple(u + mine for u, mine in zip(outside, self.own(state, weights), strict=True))
+        return self.block_forces(range(self.num_layers), state, drive)
 
-    def outside(self, state: State, drive: State, weights: dict[str, Tensor]) -> State:
-        """Drive and field of the past, (B T, d) a layer: the force that is not of the token."""
-        found = list(drive[: self.num_layers])
-        for number, q in enumerate(drive[self.num_layers :], start=self.below):
-            found[number] = found[number] + self.field(
-                number, state[number - self.below], q, weights
-            )
-        return tuple(found)
+    def block_forces(self, group: Sequence[int], state: State, drive: State) -> State:
+        weights = self._weights()
+        return tuple(
+            self.own(layer, state, self.outside(layer, state, drive, weights), weights)
+            if layer in group
+            else r
+            for layer, r in enumerate(state)
+        )
+
+    def outside(self, layer: int, state: State, drive: State, weights: dict[str, Tensor]) -> Tensor:
+        """Drive and field of the past (B T, d) of a layer: the force that is not of the token."""
+        if layer < self.below:
+            return drive[layer]
+        q, seen = drive[self.num_layers + layer - self.below], state[layer - self.below]
+        return drive[layer] + self.field(layer, seen, q, weights)
 
     def field(self, layer: int, seen: Tensor, q: Tensor, weights: dict[str, Tensor]) -> Tensor:
         """W_o sum_(j < i) p_ij W_v s_j of what is seen (B T, d) and queries (B, H, T, d_h)."""
@@ -239,8 +244,10 @@ class DirectedLM(TokenModel, EquilibriumModel):
         return self._weights() | self.attention_weights(range(self.below))
 
     @abstractmethod
-    def own(self, state: State, weights: dict[str, Tensor]) -> State:
-        """The force within each token, (B T, d) a layer."""
+    def own(self, layer: int, state: State, outside: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        """The force on a layer (B T, d): what is of the token itself, and what comes from outside
+        (B T, d).
+        """
 
 
 class OneToken(ModelView):
@@ -252,10 +259,16 @@ class OneToken(ModelView):
     model: DirectedLM
 
     def force(self, state: State, drive: State) -> State:
-        own = self.model.own(state, self.model._weights())
-        return tuple(mine + u for mine, u in zip(own, drive, strict=True))
+        return self.block_forces(range(len(state)), state, drive)
+
+    def block_forces(self, group: Sequence[int], state: State, drive: State) -> State:
+        weights = self.model._weights()
+        return tuple(
+            self.model.own(layer, state, u, weights) if layer in group else r
+            for layer, (r, u) in enumerate(zip(state, drive, strict=True))
+        )
 
 
-def memory_force(r: Tensor, up: Tensor, down: Tensor, bias: Tensor) -> Tensor:
-    """W_2 squareplus(W_1 r + b), rows (N, d); up = W_1 (m, d), down = W_2 (d, m)."""
-    return squareplus(F.linear(r, up, bias)) @ down.T
+def with_memory(outside: Tensor, r: Tensor, up: Tensor, down: Tensor, bias: Tensor) -> Tensor:
+    """outside + W_2 squareplus(W_1 r + b), rows (N, d); up = W_1 (m, d), down = W_2 (d, m)."""
+    return torch.addmm(outside, squareplus(F.linear(r, up, bias)), down.T)

@@ -6,13 +6,15 @@
           - sum_l r^(l+1).B_l r^l
 
 u = g_l e_i; G and SP as in `ball`, field the attention of `directed` to the layer below (r^0 = e):
-an external field to the token, so its weights need neither ties nor bounds. The sweep lowers E_i
-while the tokens before i stand still. Certificate, within the token:
-L <= max_l ||xi_l||^2 + 2 cos(pi/(L+1)) max_l ||B_l||.
+an external field to the token, so its weights need neither ties nor bounds. A sweep goes from the
+first layer to the last, each hears what those below it have become, and it lowers E_i while the
+tokens before i stand still. (The adjoint goes back down. 4 + 3 sweeps put the gradient of training
+as far off as 6 + 4 of all layers at once do, about 1 %.) Certificate, within the token, in the
+largest ||r^l|| / sin(pi l/(L+1)): L <= max_l ||xi_l||^2 + 2 cos(pi/(L+1)) max_l ||B_l||.
 
 Layers that attend to their own states, as one first writes it, are a loop through time: news run
 from token to token, phases take long, and bounds on W_v and W_o are needed. To the layer below,
-news climb one layer at a time: the same after 6 sweeps, 0.03 nats better on tiny Shakespeare.
+news climb in one sweep, and tiny Shakespeare is learned 0.03 nats better.
 
 Memory term: Ramsauer et al. 2020, arXiv:2008.02217, and Hoover et al. 2023, arXiv:2302.07253, tie
 all weights; conditional energies of tokens: as in arXiv:2512.16762.
@@ -28,7 +30,7 @@ from torch import Tensor, nn
 from eqprop_lab.equilibrium.norms import exact_norm, outward
 from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.language.ball import ball_entropy, rms, squareplus_integral
-from eqprop_lab.models.language.directed import DirectedLM, Weight, memory_force
+from eqprop_lab.models.language.directed import DirectedLM, Weight, with_memory
 from eqprop_lab.seeding import seeded
 
 WITHIN, BETWEEN = 0.5, 0.45  # shares of the bound 0.95: ||xi||^2, and 2 cos(..) ||B||
@@ -51,6 +53,9 @@ class FullEqPropLM(DirectedLM):
     """
 
     below = 1
+    contraction_metric = (
+        "largest l2 of a token's layers, over sin(pi l/(L+1)) each, given the tokens before it"
+    )
 
     def __init__(
         self,
@@ -70,6 +75,7 @@ class FullEqPropLM(DirectedLM):
             self.xi = nn.ModuleList(
                 Weight(memories, hidden_dim, math.sqrt(WITHIN)) for _ in range(num_layers)
             )
+            self.groups = tuple((layer,) for layer in range(num_layers))
             self.c = nn.Parameter(torch.zeros(num_layers, memories))
             self.B = nn.ModuleList(
                 Weight(hidden_dim, hidden_dim, between) for _ in range(num_layers - 1)
@@ -81,17 +87,14 @@ class FullEqPropLM(DirectedLM):
         mine |= {f"B{number}": between() for number, between in enumerate(self.B)}
         return super().effective_weights() | mine
 
-    def own(self, state: State, weights: dict[str, Tensor]) -> State:
-        parts = []
-        for number, r in enumerate(state):
-            xi = weights[f"xi{number}"]
-            part = memory_force(r, xi, xi.T, self.c[number])
-            if number > 0:
-                part = torch.addmm(part, state[number - 1], weights[f"B{number - 1}"].T)
-            if number + 1 < self.num_layers:
-                part = torch.addmm(part, state[number + 1], weights[f"B{number}"])
-            parts.append(part)
-        return tuple(parts)
+    def own(self, layer: int, state: State, outside: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        r, xi = state[layer], weights[f"xi{layer}"]
+        force = with_memory(outside, r, xi, xi.T, self.c[layer])
+        if layer > 0:
+            force = torch.addmm(force, state[layer - 1], weights[f"B{layer - 1}"].T)
+        if layer + 1 < self.num_layers:
+            force = torch.addmm(force, state[layer + 1], weights[f"B{layer}"])
+        return force
 
     def readout(self, state: State) -> Tensor:
         return self.W_out(torch.cat([rms(r) for r in state], 1))
@@ -99,11 +102,11 @@ class FullEqPropLM(DirectedLM):
     def energy(self, state: State, drive: State) -> Tensor:
         """E_i of every token (B T,), the tokens before it where they are."""
         weights = self._weights()
-        outside = self.outside(state, drive, weights)
         total = torch.zeros(len(state[0]), dtype=state[0].dtype, device=state[0].device)
         for number, r in enumerate(state):
             memory = squareplus_integral(r @ weights[f"xi{number}"].T + self.c[number]).sum(1)
-            total = total + ball_entropy(r) - (r * outside[number]).sum(1) - memory
+            outside = self.outside(number, state, drive, weights)
+            total = total + ball_entropy(r) - (r * outside).sum(1) - memory
             if number > 0:
                 total = total - (r * (state[number - 1] @ weights[f"B{number - 1}"].T)).sum(1)
         return total

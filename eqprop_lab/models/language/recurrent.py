@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from eqprop_lab.equilibrium.norms import exact_norm, outward
 from eqprop_lab.equilibrium.state import State
 from eqprop_lab.models.language.ball import rms
-from eqprop_lab.models.language.directed import DirectedLM, Weight, memory_force
+from eqprop_lab.models.language.directed import DirectedLM, Weight, with_memory
 from eqprop_lab.seeding import seeded
 
 UP, DOWN = 1.0, 0.9  # caps of ||W_1|| and ||W_2||
@@ -49,8 +49,8 @@ class RecurrentEqPropLM(DirectedLM):
     def effective_weights(self) -> dict[str, Tensor]:
         return super().effective_weights() | {"up": self.W_1(), "down": self.W_2()}
 
-    def own(self, state: State, weights: dict[str, Tensor]) -> State:
-        return (memory_force(state[0], weights["up"], weights["down"], self.b),)
+    def own(self, layer: int, state: State, outside: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        return with_memory(outside, state[0], weights["up"], weights["down"], self.b)
 
     def readout(self, state: State) -> Tensor:
         return self.W_out(rms(state[0]))

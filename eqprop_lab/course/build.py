@@ -17,9 +17,10 @@ from eqprop_lab.course.masters import Master
 from eqprop_lab.course.student import student_edition
 from eqprop_lab.course.wrong_answers import wrong_answers
 from eqprop_lab.files import replace_text
+from eqprop_lab.notebook.metrics import EDITION
 
 WHEEL_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "eqprop_lab")
-MARK = ".eqprop-course"
+WRITTEN = "written by `python -m eqprop_lab course build`\n"
 INSTALL = """# {title}
 
 {about}
@@ -79,11 +80,11 @@ def _claim(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise BuildError(f"--out {out}: a file of this name is there")
     if out.is_dir() and any(out.iterdir()):
-        if not (out / MARK).is_file():
+        if not (out / EDITION).is_file():
             raise BuildError(f"--out {out}: not empty, and no earlier build of the course")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / MARK).write_text("written by `python -m eqprop_lab course build`\n", encoding="utf-8")
+    (out / EDITION).write_text(WRITTEN, encoding="utf-8")
 
 
 def _wheel(root: Path, place: Path) -> Path:
@@ -107,6 +108,7 @@ def _wheel(root: Path, place: Path) -> Path:
 def _furnish(root: Path, folder: Path, wheel: Path, masters: Sequence[Master]) -> None:
     """Everything of an edition but its notebooks."""
     (folder / "notebooks").mkdir(parents=True)
+    (folder / EDITION).write_text(WRITTEN, encoding="utf-8")
     shutil.copy(wheel, folder)
     shutil.copy(root / "constraints.txt", folder)
     shutil.copytree(root / "data" / "results", folder / "data" / "results")

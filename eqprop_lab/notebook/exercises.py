@@ -132,6 +132,21 @@ class Exercise:
             raise WrongAnswer(f"Not yet: {self.name}: {said}")
         print(f"ok: {self.name} is right on {self.cases} random cases")
 
+    def share_right(self, answer: Callable[..., Any]) -> float:
+        """The share of cases that are right, and of the parts of a case: 1 for a right answer."""
+        return sum(self._share(answer, k) for k in range(self.cases)) / self.cases
+
+    def _share(self, answer: Callable[..., Any], k: int) -> float:
+        try:
+            trial = self._try(answer, k)
+        except WrongAnswer:
+            return 0.0
+        with self._seeded(k):
+            if self.judge and self.judge(trial.answer, *trial.case):
+                return 0.0
+        right = [trial.error(name) <= self.tol for name in trial.right]
+        return sum(right) / len(right) if right else 1.0
+
     def _try(self, answer: Callable[..., Any], k: int) -> _Tried:
         """One case: what the answer gives, and what is wrong with it whatever the numbers are."""
         with self._seeded(k):

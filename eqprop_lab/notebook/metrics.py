@@ -22,6 +22,8 @@ from eqprop_lab.notebook.session import Session, current_session, has_session
 
 METRICS_MIME = "application/vnd.eqprop.metrics+json"
 PROVENANCE_MIME = "application/vnd.eqprop.provenance+json"
+EDITION = ".eqprop-course"
+"""Marks an edition of the series for a course; stored results lie in it as in the project."""
 RESULTS_DIR = "EQPROP_RESULTS_DIR"
 """Environment variable: folder of the stored results; default `data/results` of the project."""
 
@@ -153,6 +155,8 @@ def _results_folder() -> Path:
 
 
 def _is_project(folder: Path) -> bool:
+    if (folder / EDITION).is_file():
+        return True
     file = folder / "pyproject.toml"
     if not file.is_file():
         return False

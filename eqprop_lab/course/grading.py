@@ -1,0 +1,215 @@
+"""Grading one submission: the master's checks on raw values, partial credit, what to tell.
+
+The master's cells and solutions stay in this process; a submission runs in a `Worker`.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from eqprop_lab.course.inside import same_everywhere
+from eqprop_lab.course.masters import ExerciseCells, Master, MasterError
+from eqprop_lab.course.reading import UnreadableAnswer, forbidden_in, is_open, notable_in
+from eqprop_lab.course.remote import Answer, Limits, Stopped, Worker
+from eqprop_lab.course.statements import names_read, needed, statements
+from eqprop_lab.course.student import POINTS, SEED
+from eqprop_lab.course.submissions import Submission
+from eqprop_lab.notebook.claims import CheckFailed
+from eqprop_lab.notebook.exercises import Exercise
+from eqprop_lab.notebook.session import setup
+from eqprop_lab.regression.parameters import tags
+
+PARTIAL = 0.5
+"""What an answer that is right on all cases but one part may reach at most, of its points."""
+TEXT = 1500
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an exercise has earned and what is said to it; `notes` are for the lecturer."""
+
+    number: int
+    name: str
+    points: float
+    of: int
+    says: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Graded:
+    """All exercises of a submission."""
+
+    submission: Submission
+    verdicts: tuple[Verdict, ...]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """An exercise as the grader has it: the check, and what a kernel needs to draw its cases."""
+
+    cells: ExerciseCells
+    check: Exercise
+    support: str
+    draw: str
+    examine: str = ""
+
+
+@dataclass
+class Class:
+    """A master whose cells have run in this process, for one seed."""
+
+    master: Master
+    start: list[str]
+    tasks: list[Task] = field(default_factory=list)
+
+
+@lru_cache(maxsize=4)
+def prepared(path: Path, seed: int) -> Class:
+    """Run setup, parameters, context and checks of a master. Raises MasterError."""
+    master = Master.read(path)
+    start = [_seeded(cell, seed) for cell in master.nb.cells if _is_start(cell)]
+    space: dict[str, Any] = {"__name__": "__main__"}
+    setup(seed)
+    found = Class(master, start)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for source in start:
+            exec(compile(source, f"<{path.stem}>", "exec"), space)
+        for cells in master.exercises:
+            exec(compile(master.nb.cells[cells.stub].source, "<stub>", "exec"), space)
+            exec(compile(master.nb.cells[cells.check].source, "<check>", "exec"), space)
+            found.tasks.append(_task(master, cells, space[f"check_{cells.name}"]))
+    return found
+
+
+def _is_start(cell: Any) -> bool:
+    wanted = {"setup", "parameters", "exercise-context"}
+    return cell.cell_type == "code" and bool(wanted & set(tags(cell)))
+
+
+def _seeded(cell: Any, seed: int) -> str:
+    source = str(cell.source)
+    return SEED.sub(rf"\g<1>{seed}", source) if "parameters" in tags(cell) else source
+
+
+def _task(master: Master, cells: ExerciseCells, check: Exercise) -> Task:
+    """What the draw of cases rests on is taken from the check's cell; the rest stays here."""
+    source = master.nb.cells[cells.check].source
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    made = [call for call in calls if ast.unparse(call.func).endswith("Exercise")]
+    if len(made) != 1:
+        raise MasterError(f"{master.path.name}: {cells.name} has no check, or two in a cell")
+    given = {word.arg: word.value for word in made[0].keywords}
+    draw, examine = given.get("draw") or made[0].args[1], given.get("examine")
+    asked = names_read(draw) | (names_read(examine) if examine else frozenset())
+    support = "\n".join(s.text for s in needed(asked, statements(source)))
+    ready = replace(check, draw=same_everywhere(check.draw))
+    return Task(cells, ready, support, ast.unparse(draw), ast.unparse(examine) if examine else "")
+
+
+def grade(given: Submission, seed: int, limits: Limits) -> Graded:
+    """Every exercise of a submission, in a kernel of its own; a new one where it is gone."""
+    began = time.monotonic()
+    tasks = prepared(given.master, seed).tasks
+    if given.problem:
+        verdicts = [_verdict(task, 0.0, given.problem) for task in tasks]
+        return Graded(given, tuple(verdicts))
+    desk = _Desk(prepared(given.master, seed), seed, limits)
+    try:
+        verdicts = [desk.judge(task, given.answers.get(task.cells.name, "")) for task in tasks]
+    finally:
+        desk.close()
+    return Graded(given, tuple(verdicts), time.monotonic() - began)
+
+
+def _verdict(task: Task, share: float, says: str, notes: Sequence[str] = ()) -> Verdict:
+    of = POINTS[task.cells.level]
+    points = round(share * of, 2)
+    return Verdict(task.cells.number, task.cells.name, points, of, says[:TEXT], tuple(notes))
+
+
+class _Desk:
+    """One submission on the desk: its worker, made when it is needed."""
+
+    def __init__(self, of: Class, seed: int, limits: Limits) -> None:
+        self._class, self._seed, self._limits = of, seed, limits
+        self._worker: Worker | None = None
+
+    def close(self) -> None:
+        if self._worker:
+            self._worker.close()
+        self._worker = None
+
+    def judge(self, task: Task, source: str) -> Verdict:
+        name = task.cells.name
+        try:
+            if not source or is_open(source, name):
+                return _verdict(task, 0.0, "still open")
+            used = forbidden_in(source, name, task.check.forbidden)
+            notes = notable_in(source)
+        except UnreadableAnswer as error:
+            return _verdict(task, 0.0, str(error))
+        if used:
+            return _verdict(task, 0.0, f"it uses {used[0]}; do it without", notes)
+        try:
+            return self._run(task, source, notes)
+        except Stopped as error:
+            self.close()
+            return _verdict(task, 0.0, str(error), [*notes, "stopped"])
+        except MasterError:
+            raise
+        except Exception as error:
+            text = f"the check cannot use what it gives back: {type(error).__name__}: {error}"
+            return _verdict(task, 0.0, text, [*notes, "check raised"])
+
+    def _run(self, task: Task, source: str, notes: list[str]) -> Verdict:
+        worker = self._started()
+        worker.deadline = time.monotonic() + self._limits.seconds
+        if error := worker.run(source).get("error"):
+            kind, text = (str(part)[:TEXT] for part in error)
+            return _verdict(task, 0.0, f"its cell raised {kind}: {text}", notes)
+        worker.run(task.support)
+        answer = Answer(worker, task.cells.name, task.draw)
+        check = task.check
+        if task.examine:
+            look = lambda a: a.examined(task.examine, check.cases)  # noqa: E731
+            check = replace(check, examine=look)
+        return self._judged(task, check, answer, notes)
+
+    def _judged(self, task: Task, check: Exercise, answer: Answer, notes: list[str]) -> Verdict:
+        says = io.StringIO()
+        with contextlib.redirect_stdout(says), warnings.catch_warnings(action="ignore"):
+            try:
+                check(answer)
+                return _verdict(task, 1.0, says.getvalue().strip(), notes)
+            except CheckFailed as failure:
+                text = f"{says.getvalue()}{failure}"
+            try:
+                return _verdict(task, PARTIAL * check.share_right(answer.again()), text, notes)
+            except Exception as error:
+                return _verdict(task, 0.0, f"{text}\n({type(error).__name__}: {error})", notes)
+
+    def _started(self) -> Worker:
+        """A kernel in which the master's cells have run; the submission has no part in it yet."""
+        if self._worker is None:
+            self._worker = Worker(self._limits)
+            cells = ["from eqprop_lab.course import inside as _inside", *self._class.start]
+            cells.append(f"_inside.setup({self._seed})")
+            for source in cells:
+                try:
+                    error = self._worker.run(source).get("error")
+                except Stopped as problem:
+                    error = str(problem)
+                if error:
+                    raise MasterError(f"{self._class.master.path.name} does not start: {error}")
+        return self._worker

@@ -1,0 +1,211 @@
+"""The grader: right, mistaken and hostile submissions, each in a cell of its own."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from eqprop_lab.commands.course import main
+from eqprop_lab.course import sandbox
+from eqprop_lab.course.classes import class_of
+from eqprop_lab.course.grading import Graded, Verdict, _Desk, grade, prepared
+from eqprop_lab.course.masters import Master
+from eqprop_lab.course.reading import UnreadableAnswer, forbidden_in, is_open, notable_in
+from eqprop_lab.course.remote import Limits
+from eqprop_lab.course.report import feedback, grades_csv
+from eqprop_lab.course.submissions import LARGEST, Submission, submission
+from tests.course.handed_in import RIGHT, hand_in, tiny_master
+
+ROOT = Path(__file__).resolve().parents[2]
+NO_CELL = sandbox.fault([])
+isolated = pytest.mark.skipif(bool(NO_CELL), reason=f"no isolation here: {NO_CELL}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("class")
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Master:
+    return tiny_master(tmp_path_factory.mktemp("masters"))
+
+
+@contextmanager
+def desk(master: Master, seconds: float) -> Iterator[Callable[[str, str], Verdict]]:
+    """Judge answers one after the other, in one kernel while it lives."""
+    ready = prepared(master.path, 3)
+    tasks = {task.cells.name: task for task in ready.tasks}
+    made = _Desk(ready, 3, Limits(seconds))
+    try:
+        yield lambda name, source: made.judge(tasks[name], source)
+    finally:
+        made.close()
+
+
+PARTLY = {
+    "half": "def half(x, y):\n    return x / 2, y",
+    "twice": "def twice(x, y):\n    return -2.0 * x",
+    "spoils": "def spoils(x, y):\n    y += 0.5\n    return y - 0.5",
+    "counts": "def counts(work, x):\n    return work(work(x) / x)",
+    "maker": "def maker(a):\n    return lambda x: a * x if x == 2.0 else 7.0",
+}
+
+
+@isolated
+@pytest.mark.kernel
+def test_right_and_partly_right_answers_get_their_points(master: Master) -> None:
+    with desk(master, 20) as judge:
+        right = {name: judge(name, source) for name, source in RIGHT.items()}
+        partly = {name: judge(name, source) for name, source in PARTLY.items()}
+    assert {name: v.points for name, v in right.items()} == {n: v.of for n, v in right.items()}
+    assert all(v.says.startswith("ok: ") for v in right.values())
+    assert partly["half"].points == 0.25 and "the rest is right" in partly["half"].says
+    assert partly["twice"].points == 0 and "sign" in partly["twice"].says
+    assert "changes its argument 2 in place" in partly["spoils"].says
+    assert "2 calls" in partly["counts"].says
+    assert "maker: odd" in partly["maker"].says
+
+
+LOOK = """import os, socket
+seen = [path for path in {paths} if os.path.exists(path)]
+seen += [name for name in globals() if "SECRET" in name or name.startswith("check_")]
+seen += [name for _, name in socket.if_nameindex() if name != "lo"]
+seen += [name for name in os.listdir("/proc") if name.isdecimal() and int(name) > 2000]
+for place in (os.path.dirname(nb.__file__), "/usr"):
+    try:
+        os.mkdir(place + "/mine")
+        seen.append(place)
+    except OSError:
+        pass
+def half(x, y):
+    raise ValueError(f"seen: {{seen}}")"""
+PATCHED = """np.allclose = torch.allclose = torch.equal = lambda *a, **k: True
+nb.Exercise.__call__ = lambda *a: print("ok")
+torch.Tensor.norm = lambda *a: 0.0
+def twice(x, y):
+    return x"""
+
+
+@isolated
+@pytest.mark.kernel
+def test_hostile_answers_gain_nothing_see_nothing_and_cost_others_nothing(
+    master: Master, folder: Path
+) -> None:
+    victim = hand_in(folder, "ada", master, RIGHT)
+    text = victim.read_text("utf-8")
+    hidden = [str(path) for path in (master.path, ROOT / "notebooks", ROOT / ".git", victim)]
+    with desk(master, 5) as judge:
+        look = judge("half", LOOK.format(paths=hidden))
+        patched = judge("twice", PATCHED)
+        thief = judge("spoils", f"def spoils(x, y):\n    return open({str(victim)!r}).read()")
+        leaves = judge("counts", "def counts(work, x):\n    import os\n    os._exit(0)")
+        loops = judge("maker", "def maker(a):\n    while True:\n        pass")
+        floods = judge("half", "def half(x, y):\n    return x\nwhile True:\n    print('x' * 10**6)")
+    assert "seen: []" in look.says
+    assert "twice" in patched.says and "Not yet" in patched.says
+    assert "FileNotFoundError" in thief.says and thief.notes == ("open",)
+    assert "its process ended" in leaves.says and leaves.notes == ("os", "stopped")
+    assert "took too long" in loops.says
+    assert any(said in floods.says for said in ("print without end", "took too long"))
+    assert not any(v.points for v in (look, patched, thief, leaves, loops, floods))
+    assert victim.read_text("utf-8") == text
+
+
+def test_the_command_refuses_where_nothing_isolates(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sandbox, "TOOLS", ("no-such-tool",))
+    (folder / "bo").mkdir()
+    (folder / "bo" / "03_two_phases_and_gradients.ipynb").write_text("{}")
+    assert main(["grade", str(folder), "--out", str(folder / "g.csv"), "--notebooks", "03"]) == 2
+    assert "cannot be isolated here: no-such-tool not found" in capsys.readouterr().err
+    assert not (folder / "g.csv").exists()
+
+
+@isolated
+def test_a_cell_that_shows_what_it_must_hide_is_no_cell() -> None:
+    assert "would see" in sandbox.fault([sandbox.PACKAGE])
+
+
+def test_answers_are_found_by_id_mark_or_name(tmp_path: Path, master: Master) -> None:
+    path = hand_in(tmp_path, "ada", master, RIGHT)
+    assert submission(tmp_path, "ada", master).answers == RIGHT
+    text = path.read_text("utf-8")
+    for gone in ('"id": "', '"grade_id": "'):
+        text = text.replace(gone, gone[:-1] + '"x')
+        path.write_text(text, encoding="utf-8")
+        assert submission(tmp_path, "ada", master).answers == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"cells": [', "not a notebook"),
+        ("[" * 100_000, "not a notebook"),
+        ("\x00\xff", "not a notebook"),
+        ('{"cells": 3}', "not a notebook"),
+        ("", "not a notebook"),
+        ("x" * (LARGEST + 1), "has 20 MB"),
+    ],
+    ids=["truncated", "deep", "binary", "no cells", "empty", "huge"],
+)
+def test_what_is_no_notebook_is_said(tmp_path: Path, master: Master, text: str, says: str) -> None:
+    path = hand_in(tmp_path, "ada", master, {})
+    path.write_text(text, encoding="latin-1")
+    found = grade(submission(tmp_path, "ada", master), 0, Limits())
+    assert found.submission.problem.startswith(says) or says in found.submission.problem
+    assert sum(verdict.points for verdict in found.verdicts) == 0
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_links_to_the_work_of_others_are_refused(tmp_path: Path, master: Master, kind: str) -> None:
+    path = hand_in(tmp_path, "ada", master, RIGHT)
+    (tmp_path / "bo").mkdir()
+    (os.symlink if kind == "symbolic" else os.link)(path, tmp_path / "bo" / path.name)
+    assert "is a link" in submission(tmp_path, "bo", master).problem
+    (tmp_path / "cy").mkdir()
+    assert "no file" in submission(tmp_path, "cy", master).problem
+
+
+def test_an_answer_is_read_before_it_runs() -> None:
+    assert is_open('def f(x):\n    """It."""\n    ...', "f") and is_open("g = 1", "f")
+    assert not is_open("def f(x):\n    return x", "f")
+    used = (
+        "from eqprop_lab import relax as r\ndef g(x):\n    return r(x)\ndef f(x):\n    return g(x)"
+    )
+    assert forbidden_in(used, "f", ("relax", "step")) == ["relax"]
+    unused = "import eqprop_lab\ndef f(step):\n    return step\nprint(eqprop_lab.relax)"
+    assert forbidden_in(unused, "f", ("relax", "step")) == []
+    assert notable_in("import os\nopen('x')\ndef f():\n    return __import__('sys')") == [
+        "__import__", "open", "os",
+    ]  # fmt: skip
+    for text in ("def f(:", "x" + "+x" * 50_000, "(" * 300):
+        with pytest.raises(UnreadableAnswer, match="is not Python"):
+            is_open(text, "f")
+
+
+def test_reports_hold_no_formula_and_no_control_characters(master: Master) -> None:
+    verdict = Verdict(1, "half", 0.25, 1, "```\n\x1b[31mred", ("open",))
+    others = tuple(Verdict(n, name, 0.0, 2, "open") for n, name in enumerate(RIGHT, 1))[1:]
+    one = Graded(Submission("=1+1", master.path), (verdict, *others))
+    (row,) = csv.DictReader(grades_csv({"=1+1": [one]}, {"=1+1": 5}).splitlines())
+    assert row["student"] == "'=1+1" and row["99 half"] == "0.25" and row["points"] == "0.25"
+    assert row["of"] == "9" and row["look at"] == "half: open" and row["seed"] == "5"
+    page = feedback("=1+1", [one], 5)
+    assert "\x1b" not in page and page.count("```") == 10 and "0.25 of 9 points" in page
+
+
+def test_a_class_is_the_roster_or_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="a folder for each student"):
+        class_of(tmp_path, None)
+    (tmp_path / "bo").mkdir()
+    assert class_of(tmp_path, None) == {"bo": 0}
+    assert class_of(tmp_path, {"ada": 1, "bo": 2}) == {"ada": 1, "bo": 2}
+    with pytest.raises(ValueError, match="not on the roster: bo"):
+        class_of(tmp_path, {"ada": 1})

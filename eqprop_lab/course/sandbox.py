@@ -17,9 +17,7 @@ from pathlib import Path
 
 import matplotlib
 
-import eqprop_lab
-
-PACKAGE = Path(eqprop_lab.__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime")
 TOOLS = ("unshare", "mount", "pivot_root", "setpriv")
 SCRIPT = r"""

@@ -15,9 +15,11 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 LARGEST_INT = 2**31 - 1  # sizes and counts; torch itself overflows at 2^63
 LARGEST_SEED = 2**32 - 1  # what Python, NumPy and torch all accept
 
@@ -142,12 +144,43 @@ def known_keys(name: str, given: Iterable[str], options: Iterable[str]) -> None:
             one_of(f"key of {name}", key, options)
 
 
+def adding(
+    table: dict[str, Any],
+    name: object,
+    what: str,
+    fits: Callable[[object], bool] = callable,
+    wanted: str = "a class or a function",
+) -> Callable[[T], T]:
+    """What puts an entry into `table` under a new name and returns it: the body of a registry's
+    decorator.
+
+    Raises: TypeError for a name that is no text, at once, and for an entry that does not fit;
+    ValueError for a name that another entry has already.
+    """
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name must be a non-empty string, got {shown(name)}")
+
+    def add(entry: T) -> T:
+        if not fits(entry):
+            raise TypeError(f"{what} must be {wanted}, got {shown(entry)}")
+        if table.get(name, entry) is not entry:
+            raise ValueError(f"name must be new, {name!r} is already {shown(table[name])}")
+        table[name] = entry
+        return entry
+
+    return add
+
+
 def arguments(function: Callable[..., object]) -> dict[str, inspect.Parameter] | None:
     """The named arguments a function or class takes; None when it takes any (``**kwargs``)."""
-    taken = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-        return None
+    taken = inspect.signature(function).parameters.values()
+    return None if any(p.kind is p.VAR_KEYWORD for p in taken) else named_arguments(function)
+
+
+def named_arguments(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """The arguments that the signature of a function or class names."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    taken = inspect.signature(function).parameters
     return {key: p for key, p in taken.items() if p.kind in named}
 
 

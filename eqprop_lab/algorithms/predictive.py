@@ -12,6 +12,7 @@ The mixture has the predecessor's name, and our definition.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,8 @@ class PredictiveCoding(FeedbackAlignmentMLP):
             return torch.stack([now.energy(cost) for now in moments])
 
     def credit(self, x: Tensor, cost: Cost, weights: Sequence[Tensor]) -> Credit:
-        first, *_, last = self.inference(x, cost, weights)
+        moments = self.inference(x, cost, weights)
+        first = next(moments)
+        (last,) = deque(moments, maxlen=1)  # the way between is not kept
         deltas = [*(-e for e in last.scaled), cost.grad(last.logits)]
         return Credit(*by_layer(deltas, last.states), first.logits)

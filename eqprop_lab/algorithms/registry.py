@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from eqprop_lab.models.local_rule import LocalRule
-from eqprop_lab.validation import known_keys, one_of, shown
+from eqprop_lab.validation import adding, known_keys, one_of
 
 Rule = type[LocalRule]
 R = TypeVar("R", bound=Rule)
@@ -26,18 +26,11 @@ def register_algorithm(name: str) -> Callable[[R], R]:
     Raises: TypeError for a name that is no text or a class that is no rule; ValueError for a name
     that another rule has already.
     """
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"name must be a non-empty string, got {shown(name)}")
+    return adding(ALGORITHMS, name, "a rule", _is_rule, "a class on LocalRule")
 
-    def add(rule: R) -> R:
-        if not (isinstance(rule, type) and issubclass(rule, LocalRule)):
-            raise TypeError(f"a rule must be a class on LocalRule, got {shown(rule)}")
-        if ALGORITHMS.get(name, rule) is not rule:
-            raise ValueError(f"name must be new, {name!r} is already {ALGORITHMS[name]!r}")
-        ALGORITHMS[name] = rule
-        return rule
 
-    return add
+def _is_rule(entry: object) -> bool:
+    return isinstance(entry, type) and issubclass(entry, LocalRule)
 
 
 def algorithm(name: str) -> Rule:

@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import eqprop_lab.algorithms.bioplausible  # noqa: F401 - the model of the rules gets its name
 from eqprop_lab.datasets import DataSet
 from eqprop_lab.datasets.augmentation import Augmentation
 from eqprop_lab.datasets.windows import TextSet

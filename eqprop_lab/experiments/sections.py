@@ -17,7 +17,7 @@ from eqprop_lab.datasets.registry import SOURCES
 from eqprop_lab.experiments.data import find_facts
 from eqprop_lab.experiments.presets import get_model_config, preset_model
 from eqprop_lab.models.registry import model_registry
-from eqprop_lab.validation import a_seed, one_of, switch
+from eqprop_lab.validation import a_seed, named_arguments, one_of, switch
 
 # Arguments of models that the data decide, and where `find_facts` has them.
 SIZES = {
@@ -108,8 +108,9 @@ def read_model(
     else:
         name = section["name"]
     one_of("model.name", name, model_registry.list_models())
-    known = model_registry.parameters(name) or {}
-    if known and ("vocab_size" in known) != text:
+    # one that takes any arguments, too, has those that it names filled in
+    known = named_arguments(model_registry.factory(name))
+    if model_registry.parameters(name) and ("vocab_size" in known) != text:
         raise ValueError(
             f"a {name} takes {'no ' if text else ''}tokens, and {data['name']} is "
             f"{'a' if text else 'no'} text"

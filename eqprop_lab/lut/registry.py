@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from eqprop_lab.validation import one_of, shown
+from eqprop_lab.validation import adding, one_of
 
 T = TypeVar("T", bound=Callable[..., Any])
 KINDS = ("model", "layer", "node", "encoder", "initializer", "regularizer")
@@ -31,18 +31,7 @@ class Registry:
         or cannot be called.
         """
         table = self._tables[one_of("kind", kind, KINDS)]
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"name must be a non-empty text, got {shown(name)}")
-
-        def add(entry: T) -> T:
-            if not callable(entry):
-                raise TypeError(f"a {kind} must be a class or a function, got {shown(entry)}")
-            if table.get(name, entry) is not entry:
-                raise ValueError(f"name must be new, the {kind} {name!r} is {table[name]!r}")
-            table[name] = entry
-            return entry
-
-        return add
+        return adding(table, name, f"a {kind}")
 
     def register_model(self, name: str) -> Callable[[T], T]:
         """A BaseLUTModel: config -> model."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
@@ -30,10 +30,9 @@ from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.models.vision.densenet import DenseNet3, densenet3
 from eqprop_lab.models.vision.resnet import NAMED, ResNetCifar
 from eqprop_lab.models.vision.small_cnn import SmallCNN
-from eqprop_lab.validation import arguments, known_keys, one_of
+from eqprop_lab.validation import adding, arguments, known_keys, one_of
 
 Factory = Callable[..., nn.Module]
-F = TypeVar("F", bound=Factory)
 
 
 class ModelRegistry:
@@ -42,23 +41,13 @@ class ModelRegistry:
     def __init__(self) -> None:
         self._factories: dict[str, Factory] = {}
 
-    def register(self, name: str, factory: F | None = None) -> Any:
+    def register(self, name: str, factory: Factory | None = None) -> Any:
         """Add a model: ``register("name", Class)``, or ``@register("name")`` above the class.
 
         Raises: TypeError for a name that is no text or a factory that cannot be called; ValueError
         for a name that another model has already.
         """
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"name must be a non-empty string, got {name!r}")
-
-        def add(factory: F) -> F:
-            if not callable(factory):
-                raise TypeError(f"factory must be a class or a function, got {factory!r}")
-            if self._factories.get(name, factory) is not factory:
-                raise ValueError(f"name must be new, {name!r} is already {self._factories[name]!r}")
-            self._factories[name] = factory
-            return factory
-
+        add = adding(self._factories, name, "factory")
         return add if factory is None else add(factory)
 
     def unregister(self, name: str) -> None:

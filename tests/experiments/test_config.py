@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +198,20 @@ def test_models_without_a_seed_argument_are_seeded_too() -> None:
         assert torch.equal(*weights)
     finally:
         model_registry.unregister("plain_linear")
+
+
+def test_a_config_names_a_rule_and_nothing_else_has_to_be_imported(tmp_path: Path) -> None:
+    """In a process of its own: here another test may have imported the rules."""
+    path = tmp_path / "rule.yaml"
+    params = {"algorithm": "leq_fa", "hidden_dims": [4]}
+    content = {
+        "experiment": {"name": "rule", "seed": 0},
+        "model": {"name": "BioplausibleModel", "params": params},
+        "data": {"dataset": "digits"},
+        "training": {"epochs": 1},
+    }
+    path.write_text(json.dumps(content), encoding="utf-8")
+    code = "import sys; from eqprop_lab import load_config; print(load_config(sys.argv[1]).model)"
+    command = [sys.executable, "-c", code, str(path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.stdout.strip() == "BioplausibleModel", found.stderr

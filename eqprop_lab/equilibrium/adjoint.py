@@ -29,7 +29,16 @@ from eqprop_lab.equilibrium.contrast import (
     trained_parameters,
 )
 from eqprop_lab.equilibrium.costs import CostGradient
-from eqprop_lab.equilibrium.jacobian import Product, activation_product, force_jvp, force_vjp
+from eqprop_lab.equilibrium.jacobian import (
+    PartProduct,
+    Product,
+    activation_product,
+    filled,
+    force_jvp,
+    force_vjp,
+    leaves_of,
+    pulled_back,
+)
 from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.settings import Settings, free_phase
 from eqprop_lab.equilibrium.solvers import PICARD, SLOWEST, make_solver
@@ -143,25 +152,68 @@ def response(
     return Displacement(end.state, free.state, end)
 
 
-@estimator
 def implicit(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
+    """a = N (g + J^T a), dL/dtheta = sum_l <a_l, d force_l/d theta>: the adjoint, for directed
+    models too.
+    """
+    closed = type(model).parameter_gradients is not EquilibriumModel.parameter_gradients
+    return (_by_parts if closed else _by_one_graph)(model, x, cost_grad, settings)
+
+
+@estimator
+def _by_parts(
     model: EquilibriumModel,
     drive: State,
     free: Equilibrium,
     cost_grad: CostGradient,
     settings: Settings,
 ) -> Displacement:
-    """a = N (g + J^T a), dL/dtheta = sum_l <a_l, d force_l/d theta>: the adjoint, for directed
-    models too.
-    """
+    """`implicit`, where the model knows the gradients of its parameters."""
     g = _cost_slope(model, free.state, cost_grad)
-    backward = force_vjp(model, free.state, drive)
-    # J^T carries news from the last group to the first
-    end = _solve(
-        model, free, drive, lambda group, v: backward(v, group), model.groups[::-1], g, settings
-    )
+    end = _adjoint(model, free, drive, force_vjp(model, free.state, drive), g, settings)
     minus = tuple(-block / k for block, k in zip(end.state, model.kappa, strict=True))
     return Displacement(minus, free.state, end)
+
+
+def _by_one_graph(
+    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+) -> Estimate:
+    """`implicit`, where they are autograd's: drive, weights and force are computed once, for J^T
+    and for d force/d theta.
+    """
+    named = trained_parameters(model) | ({INPUT: x} if x.requires_grad else {})
+    with torch.enable_grad(), model.frozen_weights():
+        drive = model.drive(x)
+        with torch.no_grad():
+            free = free_phase(model, x, settings, drive)[1]
+        leaves = leaves_of(free.state)
+        forces, logits = model.force(leaves, drive), model.readout(leaves)
+    with torch.no_grad():
+        error = cost_grad(logits.detach())
+        g = filled(torch.autograd.grad(logits, leaves, error, True, allow_unused=True), leaves)
+        end = _adjoint(model, free, drive, pulled_back(forces, leaves), g, settings)
+        pulls = [block / len(logits) for block in (*end.state, error)]
+    wanted = list(named.values())
+    ends = [*forces, logits]
+    grads = torch.autograd.grad(ends, wanted, pulls, allow_unused=True) if wanted else ()
+    found = dict(zip(named, filled(grads, tuple(wanted)), strict=True))
+    missed = tuple(phase.missed for phase in (free, end) if phase.missed is not None)
+    return Estimate(found, free, logits.detach(), end.change, end.error, missed=missed)
+
+
+def _adjoint(
+    model: EquilibriumModel,
+    free: Equilibrium,
+    drive: State,
+    backward: PartProduct,
+    g: State,
+    settings: Settings,
+) -> Equilibrium:
+    """a = N (g + J^T a), from the last group to the first: J^T carries news that way."""
+    groups = model.groups[::-1]
+    return _solve(model, free, drive, lambda group, v: backward(v, group), groups, g, settings)
 
 
 def _unrolled(

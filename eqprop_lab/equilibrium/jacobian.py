@@ -27,25 +27,31 @@ class PartProduct(Protocol):
     def __call__(self, v: State, blocks: Sequence[int] | None = None) -> State: ...
 
 
-def _filled(values: tuple[Tensor | None, ...], like: State) -> State:
+def filled(values: Sequence[Tensor | None], like: State) -> State:
+    """The values, zero where autograd has none."""
     return tuple(torch.zeros_like(s) if v is None else v for v, s in zip(values, like, strict=True))
 
 
-def _leaves(state: State) -> State:
+def leaves_of(state: State) -> State:
+    """The blocks of a state where a graph begins."""
     return tuple(block.detach().requires_grad_() for block in state)
 
 
 def force_vjp(model: EquilibriumModel, state: State, drive: State) -> PartProduct:
     """v -> J^T v at `state`, in some blocks (None: all), from one graph that is built once."""
     with torch.enable_grad():
-        leaves = _leaves(state)
+        leaves = leaves_of(state)
         forces = model.force(leaves, drive)
+    return pulled_back(forces, leaves)
+
+
+def pulled_back(forces: State, leaves: State) -> PartProduct:
+    """v -> J^T v of forces that have a graph to the blocks of a state."""
 
     def product(v: State, blocks: Sequence[int] | None = None) -> State:
-        chosen = range(len(state)) if blocks is None else blocks
-        wanted = [leaves[block] for block in chosen]
+        wanted = leaves if blocks is None else tuple(leaves[block] for block in blocks)
         grads = torch.autograd.grad(forces, wanted, v, retain_graph=True, allow_unused=True)
-        return _filled(grads, tuple(state[block] for block in chosen))
+        return filled(grads, wanted)
 
     return product
 
@@ -58,7 +64,7 @@ def force_jvp(model: EquilibriumModel, state: State, drive: State) -> Product:
         silent = tuple(torch.zeros_like(block) for block in drive)
         return lambda v: model.force(v, silent)
     with torch.enable_grad():
-        leaves = _leaves(state)
+        leaves = leaves_of(state)
         forces = model.force(leaves, drive)
         # J v is the derivative of w -> J^T w along v: one graph of the transposed product serves
         # every v.
@@ -69,7 +75,7 @@ def force_jvp(model: EquilibriumModel, state: State, drive: State) -> Product:
     def product(v: State) -> State:
         rows = [pulled[i] for i in used]
         given = [v[i] for i in used]
-        return _filled(
+        return filled(
             torch.autograd.grad(rows, probes, given, retain_graph=True, allow_unused=True), state
         )
 
@@ -91,6 +97,6 @@ def activation_product(
         return known
     with torch.enable_grad():
         forces = model.force(state, drive)
-        leaves = _leaves(tuple(forces[block] for block in chosen))
+        leaves = leaves_of(tuple(forces[block] for block in chosen))
         outputs = tuple(model.activate(a) for a in leaves)
     return lambda v: tuple(torch.autograd.grad(outputs, leaves, v, retain_graph=True))

@@ -239,14 +239,20 @@ def _diverged(name: str, steps: int, nudged: bool) -> str:
 
 
 def free_state(
-    model: Relaxable, x: Tensor, *, start: State | None = None, **how: Any
+    model: Relaxable,
+    x: Tensor,
+    *,
+    start: State | None = None,
+    drive: State | None = None,
+    **how: Any,
 ) -> tuple[State, Equilibrium]:
     """(drive, where the state of a batch settles), from `start` or the model's own initial state.
 
-    how: as `settle` takes it. x is not looked at, and gradients flow if enabled.
+    drive: of x, where it is known. how: as `settle` takes it. x is not looked at, and gradients
+    flow if enabled.
     Raises ValueError for a start that is no state of this batch; DivergenceError.
     """
-    drive = model.drive(x)
+    drive = model.drive(x) if drive is None else drive
     first = model.initial_state(drive)
     if how.get("nudge") is None:
         how["tokens"] = model.tokens(x)

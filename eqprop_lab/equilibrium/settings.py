@@ -57,11 +57,14 @@ class Settings:
             object.__setattr__(self, name, check(name, getattr(self, name)))
 
 
-def free_phase(model: EquilibriumModel, x: Tensor, settings: Settings) -> tuple[State, Equilibrium]:
-    """(drive, free equilibrium) of a batch."""
+def free_phase(
+    model: EquilibriumModel, x: Tensor, settings: Settings, drive: State | None = None
+) -> tuple[State, Equilibrium]:
+    """(drive, free equilibrium) of a batch. drive: where it is known."""
     return free_state(
         model,
         x,
+        drive=drive,
         max_steps=settings.free_steps,
         tol=settings.tol,
         solver=make_solver(settings.solver),

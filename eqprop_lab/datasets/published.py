@@ -18,6 +18,7 @@ from eqprop_lab.datasets.torchvision_sets import data_dir
 from eqprop_lab.files import replace_text
 
 HUB_PARTS = ("train", "validation", "test")
+INSTALL = "install the extra (pip install 'eqprop_lab[datasets]') and "
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,8 @@ def _fetch(name: str, entry: Published, folder: Path) -> None:
     try:
         parts = _from_hub(entry, folder)
     except ImportError as error:
-        raise _unavailable(
-            name, entry, folder, f"the extra 'datasets' is not installed ({error})"
-        ) from error
+        why = f"the extra 'datasets' is not installed ({error})"
+        raise _unavailable(name, entry, folder, why, INSTALL) from error
     # What the hub's client raises without a network depends on its version.
     except Exception as error:
         raise _unavailable(name, entry, folder, f"the hub did not give it ({error})") from error
@@ -134,10 +134,11 @@ def _from_hub(entry: Published, folder: Path) -> list[list[str]]:
     return [[line.strip(" \n") for line in found[part][entry.column]] for part in HUB_PARTS]
 
 
-def _unavailable(name: str, entry: Published, folder: Path, why: str) -> DataUnavailable:
+def _unavailable(
+    name: str, entry: Published, folder: Path, why: str, first: str = ""
+) -> DataUnavailable:
     return DataUnavailable(
         f"text {name!r}: {', '.join(entry.files)} are missing in the data folder ({folder}), and "
-        f"{why}. Either install the extra (pip install 'eqprop_lab[datasets]') and go online "
-        "once, or put the published files there, or point EQPROP_DATA_DIR at a folder that has "
-        "them. get_lm_dataset('python_docs') needs no files."
+        f"{why}. Either {first}go online once, or put the published files there, or point "
+        "EQPROP_DATA_DIR at a folder that has them. get_lm_dataset('python_docs') needs no files."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -35,7 +36,11 @@ def _drawer(seed: int, layer: int, use: int) -> torch.Generator:
     return torch.Generator(device="cpu").manual_seed(derived(seed, layer, use))
 
 
-class BaseLUTModel(nn.Module):
+def _plain(value: object) -> object:
+    return repr(dict(value)) if isinstance(value, Mapping) else value
+
+
+class BaseLUTModel(nn.Module, ABC):
     """Base of LUT networks: x -> logits.
 
     A subclass builds its layers by `make_layer` and says what `forward` does.
@@ -47,11 +52,11 @@ class BaseLUTModel(nn.Module):
         if not isinstance(config, ModelConfig):
             raise TypeError(f"config must be a ModelConfig, got {shown(config)}")
         self.config = replace(config)  # copied and looked at
-        self.runtime = read_runtime(self.config.runtime)
+        self.runtime = self.asked = read_runtime(self.config.runtime)
 
+    @abstractmethod
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, num_classes)."""
-        raise NotImplementedError
 
     def lut_layers(self) -> list[LUTLayer]:
         """The layers of LUTs, first to last."""
@@ -103,7 +108,7 @@ class BaseLUTModel(nn.Module):
                     f"runtime parameters are {', '.join(CHECKS)}"
                 )
         self.config = replace(self.config, runtime={**self.config.runtime, **overrides})
-        self.runtime = read_runtime(self.config.runtime)
+        self.runtime = self.asked = read_runtime(self.config.runtime)
         if self.lut_layers() and any(is_init(key) for key in overrides):
             warnings.warn(
                 "init_* changes no parameters that are there: reset_parameters() draws them anew",
@@ -111,6 +116,19 @@ class BaseLUTModel(nn.Module):
                 stacklevel=2,
             )
         self.on_runtime_update()
+
+    def schedule(self, overrides: dict[str, Any]) -> None:
+        """`apply_runtime_overrides` by a schedule: what was asked for stays what it was."""
+        asked = self.asked
+        self.apply_runtime_overrides(overrides)
+        self.asked = asked
+
+    def training_settings(self) -> dict[str, Any]:
+        """The runtime parameters that were asked for: a resumed fit must have the same."""
+        return {
+            f"runtime.{entry.name}": _plain(getattr(self.asked, entry.name))
+            for entry in fields(self.asked)
+        }
 
     def on_runtime_update(self) -> None:
         """Hand `self.runtime` to the parts; a subclass with other parts goes on from here."""

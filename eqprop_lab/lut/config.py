@@ -55,6 +55,17 @@ STRUCTURAL = (
 DEFAULTED = ("input_size", "layer_config", "node_config")
 FILLED_IN = ("count", "inputs", "input_size", "nodes", "generator", "number")  # by the model
 
+STORED_WIRING = ("random", "fixed")
+
+
+def alike(name: str, one: object, other: object) -> bool:
+    """Whether weights of one value of a structural parameter fit the other.
+
+    Pins of `random` and of `fixed` are both what the file of weights says.
+    """
+    stored = name == "layer_type" and one in STORED_WIRING and other in STORED_WIRING
+    return stored or one == other
+
 
 @dataclass
 class ModelConfig:
@@ -238,9 +249,9 @@ class ModelConfig:
         return self.to_yaml(a_path("folder", folder) / self.model_type / f"{name}.yaml")
 
     def is_compatible_with_weights(self, other: ModelConfig) -> bool:
-        """Whether weights of `other` fit: all structural parameters are equal."""
+        """Whether weights of `other` fit: all structural parameters are equal (see `alike`)."""
         names = (*STRUCTURAL, *DEFAULTED)
-        return all(getattr(self, name) == getattr(other, name) for name in names)
+        return all(alike(name, getattr(self, name), getattr(other, name)) for name in names)
 
     def get_layer_depth(self) -> int:
         """Number of layers."""

@@ -35,7 +35,7 @@ class Cooling:
         model = trainer.model
         if not isinstance(model, BaseLUTModel):
             raise TypeError(f"model must be a BaseLUTModel to cool, got {type(model).__name__}")
-        model.apply_runtime_overrides({"temperature": self.temperature(epoch)})
+        model.schedule({"temperature": self.temperature(epoch)})
 
     def on_fit_start(self, trainer: Any) -> None:
         """Set the temperature of the next epoch."""

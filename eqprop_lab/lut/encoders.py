@@ -13,6 +13,7 @@ buffers: they travel with the weights.
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from eqprop_lab.validation import positive_int, switch
 MANY_BITS = 32
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """x (N, F) -> bits (N, F b), or (N, F, b) without `flatten`.
 
     Args: num_bits: b >= 1. feature_wise: thresholds for each feature, False: one set for all.
@@ -92,9 +93,9 @@ class Encoder(nn.Module):
         self.look()
         return self
 
+    @abstractmethod
     def find(self, values: Tensor) -> Tensor:
         """Thresholds (F, b), rising, from values (N, F)."""
-        raise NotImplementedError
 
     def encode(self, x: Tensor) -> Tensor:
         """Bits of x (N, F) as numbers of its kind. Raises RuntimeError before `fit`; ValueError."""

@@ -7,6 +7,8 @@ Inside, samples are the last axis: a pin is a whole row of them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ from eqprop_lab.lut.wiring import FixedWiring, balanced
 from eqprop_lab.validation import positive_int
 
 
-class LUTLayer(nn.Module):
+class LUTLayer(nn.Module, ABC):
     """A layer of LUT nodes.
 
     Args: input_size: features that it reads. nodes: all its nodes. generator: draws the wiring.
@@ -37,9 +39,9 @@ class LUTLayer(nn.Module):
         """Number of nodes O."""
         return self.nodes.count
 
+    @abstractmethod
     def wire(self, generator: torch.Generator) -> nn.Module:
         """A module x (inputs, B) -> pins (n, O, B), with `indices() -> (n, O)`."""
-        raise NotImplementedError
 
     def use(self, runtime: Runtime, seed: int) -> None:
         """Compute with these runtime parameters; evaluation draws from that seed anew."""

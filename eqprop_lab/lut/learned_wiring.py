@@ -10,6 +10,7 @@ few drawn ones (`topk`; LILogicNet, arXiv:2511.12340) as many as there are candi
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -134,9 +135,9 @@ class _LearnedLayer(LUTLayer):
             return LearnedWiring((pins, nodes), *self._drawn(generator), self.tau)
         return FixedWiring(balanced(self.input_size, nodes, pins, generator))
 
+    @abstractmethod
     def _drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """First scores, and their candidates."""
-        raise NotImplementedError
 
     def _scores(self, candidates: int, generator: torch.Generator) -> Tensor:
         """Drawn from U(0, 1). Raises ValueError for more of them than can be meant."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from eqprop_lab.files import replace_file
-from eqprop_lab.lut.config import DEFAULTED, STRUCTURAL, ModelConfig
+from eqprop_lab.lut.config import DEFAULTED, STRUCTURAL, ModelConfig, alike
 from eqprop_lab.validation import a_path
 
 KEYS = {"structure", "tensors"}
@@ -66,7 +66,7 @@ def read(path: str | Path, config: ModelConfig) -> tuple[dict[str, Any], dict[st
     if here["input_size"] is None:
         here["input_size"] = there.get("input_size")
     for name, value in here.items():
-        if there.get(name) != value:
+        if not alike(name, there.get(name), value):
             raise ValueError(
                 f"{file} holds weights of another model: {name} is {there.get(name)!r} there, "
                 f"{value!r} in the configuration"

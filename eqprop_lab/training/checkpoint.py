@@ -62,9 +62,10 @@ def _plain(value: object, name: str) -> Any:
 
 def model_settings(model: nn.Module) -> dict[str, Any]:
     """The arguments of a model and all its parts, as far as they are kept as plain values: "rho",
-    "layers.1.p".
+    "layers.1.p"; and what a model tells of its training besides.
     """
-    found = {}
+    told = getattr(model, "training_settings", None)
+    found = {} if told is None else dict(told())
     for path, module in model.named_modules():
         for name in inspect.signature(type(module).__init__).parameters:
             value = vars(module).get(name)

@@ -13,6 +13,7 @@ from eqprop_lab import EqPropTrainer, StopTraining
 from eqprop_lab.datasets import Split
 from eqprop_lab.experiments.runs import fingerprint
 from eqprop_lab.lut.cooling import Cooling
+from eqprop_lab.training.history import CheckpointError
 from tests.lut.pieces import X, model
 
 Y = torch.arange(len(X)) % 3
@@ -62,6 +63,23 @@ def test_a_resumed_fit_cools_on(tmp_path: Path) -> None:
     assert again.history.epochs == 4 and fingerprint(again.model) == fingerprint(whole.model)
     with pytest.raises(ValueError, match="a schedule had"):
         Cooling(2.0, 0.4, 4).load_state_dict(Cooling(2.0, 0.5, 4).state_dict())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"temperature": 0.7}, {"flip_probability": 0.1}, {"regularizers": {"entropy": 0.1}}],
+    ids=str,
+)
+def test_a_resumed_fit_has_the_same_runtime_parameters(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "one.pt"
+    trainer().fit(batches(), 2, callbacks=[Cooling(2.0, 0.5, 4)], checkpoint_path=path)
+    other = trainer()
+    other.model.apply_runtime_overrides(change)
+    with pytest.raises(CheckpointError, match=f"runtime.{next(iter(change))} is .* there"):
+        other.fit(batches(), 4, callbacks=[Cooling(2.0, 0.5, 4)], checkpoint_path=path, resume=True)
+    assert other.history.epochs == 0
 
 
 def test_what_cannot_be_cooled() -> None:

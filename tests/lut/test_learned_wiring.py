@@ -104,6 +104,14 @@ def test_fixed_wiring_is_what_was_read_and_travels_with_the_weights(tmp_path: Pa
     with torch.no_grad():
         assert torch.equal(again.eval()(X), fixed(X))
     assert again.config.layer_type == "fixed" and again.config.layer_config == {}
+    drawn = model()  # pins of `random` are those of the file too
+    assert drawn.config.is_compatible_with_weights(fixed.config)
+    drawn.load_weights(str(tmp_path / "fixed.pth"))
+    with torch.no_grad():
+        assert torch.equal(drawn.eval()(X), fixed(X))
+    assert not made.config.is_compatible_with_weights(fixed.config)
+    with pytest.raises(ValueError, match="layer_type is 'fixed' there, 'topk'"):
+        made.load_weights(str(tmp_path / "fixed.pth"))
 
 
 def test_more_scores_than_can_be_meant(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ A kind says what its logits are made of, and what its nodes give for pins betwee
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def look_up(pins: Tensor, table: Tensor) -> Tensor:
     return table.gather(1, address(pins))
 
 
-class LUTNodes(nn.Module):
+class LUTNodes(nn.Module, ABC):
     """The nodes of one layer.
 
     Args: count: nodes O. inputs: n of each, 1 to 8.
@@ -59,13 +60,13 @@ class LUTNodes(nn.Module):
         """2^n."""
         return int(2**self.inputs)
 
+    @abstractmethod
     def logits(self) -> Tensor:
         """(O, 2^n), differentiable; an entry is a 1 where its logit is at least 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def set_logits(self, logits: Tensor) -> None:
         """Take the parameters whose logits are nearest to these (O, 2^n)."""
-        raise NotImplementedError
 
     def soft(self, pins: Tensor, temperature: float) -> Tensor:
         """(O, B) in [0, 1] for pins (n, O, B) in [0, 1]; on bits, the entry of `table`."""

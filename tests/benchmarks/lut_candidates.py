@@ -41,6 +41,7 @@ SPARE = 15.0  # seconds: start of a process, evaluation, storing
 LEARNED = {"layer_type": "learnable", "layer_config": {"learned_layers": 1}}
 SHARP: dict[str, Any] = {"runtime": {"eval_mode": "threshold", "output_tau": 3.0}}
 DWN: dict[str, Any] = {**SHARP, "node_type": "dwn", "node_config": {"sign": True}}
+SHIPPED = "probabilistic"
 WIDTHS = {"mnist_large": [1024, 1000], "mnist_small": [512, 500]}
 
 
@@ -131,6 +132,7 @@ def trained(
         "epochs": len(history["val_accuracy"]),
         "seconds": round(time.perf_counter() - start, 1),
         "device": _named(device),
+        "versions": told(config, data)["versions"],
         **{
             key: [float(f"{value:.5g}") for value in history[key]]
             for key in ("train_accuracy", "val_accuracy")
@@ -237,8 +239,15 @@ def _tell(rows: Sequence[Mapping[str, Any]], name: str) -> None:
 
 
 def best(rows: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
-    """The row of the network `name` that is best on validation images."""
-    own = [row for row in rows if row["config"]["pretrained_name"] == name]
+    """The row of the network `name` that is best on validation images.
+
+    What is shipped has nodes with a temperature: examples of it override that.
+    """
+    own = [
+        row
+        for row in rows
+        if row["config"]["pretrained_name"] == name and row["config"]["node_type"] == SHIPPED
+    ]
     return max(own, key=lambda row: row["val_accuracy"][-1], default=None)
 
 
@@ -275,11 +284,11 @@ def publish_best(
     hard = trainer.evaluate(data.test.batches(1000))["accuracy"]
     config = model.get_config()
     record = {
-        "candidate": row["candidate"], "test_accuracy": hard, "cpu_seconds": row["seconds"],
+        "candidate": row["candidate"], "test_accuracy": hard, "seconds": row["seconds"],
         **softened(config, trainer, data, hard),
         **{key: row[key] for key in ("train_accuracy", "val_accuracy")},
     }  # fmt: skip
-    head = told(config, data) | {"device": row["device"]}
+    head = told(config, data) | {"device": row["device"], "versions": row["versions"]}
     path = RESULTS / f"{name}_lut.json"
     result = publish(path, head, {"lut": Training(lambda seed: record)}, [SEED], fresh=True)
     weights = output / name
@@ -306,6 +315,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     if given.publish:
         rows = json.loads((given.output / ROWS).read_text())
+        tried = [{key: row[key] for key in row if key != "config"} for row in rows]
+        replace_text(RESULTS / ROWS, json.dumps({"candidates": tried}, indent=1) + "\n")
         for name in WIDTHS:
             publish_best(rows, name, images(None), given.output)
         return

@@ -157,10 +157,15 @@ def publish(
             result = _add(path, head, name, row)
             print(
                 f"seed {seed} {name:8} validation {row['val_accuracy'][-1]:.4f} "
-                f"test {row['test_accuracy']:.4f} {row['cpu_seconds']:.0f} s CPU",
+                f"test {row['test_accuracy']:.4f} {_time(row)}",
                 flush=True,
             )
     return result
+
+
+def _time(row: Row) -> str:
+    """CPU seconds, or seconds of a device that is none."""
+    return f"{row['cpu_seconds']:.0f} s CPU" if "cpu_seconds" in row else f"{row['seconds']:.0f} s"
 
 
 def _fitting(path: Path, head: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,6 +107,25 @@ def test_digits_keep_their_promise() -> None:
     assert max(row["cpu_seconds"] for row in rows) < 30
 
 
+def test_mnist_keeps_its_promise() -> None:
+    """At least 97 % of the hard network, with at most 4,000 tables."""
+    for name in ("mnist_small", "mnist_large"):
+        result = read(RESULTS / f"{name}_lut.json")
+        assert result is not None and sum(result["sizes"][1:-1]) <= 4000
+        assert all(row["test_accuracy"] >= 0.97 and row["gap"] < 1 for row in result["lut"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readme_tells_what_is_stored(name: str) -> None:
+    result = read(RESULTS / f"{name}_lut.json")
+    assert result is not None
+    rows, tables = result["lut"], sum(result["sizes"][1:-1])
+    hard, gap = (statistics.mean(row[key] for row in rows) for key in ("test_accuracy", "gap"))
+    told = f"| `{name}` | {result['dataset']} | {tables:,} | {100 * hard:.2f} % | {gap:+.2f} | "
+    readme = (RESULTS.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"{told}{len(rows)} | {result['device']} |" in readme
+
+
 def test_the_shipped_digits_are_as_good_as_they_say() -> None:
     data, model = build_dataset("digits"), build_model("digits_small")
     with torch.no_grad():

@@ -83,6 +83,8 @@ class EquilibriumModel(nn.Module, ABC):
     beta: float | str = 0.03
     readout_blocks: tuple[int, ...] | None = None
     affine_force: bool = False
+    # whether `parameter_gradients` takes from the free state what the drive put there with a graph
+    drive_with_graph: bool = False
     # whether `centered` relaxes mean and half difference (affine forces only)
     mean_difference: bool = False
     # what a step's products are rounded to, where it is not the states' dtype

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -183,13 +183,16 @@ def estimator(displace: Displace) -> Estimator:
         model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
     ) -> Estimate:
         with torch.no_grad(), model.frozen_weights():
-            drive, free = free_phase(model, x, settings)
+            with torch.set_grad_enabled(model.drive_with_graph):
+                drive = model.drive(x)
+            free = free_phase(model, x, settings, drive)[1]
             moved = displace(model, drive, free, cost_grad, settings)
             logits = model.readout(free.state)
         gradients = contrast(model, x, moved, free.state, logits, cost_grad)
         phase = moved.phase
         rounding = 2 / moved.apart * PER_EPS * torch.finfo(logits.dtype).eps * phase.coarse
         missed = tuple(end.missed for end in (free, phase) if end.missed is not None)
+        free = replace(free, state=tuple(block.detach() for block in free.state))
         return Estimate(
             gradients, free, logits, phase.change, phase.error, rounding, moved.drift, missed,
             moved.bend,

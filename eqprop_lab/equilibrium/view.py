@@ -14,7 +14,7 @@ from eqprop_lab.equilibrium.state import State
 
 _SHARED = (
     "groups", "kappa", "readout_blocks", "affine_force", "output_dim", "estimator", "limit",
-    "nudged_steps", "beta",
+    "nudged_steps", "beta", "drive_with_graph",
 )  # fmt: skip
 
 

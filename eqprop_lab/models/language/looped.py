@@ -60,6 +60,11 @@ class LoopedTokens(TokenModel, LoopedMLP):
         drive = self.drive_from(features)
         return self.readout(settled(self, self.initial_state(drive), drive))
 
+    @torch.enable_grad()
+    def features_of(self, x: Tensor, free: State) -> Tensor:
+        """f (B T, input_dim) of a batch and its free state, with a graph."""
+        return self.features(x)
+
     def feature_gradient(self, into: Tensor, error: Tensor) -> Tensor:
         """dL/df (B T, input_dim) from the cotangents of the drive and of the logits."""
         return into @ self.W_in.weight
@@ -74,8 +79,7 @@ class LoopedTokens(TokenModel, LoopedMLP):
         driven: Sequence[bool] = (True,),
     ) -> dict[str, Tensor]:
         """LoopedMLP's closed forms, and one autograd call through the features."""
-        with torch.enable_grad():
-            features = self.features(x)
+        features = self.features_of(x, free)
         known = features.detach()
         found = LoopedMLP.parameter_gradients(self, known, cotangent, state, free, error, driven)
         held = {name: self.get_parameter(name) for name in self._feeding}
@@ -140,6 +144,7 @@ class HybridEqPropLM(LoopedTokens):
     """
 
     kappa = (1.0, 1.0)
+    drive_with_graph = True
     inner_ratio = 2.6
 
     def __init__(
@@ -173,6 +178,9 @@ class HybridEqPropLM(LoopedTokens):
 
     def features(self, x: Tensor) -> Tensor:
         return rms(self.blocks(self.embedding(x))).flatten(0, 1)
+
+    def features_of(self, x: Tensor, free: State) -> Tensor:
+        return free[1] if free[1].requires_grad else super().features_of(x, free)
 
     def drive_from(self, features: Tensor) -> State:
         return (*LoopedMLP.drive(self, features), features)
@@ -229,5 +237,5 @@ class HybridEqPropLM(LoopedTokens):
     ) -> dict[str, Tensor]:
         found = super().parameter_gradients(x, cotangent, state, free, error, driven)
         if self.W_skip.weight.requires_grad:
-            found["W_skip.weight"] = error.T @ free[1]
+            found["W_skip.weight"] = error.T @ free[1].detach()
         return found

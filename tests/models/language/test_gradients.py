@@ -268,3 +268,16 @@ def test_what_a_free_phase_still_moves_is_no_bend() -> None:
     found, _ = estimate(loud(), X, Y, "asymmetric", Settings(0.001, 6, 3))
     assert found.free_error > 0.01 and found.bend == 0
     assert all("nudge is too strong" not in str(doubt) for doubt in found.doubts)
+
+
+@pytest.mark.parametrize(("name", "estimator"), [("hybrid", "response"), ("hybrid", "centered"),
+                                                 ("full", "implicit")])  # fmt: skip
+def test_embeddings_are_computed_once_a_step_and_no_graph_is_left(
+    name: str, estimator: str
+) -> None:
+    model, calls = equilibrium(name), []
+    model.get_submodule("embedding").register_forward_hook(lambda *call: calls.append(call))
+    found, cost = estimate(model, X, Y, estimator, Settings(free_steps=3, nudged_steps=2))
+    assert len(calls) == 1
+    held = [*found.gradients.values(), *found.free.state, found.logits, cost]
+    assert not any(value.requires_grad for value in held)

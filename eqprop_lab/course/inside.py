@@ -65,8 +65,16 @@ def examine(judge: Callable[..., str], function: Callable[..., Any], k: int) -> 
         _send(lambda: judge(function), (), ())
 
 
+class _Beginning(io.StringIO):
+    """A text that keeps its beginning only: an answer may print without end."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: max(0, TEXT - self.tell())])
+        return len(text)
+
+
 def _send(work: Callable[[], Any], case: tuple[Any, ...], given: tuple[Any, ...]) -> Any:
-    printed, error, value = io.StringIO(), None, None
+    printed, error, value = _Beginning(), None, None
     with redirect_stdout(printed), warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always")
         try:
@@ -76,7 +84,7 @@ def _send(work: Callable[[], Any], case: tuple[Any, ...], given: tuple[Any, ...]
     content = {
         "value": encoded(value),
         "error": error,
-        "printed": printed.getvalue()[:TEXT],
+        "printed": printed.getvalue(),
         "warned": [str(doubt.message)[:TEXT] for doubt in doubts[:1]],
         "changed": [i for i, pair in enumerate(zip(case, given, strict=True)) if _changed(*pair)],
         "noted": [_numbers_of(part) for part in given],

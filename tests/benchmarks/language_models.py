@@ -51,11 +51,11 @@ WEIGHTS = Path("runs/language_models")
 NAME = "language_models"
 SAME = 2e-4  # nats that sums in another order, on another processor, may change a loss
 TRANSFORMER = {"hidden_dim": 64, "num_layers": 2, "inner_dim": 255}
-# name: (class, sizes, fast estimator, its steps; physical estimator, its steps, beta; twin). A
-# directed model's physical phases take a smaller nudge, and settle: at 0.03 a nudged one runs away
-# after some 60 updates (recurrent_core: the gradient 14 times off; at 0.003, 2e-3), and what a free
-# phase has left moves a nudged one as a nudge does. recurrent_core needs so small a nudge that
-# float32 has no room for it: at 1e-3, within 1,000 updates, it had run away too
+# name: (class, sizes, fast estimator, its steps; physical estimator, its steps, beta; twin). The
+# nudge of a directed model is made small anew in every batch ("auto"), in float64: one that is kept
+# runs away sooner or later, when the weights have grown (recurrent_core at 0.003 after some 60
+# updates, at 1e-3 and 1e-4 within 1,000; full at 3e-4 after 250), and what is small enough then
+# leaves no room in float32 (full ran away with "auto", too)
 VARIANTS: dict[str, dict[str, Any]] = {
     "hybrid": {
         "make": HybridEqPropLM,
@@ -83,13 +83,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "sizes": {"hidden_dim": 72, "num_layers": 3, "inner_dim": 72},
         "fast": ("implicit", 4, 3),
         "physical": ("asymmetric", 20, 12, "auto"),
+        "dtype": "float64",
         "twin": "transformer",
     },
     "recurrent_core": {
         "make": RecurrentEqPropLM,
         "sizes": {"hidden_dim": 96, "inner_dim": 288},
         "fast": ("implicit", 8, 5),
-        "physical": ("asymmetric", 40, 25, 1e-4),
+        "physical": ("asymmetric", 40, 25, "auto"),
         "dtype": "float64",
         "twin": "transformer",
     },

@@ -55,4 +55,11 @@ def test_stored_figures_keep_the_promises() -> None:
     assert found["ratio_to_torchlogix"]["dwn"] <= 0.5
     assert max(found["extra_mb"].values()) <= 200
     assert found["width_exponent"] < 1.3 and "4000" in found["step_ms_by_width"]
-    assert found["hard_samples_per_second"]["packed"] >= 30_000
+    rates = found["hard_samples_per_second"]
+    assert rates["packed"] >= 30_000 and rates["compiled"] >= 500_000
+    for name in ("digits_small", "mnist_small", "mnist_large"):
+        wrong = found["mismatches"][name]
+        assert not any(wrong.values())
+        for network in ("PackedNetwork", "CompiledNetwork"):
+            assert f"{network}, 10000 random" in wrong
+            assert any(key.startswith(network) and key.endswith("test") for key in wrong)

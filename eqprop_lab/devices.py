@@ -1,9 +1,10 @@
-"""Which device is meant, and whether this machine has it: for data sets and trainers alike."""
+"""Which device is meant, whether this machine has it, and what it is called."""
 
 from __future__ import annotations
 
 import torch
 
+from eqprop_lab.quick_tanh import NUMPY, WAY
 from eqprop_lab.validation import shown
 
 
@@ -46,3 +47,18 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
             "(on the command line: --device)"
         )
     return chosen
+
+
+def named(device: torch.device) -> str:
+    """A device in words: the name of a GPU, "CPU (AVX2)" by the vectors that torch has, "MPS"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"CPU ({torch.backends.cpu.get_cpu_capability()})"
+    return device.type.upper()
+
+
+def capability() -> str:
+    """What vectors torch and NumPy compute with here: "torch AVX2, NumPy's tanh without AVX512"."""
+    numpy_has = "with" if WAY == NUMPY else "without"
+    return f"torch {torch.backends.cpu.get_cpu_capability()}, NumPy's tanh {numpy_has} AVX512"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import platform
-import statistics
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -21,7 +20,7 @@ from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.experiments.runs import versions
 from eqprop_lab.gpu import cifar, kernel
 from eqprop_lab.gpu.cifar import Options
-from eqprop_lab.gpu.limits import device_limits, wait
+from eqprop_lab.gpu.limits import device_limits, milliseconds_of
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.training import EqPropTrainer
 
@@ -90,14 +89,7 @@ def milliseconds(hidden: int, batch: int, device: torch.device) -> float:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(batch, 784, generator=generator).to(device)
     y = (torch.arange(batch) % 10).to(device)
-    seconds = []
-    for _ in range(23):
-        wait(device)
-        start = time.perf_counter()
-        trainer.train_batch(x, y)
-        wait(device)
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(seconds[3:])
+    return milliseconds_of(lambda: trainer.train_batch(x, y), device)
 
 
 @gpu_check("parity", "the centered gradient on the device equals the CPU's, in float64 and float32")

@@ -282,7 +282,7 @@ def _parts(device: torch.device, hidden: int, batch: int) -> dict[str, Callable[
         "slopes": lambda: ops.nudged_slopes(targets, net.parameters[OUT_BIAS], now, work),
         "both_product": lambda: ops.product(now.whole, space.coupling, then.state),
         "both_activate": lambda: steps.activate(work.spare_both, work.drive, then.both),
-        "symmetric": lambda: symmetric_part(matrix, space.symmetric, net.xp),
+        "symmetric": lambda: symmetric_part(matrix, space.symmetric, ops, space.product),
     }
     if estimator.recorder is not None:
         graph = next(iter(estimator.recorder.graphs.values()))[0]

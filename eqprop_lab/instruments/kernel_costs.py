@@ -2,7 +2,8 @@
 
     products of a step = 2 BDH + (T + 2 T' + 1) BH^2 + (4 T' + 2) BHK    multiplications
 
-T free and T' nudged steps of both signs at once; BPTT goes through the T steps of a free phase.
+T free and T' nudged steps of both signs at once (the kernel does with one sign less in the first
+of them: that is counted for its speed); BPTT goes through the T steps of a free phase.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import torch
 from eqprop_lab.instruments.memory import MIB, estimate_memory_usage
 from eqprop_lab.kernel import EqPropKernel
 from eqprop_lab.models.looped_mlp import LoopedMLP
-from eqprop_lab.quick_tanh import NUMPY, WAY
 from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.validation import positive_int
 
@@ -58,12 +58,6 @@ class Size:
         rng = np.random.default_rng(0)
         x = rng.random((self.batch, self.features), dtype=np.float32)
         return x, rng.integers(0, self.classes, self.batch)
-
-
-def capability() -> str:
-    """What vectors torch and NumPy compute with here: "torch AVX2, NumPy's tanh without AVX512"."""
-    numpy_has = "with" if WAY == NUMPY else "without"
-    return f"torch {torch.backends.cpu.get_cpu_capability()}, NumPy's tanh {numpy_has} AVX512"
 
 
 def products(size: Size) -> Run:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from eqprop_lab.acceleration import CompiledCall
+from eqprop_lab.devices import named
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.requirements import equilibrium_model
 from eqprop_lab.kernel import EqPropKernel
@@ -173,10 +174,8 @@ def measure_speed(
 def machine(device: torch.device) -> str:
     """The device, what of it is used, and the versions that decide."""
     versions = f"torch {torch.__version__.partition('+')[0]}, NumPy {np.__version__}"
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, {versions}"
-    kind = f"CPU, {torch.backends.cpu.get_cpu_capability()}" if device.type == "cpu" else "MPS"
-    return f"{kind}, {torch.get_num_threads()} thread(s), {versions}"
+    threads = "" if device.type == "cuda" else f"{torch.get_num_threads()} thread(s), "
+    return f"{named(device)}, {threads}{versions}"
 
 
 def _subject(trainer: EqPropTrainer, batch: int) -> str:

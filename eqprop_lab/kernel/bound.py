@@ -5,12 +5,11 @@
 c is the cap, m = 1.02 covers the lag of a followed sigma, v is sigma's vector. It is followed by a
 block of vectors that moves with each update (Rayleigh-Ritz in [V, R, S R], R = S V - V V^T S V), or
 found from the whole matrix: at first, after a large change, for up to 64 units, or always if asked.
-On a GPU the block stays there, and only its small Gram matrices are solved on the host.
+Only small Gram matrices are solved on the host; on a GPU the block stays there.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,16 @@ MARGIN = 1.02
 SMALL = 64  # matrices up to this size: all eigenvectors cost what following a few does
 LARGE = 0.2  # relative change from which on nothing is followed
 VECTORS, ROUNDS, GROWN = 8, 4, 1.01
+TINY = 1e-37  # a column of zeros stays one
 LEANING = 1e-8  # directions of a Gram matrix smaller than this, relatively, are rounding
 FOLLOWED, CONVERGED = WAYS = ("followed", "converged")
 Scale = tuple[Any, Any]
 
 
-def symmetric_part(matrix: Array, out: Array, xp: Any) -> None:
-    """out <- (A + A^T)/2."""
-    xp.add(matrix, matrix.T, out=out)
-    xp.multiply(out, 0.5, out=out)
+def symmetric_part(matrix: Array, out: Array, ops: Operations, spare: Array) -> None:
+    """out <- (A + A^T)/2; spare: as `Operations.with_transpose` takes it."""
+    ops.with_transpose(matrix, out, spare)
+    ops.xp.multiply(out, 0.5, out=out)
 
 
 class Bound:
@@ -81,10 +81,9 @@ class Bound:
         """The block moved to a matrix that has changed a little, the last row drawn at random."""
         assert self.rows is not None
         drawn = self.xp.asarray(self._drawn(matrix)[None])
-        round_of = _round if self.ops.elementwise is None else partial(_round_on_device, self.ops)
         begin = self.xp.concatenate([self.rows[:-1], drawn])
         for _ in range(ROUNDS):
-            begin, before, value = round_of(begin, matrix)
+            begin, before, value = _round(self.ops, begin, matrix)
             if value <= GROWN * before:
                 break
         return begin
@@ -102,63 +101,67 @@ class Bound:
     ) -> None:
         """out <- dL/dA from product = dL/dW, which is overwritten; scale: that of the matrix."""
         xp = self.xp
+        xp.add(product, product.T, out=out)
+        xp.multiply(out, 0.5, out=out)
         if self.cap is None or v is None:
-            symmetric_part(product, out, xp)
             return
         sigma, factor = scale
-        inner = self.ops.inner(product, matrix)
+        inner = self.ops.inner(out, matrix)
         along = -(factor**3) * (MARGIN / self.cap) ** 2 * inner * sigma
-        xp.add(product, product.T, out=out)
-        xp.multiply(out, 0.5 * factor, out=out)
+        xp.multiply(out, factor, out=out)
         xp.multiply(v[:, None], along * v, out=product)
         xp.add(out, product, out=out)
 
 
-def _round(begin: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """A better block, and the size of its first value before and after."""
-    begin = _orthonormal(begin)
-    image = begin @ matrix
-    before = abs(float(image[0] @ begin[0]))
-    rest = image - (image @ begin.T) @ begin
-    rest /= np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), np.finfo(rest.dtype).tiny)
-    space = _orthonormal(np.concatenate([begin, rest, rest @ matrix]))
-    values, rotation = np.linalg.eigh(space @ matrix @ space.T)
-    order = np.argsort(-np.abs(values))[:VECTORS]
-    return rotation[:, order].T @ space, before, float(abs(values[order[0]]))
+def _round(ops: Operations, begin: Array, matrix: Array) -> tuple[Array, float, float]:
+    """A better block (rows), and the size of its first value before and after.
 
-
-def _round_on_device(ops: Operations, begin: Array, matrix: Array) -> tuple[Array, float, float]:
-    """The same with G = B B^T and H = B S B^T in float64: H y = lambda G y is solved on the host.
-
-    Directions of B that depend on others up to rounding are left out.
+    B = [V, R, S R], G = B^T B and H = B^T S B in float64: H y = lambda G y is solved on the host.
     """
     xp = ops.xp
     rows, last = begin[:-1], begin[-1:]  # the block is orthonormal, what is drawn is not
-    begin = xp.concatenate([rows, _unit(last - (last @ rows.T) @ rows, xp)])
-    image = begin @ matrix
-    rest = _unit(image - (image @ begin.T) @ begin, xp)
-    space = xp.concatenate([begin, rest, _unit(rest @ matrix, xp)])
-    wide = space.astype(np.float64)
-    both = xp.concatenate([wide, (space @ matrix).astype(np.float64)]) @ wide.T
-    gram, projected = np.split(ops.on_host(both), 2)
-    sizes, turn = np.linalg.eigh(gram)
-    whole = sizes > max(1e3 * float(np.finfo(matrix.dtype).eps), LEANING) * sizes[-1]
-    white = turn[:, whole] / np.sqrt(sizes[whole])
-    reduced = white.T @ projected @ white
+    old = xp.concatenate([rows, _unit((last - (last @ rows.T) @ rows).T, xp).T]).T
+    # A matrix times a few columns takes half the time of a few rows times it.
+    image = matrix @ old
+    rest = _unit(image - old @ (old.T @ image), xp)
+    of_rest = matrix @ rest
+    last = _unit(of_rest, xp)
+    space = xp.concatenate([old, rest, last], axis=1)
+    images = xp.concatenate([image, of_rest, matrix @ last], axis=1)
+    wide = xp.concatenate([space, images], axis=1).astype(np.float64)
+    many = space.shape[1]
+    both = ops.on_host(wide[:, :many].T @ wide)
+    gram, projected = both[:, :many], both[:, many:]
+    turn, value = _ritz(gram, projected, len(begin), float(np.finfo(matrix.dtype).eps))
+    found = xp.asarray(turn.astype(matrix.dtype)) @ space.T
+    return found, abs(float(projected[0, 0])), value
+
+
+def _ritz(
+    gram: np.ndarray, projected: np.ndarray, keep: int, eps: float
+) -> tuple[np.ndarray, float]:
+    """The top solutions y of H y = lambda G y as rows (keep, n), and the largest |lambda|."""
+    white = _white(gram, eps)
+    reduced = white @ projected @ white.T
     values, rotation = np.linalg.eigh((reduced + reduced.T) / 2)
-    order = np.argsort(-np.abs(values))[:VECTORS]
-    mixed = xp.asarray((white @ rotation[:, order]).T)
-    return (
-        (mixed @ wide).astype(matrix.dtype),
-        abs(float(projected[0, 0])),
-        float(abs(values[order[0]])),
-    )
+    order = np.argsort(-np.abs(values))[:keep]
+    return rotation[:, order].T @ white, float(abs(values[order[0]]))
 
 
-def _unit(rows: Array, xp: Any) -> Array:
-    sizes = xp.sqrt((rows * rows).sum(1, keepdims=True))
-    return rows / xp.maximum(sizes, xp.finfo(rows.dtype).tiny)
+def _white(gram: np.ndarray, eps: float) -> np.ndarray:
+    """w with w G w^T = 1; directions that depend on others up to rounding are left out."""
+    floor = max(1e3 * eps, LEANING)
+    try:
+        lower = np.linalg.cholesky(gram)
+        if lower.diagonal().min() ** 2 > floor:
+            return np.linalg.inv(lower)
+    except np.linalg.LinAlgError:
+        pass
+    sizes, turn = np.linalg.eigh(gram)
+    whole = sizes > floor * sizes[-1]
+    return (turn[:, whole] / np.sqrt(sizes[whole])).T
 
 
-def _orthonormal(rows: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(np.linalg.qr(rows.T)[0].T)
+def _unit(columns: Array, xp: Any) -> Array:
+    sizes = xp.sqrt((columns * columns).sum(0))
+    return columns / xp.maximum(sizes, TINY)

@@ -189,7 +189,8 @@ class EqPropKernel:
         if self.bound.cap is None:
             return None
         matrix = self.estimator.space.symmetric
-        symmetric_part(self.parameters[REC], matrix, self.xp)
+        spare = self.estimator.space.product
+        symmetric_part(self.parameters[REC], matrix, self.estimator.ops, spare)
         self.estimator.made = True
         return self.bound.vector(matrix)
 

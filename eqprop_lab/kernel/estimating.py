@@ -141,7 +141,7 @@ class Estimator:
         xp, ops, work = self.xp, self.ops, self._buffers(len(x))
         space = self.space
         if self.recorder is not None or not self.made:
-            symmetric_part(p[REC], space.symmetric, xp)
+            symmetric_part(p[REC], space.symmetric, ops, space.product)
         self.made = False
         self.scale = self.bound.scale(space.symmetric, v)
         xp.multiply(space.symmetric, self.scale[1], out=space.effective)
@@ -219,7 +219,7 @@ class Estimator:
         ops.product(error, work.free, found[OUT])
         xp.sum(error, axis=1, out=found[OUT_BIAS])
         if how.estimator == CENTERED:
-            nudged, mean = self._centered(work, targets, p, how), work.drive
+            nudged, mean = self._centered(work, z, targets, p, how), work.drive
             factor = 1 / (2 * how.beta * batch)
             xp.add(work.pair.both[0], work.pair.both[1], out=mean)
             xp.multiply(mean, 0.5, out=mean)
@@ -229,8 +229,10 @@ class Estimator:
         self._weights(work.other, x, mean, v)
         return Unread(logits, loss, free, nudged)
 
-    def _centered(self, work: Buffers, targets: Targets, p: Parameters, how: How) -> Ending:
-        """h- - h+ in `work.other`, the states in `work.pair`."""
+    def _centered(
+        self, work: Buffers, error: Array, targets: Targets, p: Parameters, how: How
+    ) -> Ending:
+        """h- - h+ in `work.other`, the states in `work.pair`; error: dC/dz (K, B)."""
         xp, space, units = self.xp, self.space, self.nudged.units
         xp.multiply(space.effective, units.gain * units.width, out=space.coupling[: self.hidden])
         xp.multiply(p[OUT], -units.gain * how.beta, out=space.coupling[self.hidden :])
@@ -240,7 +242,8 @@ class Estimator:
             bias = bias + units.offset * p[OUT].sum(1)
         scaled_drive(work, units, space.effective, xp)
         readout = space.readout, bias
-        return nudged_phases(work, space.coupling, readout, targets, self.nudged, how.nudged_steps)
+        how_many = self.nudged, how.nudged_steps
+        return nudged_phases(work, error, space.coupling, readout, targets, *how_many)
 
     def _response(self, work: Buffers, error: Array, p: Parameters, how: How) -> Ending:
         """-v in `work.other`; error: dC/dz (K, B)."""

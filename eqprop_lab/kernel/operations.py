@@ -83,6 +83,13 @@ class Operations:
         """||row||^2 of every row (rows,)."""
         return self.xp.einsum("ij,ij->i", block, block)
 
+    def with_transpose(self, matrix: Array, out: Array, spare: Array) -> None:
+        """out <- A + A^T. spare: an array of its shape whose rows are not a power of two apart,
+        where the cache holds what lies in one column.
+        """
+        self.xp.copyto(spare, matrix)
+        self.xp.add(matrix, spare.T, out=out)
+
     def square(self, block: Array) -> Array:
         """||block||^2 of a contiguous block, on its device."""
         flat = block.reshape(-1)
@@ -112,7 +119,7 @@ class Operations:
 
     def gathered(self, numbers: Sequence[Array]) -> Array:
         """Numbers on the device as one vector there."""
-        return self.xp.stack(numbers)
+        return self.xp.asarray(numbers)
 
     def on_host(self, array: Array) -> np.ndarray:
         """As an array of NumPy."""
@@ -160,6 +167,10 @@ class Fused(Operations):
             self.xp.matmul(a, b, out=out)
         else:
             self.blas(a, b, out)
+
+    def with_transpose(self, matrix: Array, out: Array, spare: Array) -> None:
+        """out <- A + A^T."""
+        self.xp.add(matrix, matrix.T, out=out)
 
     def row_squares(self, block: Array) -> Array:
         """||row||^2 of every row (rows,)."""

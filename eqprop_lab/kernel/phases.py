@@ -95,6 +95,14 @@ def _moved(now: Array, then: Array, work: Buffers, step: Steps) -> Array:
     return step.ops.row_squares(difference)
 
 
+def _as_units(state: Array, units: Units, xp: Any) -> None:
+    """h -> s, in place."""
+    if units.offset:
+        xp.subtract(state, units.offset, out=state)
+    if units.width != 1:
+        xp.divide(state, units.width, out=state)
+
+
 def _as_tanh(state: Array, units: Units, xp: Any) -> None:
     """s -> h, in place."""
     if units.width != 1:
@@ -103,24 +111,27 @@ def _as_tanh(state: Array, units: Units, xp: Any) -> None:
 
 
 def nudged_phases(
-    work: Buffers, coupling: Array, readout: tuple[Array, Array], targets: Targets, step: Steps,
-    steps: int,
+    work: Buffers, slope: Array, coupling: Array, readout: tuple[Array, Array], targets: Targets,
+    step: Steps, steps: int,
 ) -> Ending:  # fmt: skip
     """From the free state to the states at +beta and -beta, left in `work.pair`.
 
-    coupling: [W'; -beta W_out']; readout: the weights (K, H) and the bias (K,) that read logits off
-    s. Leaves h_minus - h_plus in `work.other`.
+    slope: dC/dz at the free state (K, B), which may lie in `work.logits`; coupling: [W'; -beta
+    W_out']; readout: the weights (K, H) and the bias (K,) that read logits off s. Leaves
+    h_minus - h_plus in `work.other`.
     """
     xp, ops, units = step.xp, step.ops, step.units
     now, then = work.pair, work.then
-    xp.subtract(work.free, units.offset, out=now.both)
-    xp.divide(now.both, units.width, out=now.both)
+    xp.copyto(now.both, work.free)
+    _as_units(now.both, units, xp)
+    _first_forces(work, slope, coupling, step)
     early = None
     for number in range(1, steps + 1):
-        ops.product(readout[0], now.state.T, work.logits)
-        ops.nudged_slopes(targets, readout[1], now, work)
-        # Through an array without gaps: NumPy takes three times as long over one with short rows.
-        ops.product(now.whole, coupling, work.spare)
+        if number > 1:
+            ops.product(readout[0], now.state.T, work.logits)
+            ops.nudged_slopes(targets, readout[1], now, work)
+            # Through an array without gaps: NumPy takes three times as long over short rows.
+            ops.product(now.whole, coupling, work.spare)
         step.activate(work.spare_both, work.drive, then.both, last=number == steps)
         now, then = then, now
         if number == early_step(steps):
@@ -134,6 +145,18 @@ def nudged_phases(
     moved = ops.square(work.other) / 4
     xp.subtract(now.both[1], now.both[0], out=work.other)
     return _ending(steps, early, last, size, ops, (moved, ops.square(work.other) / 4), copies=2)
+
+
+def _first_forces(work: Buffers, slope: Array, coupling: Array, step: Steps) -> None:
+    """W' s -+ beta W_out'^T e of both phases into `work.spare`: they begin at one state, so that
+    half the product does.
+    """
+    xp, ops, hidden = step.xp, step.ops, work.free.shape[1]
+    plus, minus = work.spare_both
+    ops.product(work.pair.state[: work.batch], coupling[:hidden], plus)
+    ops.product(slope.T, coupling[hidden:], work.other)
+    xp.subtract(plus, work.other, out=minus)
+    xp.add(plus, work.other, out=plus)
 
 
 def linear_response(work: Buffers, weights: Array, slope: Array, step: Steps, steps: int) -> Ending:

@@ -9,6 +9,8 @@ from typing import Any
 
 from eqprop_lab.kernel.arrays import Array
 
+APART = 16  # numbers between the rows of a matrix that is also read by columns
+
 
 class Side:
     """States of both phases, and beside each the slope of its cost, so that one product has both.
@@ -65,9 +67,11 @@ class Workspace:
         self.spare = xp.empty((2 * capacity, hidden), dtype)
         self.logits = xp.empty((classes, 2 * capacity), dtype)
         self.row = xp.empty(2 * capacity, dtype)
-        self.symmetric, self.effective, self.scaled, self.product = (
-            xp.empty((hidden, hidden), dtype) for _ in range(4)
+        self.symmetric, self.effective, self.scaled = (
+            xp.empty((hidden, hidden), dtype) for _ in range(3)
         )
+        # Columns whose numbers lie a power of two apart share a few lines of the cache.
+        self.product = xp.empty((hidden, hidden + APART), dtype)[:, :hidden]
         self.coupling = xp.empty((hidden + classes, hidden), dtype)
         self.readout = xp.empty((classes, hidden), dtype)
         self.views: Buffers | None = None

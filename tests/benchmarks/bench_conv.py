@@ -27,8 +27,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from eqprop_lab import ConvEqProp, EqPropTrainer
+from eqprop_lab.devices import capability
 from eqprop_lab.equilibrium.linear_maps import LinearMap
-from eqprop_lab.instruments.kernel_costs import capability
 from eqprop_lab.instruments.live_bytes import MemoryTimeline
 from eqprop_lab.quick_tanh import NUMPY, WAY
 from tests.benchmarks.store import write_result

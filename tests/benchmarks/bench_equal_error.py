@@ -24,9 +24,9 @@ from pathlib import Path
 import torch
 
 from eqprop_lab import LoopedMLP, estimate_gradients
+from eqprop_lab.devices import capability
 from eqprop_lab.equilibrium.gradients import Gradients, Settings, estimate
 from eqprop_lab.instruments.gradient_check import agreement
-from eqprop_lab.instruments.kernel_costs import capability
 from eqprop_lab.quick_tanh import NUMPY, WAY
 from tests.benchmarks.store import write_result
 

@@ -4,9 +4,10 @@ torch path: one process, interleaved, CPU time, median.
     ratio = time(step) / time(products)
     step  = 30 free + 10 nudged relaxations + gradients + Adam
 
-The products are those of `bench_step`, by NumPy. `use_kernel` is the trainer's step with the
-kernel's gradients. The capability of the CPU is a part of the result's name: an AVX-512 machine
-behaves like another with ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+The products are those of `bench_step`, by NumPy; the kernel's first nudged step does with half of
+its own. `kernel_sigmoid` has torch's logistic function handed in, `use_kernel` is the trainer's
+step with the kernel's gradients. The capability of the CPU is a part of the result's name: an
+AVX-512 machine behaves like another with ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 OPENBLAS_CORETYPE=Haswell and AVX-512 among NumPy's NPY_DISABLE_CPU_FEATURES.
 `python -m tests.benchmarks.bench_kernel [--repeats N]`.
 """
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 
 from eqprop_lab import EqPropKernel, EqPropTrainer, LoopedMLP, quick_tanh
+from eqprop_lab.training.kernel_gradients import TORCH_SHIFTED, TORCH_SIGMOID
 from tests.benchmarks.bench_step import FREE, NUDGED
 from tests.benchmarks.store import write_result
 
@@ -63,6 +65,10 @@ def steps(batch: int, hidden: int) -> dict[str, Run]:
     """What is compared, by name."""
     x, y = torch.rand(batch, 784), torch.randint(0, 10, (batch,))
     kernel = EqPropKernel(784, hidden, 10, seed=0, free_steps=FREE, nudged_steps=NUDGED)
+    handed = EqPropKernel(
+        784, hidden, 10, seed=0, free_steps=FREE, nudged_steps=NUDGED,
+        free_units=TORCH_SIGMOID, nudged_units=TORCH_SHIFTED,
+    )  # fmt: skip
     trainers = {
         name: EqPropTrainer(
             LoopedMLP(784, hidden, 10, seed=0), "centered", free_steps=FREE, nudged_steps=NUDGED,
@@ -74,6 +80,7 @@ def steps(batch: int, hidden: int) -> dict[str, Run]:
         "products": products(batch, hidden),
         "kernel": lambda: kernel.train_step(x.numpy(), y.numpy()),
         "torch": lambda: trainers["torch"].train_batch(x, y),
+        "kernel_sigmoid": lambda: handed.train_step(x.numpy(), y.numpy()),
         "use_kernel": lambda: trainers["use_kernel"].train_batch(x, y),
     }
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from eqprop_lab.instruments.kernel_costs import Size, capability, step_costs
+from eqprop_lab.devices import capability
+from eqprop_lab.instruments.kernel_costs import Size, step_costs
 from tests.benchmarks.published import RESULTS
 from tests.benchmarks.store import write_result
 

@@ -35,6 +35,7 @@ from eqprop_lab import EqPropTrainer, __version__, save_trained
 from eqprop_lab.datasets import get_lm_dataset
 from eqprop_lab.datasets.ngrams import ngram_loss
 from eqprop_lab.datasets.text import read_text
+from eqprop_lab.devices import named
 from eqprop_lab.files import replace_file, replace_text
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM
 from eqprop_lab.models.language.full import FullEqPropLM
@@ -181,7 +182,7 @@ def fitted(
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": len(history["train_loss"]) * PIECE,
         "cpu_seconds": round(seconds, 1),
-        "device": named(trainer.device),
+        "device": made_on(trainer.device),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "curve": [
             [PIECE * (n + 1), round(loss, 4)] for n, loss in enumerate(history["train_loss"])
@@ -191,11 +192,9 @@ def fitted(
     }
 
 
-def named(device: torch.device) -> str:
+def made_on(device: torch.device) -> str:
     """What a run is made on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({torch.backends.cpu.get_cpu_capability()}), 1 thread"
+    return named(device) + ("" if device.type == "cuda" else ", 1 thread")
 
 
 def scored(trainer: EqPropTrainer, split: str, tokens: int = TOKENS) -> Row:
@@ -334,7 +333,7 @@ def whole(result: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
 def head(rows: list[Row]) -> dict[str, Any]:
     """Where, when and on what runs were made."""
     return {
-        "device": ", ".join(sorted({r.get("device", named(torch.device("cpu"))) for r in rows})),
+        "device": ", ".join(sorted({r.get("device", made_on(torch.device("cpu"))) for r in rows})),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__.partition("+")[0],

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from eqprop_lab import estimate_gradients
-from eqprop_lab.gpu import checks
-from eqprop_lab.gpu.checks import device_facts, milliseconds, parity, run_checks, step_time, wait
+from eqprop_lab.gpu import checks, limits
+from eqprop_lab.gpu.checks import device_facts, milliseconds, parity, run_checks, step_time
 from eqprop_lab.gpu.cifar import Options
+from eqprop_lab.gpu.limits import wait
 
 CPU = torch.device("cpu")
 
@@ -42,11 +43,12 @@ def test_step_time_and_device_facts_are_figures(monkeypatch: pytest.MonkeyPatch)
         lambda hidden, batch, device, real=milliseconds: real(8, 4, device),
     )
     ticks = itertools.count()  # a clock that moves by 2 ms each time it is read
-    monkeypatch.setattr(checks, "time", SimpleNamespace(perf_counter=lambda: 0.002 * next(ticks)))
+    monkeypatch.setattr(limits, "time", SimpleNamespace(perf_counter=lambda: 0.002 * next(ticks)))
     figures = step_time(CPU)
     assert figures["ok"] and figures["784-256-10 batch 64 cpu_ms"] == pytest.approx(2.0)
-    assert next(ticks) == 2 * 2 * 23, (
-        "both sizes, 20 steps and 3 before them, read before and after"
+    each = 1 + 23 * 2 + 20
+    assert next(ticks) == 2 * each, (
+        "both sizes: once, before and after 20 steps and 3 before them, and after each of the 20"
     )
     assert device_facts(CPU)["name"]
 

@@ -46,7 +46,7 @@ def test_every_way_is_timed_and_computes_the_same(monkeypatch: pytest.MonkeyPatc
     assert found.ways[TORCH].apart == 0 and found.ways[TORCH].speedup == 1
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     text = str(found)
-    assert "LoopedMLP, batch 8, centered, 30 + " in text and "CPU, " in text
+    assert "LoopedMLP, batch 8, centered, 30 + " in text and "CPU (" in text
     assert "compiling pays back" in text and "reference" in text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -66,7 +68,7 @@ def small_tanh_(values: Tensor) -> Tensor:
     ).aminmax()
     if not -SMALL <= float(low) <= float(high) <= SMALL:
         return values.tanh_()
-    square = values.square()
+    square = values * values  # `square` takes twice as long
     series = torch.add(_TERMS[1], square, alpha=_SEVENTH)
     torch.addcmul(_TERMS[0], series, square, out=series)
     return values.addcmul_(values, series.mul_(square))
@@ -78,6 +80,11 @@ def tanh_entropy(state: Tensor) -> Tensor:
     Written as 1/2 [(1+s) log(1+s) + (1-s) log(1-s)], which has no pole at |s| = 1.
     """
     return 0.5 * (torch.xlogy(1 + state, 1 + state) + torch.xlogy(1 - state, 1 - state))
+
+
+@lru_cache(maxsize=8)
+def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.ones((), dtype=dtype, device=device)
 
 
 def tanh_pair(pair: Tensor) -> Tensor:
@@ -92,8 +99,7 @@ def tanh_pair(pair: Tensor) -> Tensor:
     tanh_(mean)
     small_tanh_(half)
     product = mean * half
-    one = torch.ones((), dtype=pair.dtype, device=pair.device)
-    size = torch.addcmul(one, product, product, value=-1)
+    size = torch.addcmul(_one(pair.dtype, pair.device), product, product, value=-1)
     half.addcmul_(product, mean, value=-1).div_(size)
     mean.addcmul_(half, product, value=-1)
     return pair

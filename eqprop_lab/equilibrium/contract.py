@@ -87,6 +87,8 @@ class EquilibriumModel(nn.Module, ABC):
     drive_with_graph: bool = False
     # whether `centered` relaxes mean and half difference (affine forces only)
     mean_difference: bool = False
+    # whether a drive of fewer rows than the state is taken as that of the first of them
+    partial_drives: bool = False
     # what a step's products are rounded to, where it is not the states' dtype
     products: torch.dtype | None = None
     output_dim: int

@@ -69,12 +69,11 @@ def relax_pair(
     The residual is the worst of those of M and of D, each relative to itself; `change` and `error`
     are about D.
     """
-    silent = tuple(torch.zeros_like(block) for block in drive)
     start = stacked([free, tuple(torch.zeros_like(block) for block in free)])
     end = nudged_phase(
         _Pair(model),
         start,
-        stacked([drive, silent]),
+        drive if model.partial_drives else stacked([drive, tuple(map(torch.zeros_like, drive))]),
         _PairNudge(model, cost_grad, beta, free),
         settings,
         read=lambda state: tuple(block.chunk(2)[1] for block in state),

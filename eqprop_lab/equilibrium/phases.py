@@ -57,14 +57,12 @@ def strength(
 
 def _half(state: State) -> State:
     """D of the stacked pair [s+; s-]."""
-    return _halves(state)[0]
+    return tuple(torch.sub(*block.chunk(2)).div_(2) for block in state)
 
 
 def _halves(state: State) -> tuple[State, State]:
     """(D, M) of the stacked pair [s+; s-]."""
-    plus, minus = zip(*(block.chunk(2) for block in state), strict=True)
-    difference = tuple((p - m) / 2 for p, m in zip(plus, minus, strict=True))
-    return difference, tuple((p + m) / 2 for p, m in zip(plus, minus, strict=True))
+    return _half(state), tuple(torch.add(*block.chunk(2)).div_(2) for block in state)
 
 
 @estimator

@@ -31,6 +31,7 @@ from eqprop_lab.validation import one_of, positive_int, real, switch
 NOISE = 8.0  # movements below this many roundings of the state are taken for rounding
 # relative residual below which a relaxation without a tolerance of its own is called settled
 SETTLED = 1e-4
+MEASURED = 3  # steps at the end of a phase without a tolerance that are taken one by one
 ROUNDING = 8  # units of the last place, relative to states and drive, that a step may be off by
 
 
@@ -81,14 +82,26 @@ def movement(new: State, old: State) -> tuple[Tensor, Tensor]:
     """(relative residual ||new - old|| / ||new||, absolute movement ||new - old||), per sample: two
     tensors (B,).
     """
-    moved = rows(tuple(a - b for a, b in zip(new, old, strict=True)))
-    return moved / rows(new).clamp_min(torch.finfo(moved.dtype).tiny), moved
+    return relative(*lengths(new, old))
+
+
+def lengths(new: State, old: State) -> tuple[Tensor, Tensor]:
+    """||new - old|| and ||new||, per block and sample: two tensors (blocks, B)."""
+    moved = [rows((a - b,)) for a, b in zip(new, old, strict=True)]
+    return torch.stack(moved), torch.stack([rows((block,)) for block in new])
+
+
+def relative(moved: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """`movement` from `lengths`."""
+    moved, size = (found[0] if len(found) == 1 else found.norm(dim=0) for found in (moved, size))
+    return moved / size.clamp_min(torch.finfo(moved.dtype).tiny), moved
 
 
 @torch.no_grad()
 def _reading(
     image: State,
     state: State,
+    seen: tuple[Tensor, Tensor],
     read: Callable[[State], State] | None,
     pace: Sequence[tuple[int, float]],
     dtype: torch.dtype,
@@ -97,13 +110,15 @@ def _reading(
 ) -> tuple[float, float, float]:
     """(change, error, coarse) of an Equilibrium that ends with this step: of the worst block.
 
-    held: the last movements of all rows over those of the rows that still moved.
+    seen: their `lengths`. held: the last movements of all rows over those that still moved.
     """
-    new, old = (image, state) if read is None else (read(image), read(state))
-    difference = tuple(n - o for n, o in zip(new, old, strict=True))
-    moved, size, whole = torch.stack(
-        [torch.stack([torch.linalg.vector_norm(b) for b in s]) for s in (difference, new, image)]
-    ).tolist()
+    parts = list(torch.stack(seen).norm(dim=2))
+    new = image
+    if read is not None:
+        new = read(image)
+        parts += torch.stack(_moved(new, read(state))), torch.stack(_lengths(new))
+    moved, size = parts[-2], parts[-1]
+    moved, size, whole = torch.stack([moved, size, parts[1]]).tolist()
     # A block may be zero only for want of steps: each carries every change one block further at
     # least.
     unreached = 0.0 in size and pace[-1][0] < len(size)
@@ -136,6 +151,30 @@ def expected_error(
     seen = (last / before) ** (1 / (step - begin)) if before > 0 else 1.0
     rate = min(max(1 - (1 - seen) / solver.share, 0.0), solver.slowest)
     return change * rate / (1 - rate)
+
+
+def _moved(new: State, old: State) -> list[Tensor]:
+    """||new - old|| of every block, whole batch."""
+    return _lengths(tuple(n - o for n, o in zip(new, old, strict=True)))
+
+
+def _lengths(state: State) -> list[Tensor]:
+    return [torch.linalg.vector_norm(block) for block in state]
+
+
+def _walked(
+    model: Steppable, state: State, drive: State, nudge: Nudge | None, count: int,
+    spare: list[State | None],
+) -> tuple[State, int]:  # fmt: skip
+    """The state after the first steps, which nobody looks at, and how many they were: `count` where
+    the model has a quicker way than one by one (`walk`), else none.
+    """
+    walk = getattr(model, "walk", None)
+    buffers = spare[count % 3], spare[(count - 1) % 3]
+    if walk is None or count < 2 or buffers[0] is None:
+        return state, 0
+    reached = walk(state, drive, nudge, count, buffers)
+    return (state, 0) if reached is None else (reached, count)
 
 
 def _buffers(state: State, wanted: bool) -> list[State | None]:
@@ -178,7 +217,10 @@ def settle(
     # A step into a buffer may round more coarsely. Which is the last, a tolerance decides later.
     exact = tol is not None and nudge is not None
     with model.frozen_weights():
-        for step in range(1, max_steps + 1):
+        walked = 0
+        if solver is PICARD and tol is None and path is None:
+            state, walked = _walked(model, state, drive, nudge, max_steps - MEASURED, spare)
+        for step in range(walked + 1, max_steps + 1):
             last = step == max_steps
             out = None if exact or last else spare[step % 3]
             image = solver.sweep(model, state, drive, nudge, out, last=last)
@@ -186,28 +228,29 @@ def settle(
                 image = hold.keep(image, state)
             if tol is not None or last:
                 with torch.no_grad():
-                    relative, absolute = movement(image, state)
+                    seen = lengths(image, state)
+                    share, absolute = relative(*seen)
                     if hold is not None:
-                        relative, absolute = hold.watch(relative, absolute)
+                        share, absolute = hold.watch(share, absolute)
                     residual, moved, total = torch.stack(
-                        [relative.max(), absolute.max(), absolute.norm()]
+                        [share.max(), absolute.max(), absolute.norm()]
                     ).tolist()
                 if not math.isfinite(residual):
                     raise DivergenceError(_diverged(name, step, nudge is not None))
                 pace.append((step, total))
                 reached = solver.watch(moved, residual <= (SETTLED if tol is None else tol))
                 if sample_steps is not None and tol is not None:
-                    sample_steps[(relative.cpu() <= tol) & (sample_steps == max_steps)] = step
+                    sample_steps[(share.cpu() <= tol) & (sample_steps == max_steps)] = step
             elif step == max(1, max_steps - 2):  # a second point, for the rate
                 with torch.no_grad():
-                    pace.append((step, float(movement(image, state)[1].norm())))
+                    pace.append((step, float(torch.stack(_moved(image, state)).norm())))
             ends = reached or last
             if ends:
                 dtype = model.products or image[0].dtype
                 held = 1.0
                 if hold is not None:
                     pace, held = hold.pace(), hold.share()
-                told = _reading(image, state, read, pace, dtype, solver, held)
+                told = _reading(image, state, seen, read, pace, dtype, solver, held)
             before, state = image, image if ends else solver.advance(state, image)
             if hold is not None and not ends:
                 state = hold.keep(state, before)

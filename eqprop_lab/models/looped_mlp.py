@@ -118,6 +118,25 @@ class LoopedMLP(TanhModel):
             (a,) = nudged((a,), state, nudge, gain)
         return (tanh_from_scaled(a),)
 
+    def walk(
+        self, state: State, drive: State, nudge: Nudge | None, count: int,
+        spare: tuple[State, State],
+    ) -> State | None:  # fmt: skip
+        """`count` steps in one loop, the last into the first of two buffers; None: this one steps
+        in another way. The numbers are those of `step`.
+        """
+        stepped = type(self).step is not LoopedMLP.step or "step" in self.__dict__
+        if not self._own or stepped:
+            return None
+        (h,), (u,), weight, gain = state, drive, self._inward(), tanh_gain(state[0])
+        for left in range(count, 0, -1):
+            (a,) = spare[(left - 1) % 2]
+            force = scaled_force(a, h, u, weight, gain)
+            if nudge is not None:
+                (force,) = nudged((force,), (h,), nudge, gain)
+            h = tanh_from_scaled(force)
+        return (h,)
+
     def readout(self, state: State) -> Tensor:
         return class_first(state[0], self.W_out)
 

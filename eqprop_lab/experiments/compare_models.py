@@ -265,7 +265,9 @@ class _Store:
         for row in _done(missing, self.plan, workers):
             self.rows.append(row)
             if self.path is not None:
-                content = {**self.head, "plan": asdict(self.plan), "models": self.models}
+                seeds = sorted({one["seed"] for one in self.rows if not one["tuning"]})
+                facts = {"seeds": seeds, "estimator": "each model's own"}
+                content = self.head | facts | {"plan": asdict(self.plan), "models": self.models}
                 text = json.dumps(content | {"rows": self.rows}, indent=1, allow_nan=False)
                 replace_text(self.path, text + "\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,8 +35,9 @@ def numbers(value: Any) -> Named:
 
 def _tensor(value: Any) -> Tensor | None:
     """Any number, array or tensor in double precision, off the graph; None for what is neither."""
+    arrays = isinstance(value, (list, tuple)) and any(isinstance(v, np.ndarray) for v in value)
     try:
-        wide = torch.as_tensor(value).detach().cpu()
+        wide = torch.as_tensor(np.asarray(value) if arrays else value).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         return None
     return wide.to(torch.complex128) if wide.is_complex() else wide.double()

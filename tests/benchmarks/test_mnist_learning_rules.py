@@ -12,7 +12,7 @@ import torch
 
 from eqprop_lab import list_algorithms
 from eqprop_lab.experiments.contenders import size
-from tests.benchmarks import mnist_learning_rules as job
+from tests.benchmarks import mnist_learning_rules as job, store_mnist_rules as store
 from tests.benchmarks.mnist_learning_rules import RATES, SECONDS, TUNING_SEED, Job, Size
 
 TOY = Size(epochs=2, tuning_epochs=1, limit=60)
@@ -90,3 +90,51 @@ def test_a_training_that_is_late_leaves_no_row(images: Path) -> None:
     finally:
         torch.set_num_threads(threads)
     assert not job.stored(images)
+
+
+def a_training(rows: Path, rule: str, rate: float, seed: int, epochs: int) -> None:
+    """Rows of a training whose scores say which epoch they are of."""
+    for epoch in range(1, epochs + 1):
+        row = {"model": rule, "learning_rate": rate, "seed": seed, "epoch": epoch}
+        row |= {"cpu_seconds": 2.0 * epoch, "alignment": [0.2, 0.4]}
+        row |= {part: {"accuracy": epoch / 10, "loss": 1.0} for part in ("validation", "test")}
+        with (rows / f"rows-{rule}.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def test_a_result_has_the_epoch_that_all_share_and_only_chosen_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "TUNING_EPOCHS", 1)
+    (tmp_path / "head.json").write_text(json.dumps(job.head()))
+    for rule in SECONDS:
+        tuned(tmp_path, rule, RATES[1])
+        a_training(tmp_path, rule, RATES[1], 0, 4)
+        a_training(tmp_path, rule, RATES[1], 1, 2)
+        a_training(tmp_path, rule, RATES[0], 2, 4)
+    made = store.result(tmp_path, 3)
+    rows = [row for row in made["rows"] if not row["tuning"]]
+    assert [row["model"] for row in rows] == list(SECONDS)
+    for row in rows:
+        assert (row["seed"], row["epochs"]["accuracy"], row["epochs"]["cpu_seconds"]) == (0, 0.3, 6)
+        assert row["epochs"]["alignment"] == pytest.approx(0.3)
+        assert [point["test_accuracy"] for point in row["curve"]] == [0.1, 0.2, 0.3, 0.4]
+    assert len(store.table(made["rows"]).splitlines()) == 1 + 4 * len(SECONDS)
+    with pytest.raises(ValueError, match="trainings of 5 epochs of sparse_eq"):
+        store.result(tmp_path, 5)
+
+
+def test_the_stored_result_keeps_what_it_says() -> None:
+    stored = json.loads((store.RESULTS / f"{store.NAME}.json").read_text(encoding="utf-8"))
+    rows = [row for row in stored["rows"] if not row["tuning"]]
+    scores = {
+        rule: [r["epochs"]["accuracy"] for r in rows if r["model"] == rule] for rule in SECONDS
+    }
+    assert all(len(found) >= 2 for found in scores.values())
+    means = {rule: sum(found) / len(found) for rule, found in scores.items()}
+    assert min(means.values()) >= 0.9
+    assert means["backprop"] >= 0.97 and means["feedback_alignment"] >= 0.96
+    assert means["eqprop_bounded"] > means["eqprop"]
+    for row in stored["published"]:
+        assert 100 * means[row["rule"]] < row["accuracy"]  # explained beside it
+    assert len(stored["deviations"]) == 3

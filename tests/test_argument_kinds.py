@@ -239,7 +239,7 @@ TABLE: dict[str, Entry] = {
     "AdaptiveFeedbackMLP": (
         eqprop_lab.AdaptiveFeedbackMLP,
         SMALL_RULE,
-        RULE | {"decay": "real", "feedback_rate": "real"},
+        RULE | {"decay": "real", "feedback_rate": "real", "mirror": "switch"},
         set(),
     ),
     "EquilibriumAlignment": (

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqprop_lab.algorithms import BioplausibleModel
+from eqprop_lab.instruments.alignment import cosine
 from tests.algorithms.networks import (
     BOUNDS,
     RHO,
@@ -347,3 +348,26 @@ def test_learned_feedback_approaches_the_weights_by_1_minus_lambda_a_step() -> N
         torch.testing.assert_close(last, first * 0.98**50)
     assert all(not torch.equal(p, s) for p, s in zip(model.parameters(), start, strict=True))
     assert len(SIZES[1]) == 2
+
+
+def test_a_mirror_turns_the_feedback_towards_the_weights_by_noise_alone() -> None:
+    model = made("ada_fa", mirror=True, decay=0.02).double()
+    rule, start = model.rule, [p.clone() for p in model.parameters()]
+    torch.manual_seed(0)
+    for _ in range(300):
+        model.before_update()
+    for number, weight in enumerate(rule.weights()[1:], start=1):
+        b = getattr(rule, f"feedback_{number}")
+        assert cosine(b, weight) > 0.98
+        assert float(b.norm() / weight.detach().norm()) == pytest.approx(1.0, abs=0.1)
+    assert all(torch.equal(p, s) for p, s in zip(model.parameters(), start, strict=True))
+    assert gradients(model).keys() == gradients(made("feedback_alignment")).keys()
+    before = rule.feedback_1.clone()
+    model.train_step(D, Y)
+    assert not torch.equal(rule.feedback_1, before)
+
+
+@pytest.mark.parametrize("options", [{"decay": 0.0}, {"feedback_rate": 0.5}])
+def test_a_mirror_that_cannot_learn_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="mirror needs decay > 0 and feedback_rate 1"):
+        made("ada_fa", mirror=True, **options)

@@ -63,7 +63,7 @@ def training(
     rows: dict[tuple[str, float, int, int], Row], key: tuple[str, float, int]
 ) -> list[Row]:
     """The rows of one training, by epoch, as far as they are there without a gap."""
-    found = []
+    found: list[Row] = []
     while (*key, len(found) + 1) in rows:
         found.append(rows[*key, len(found) + 1])
     return found

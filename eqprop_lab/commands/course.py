@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add("--roster", type=Path, metavar="FILE", help=ROSTER)
     add("--jobs", type=int, default=2, help="submissions at a time (%(default)s)")
     add("--seconds", type=float, default=60.0, help="for an exercise (%(default)s)")
-    add("--megabytes", type=int, default=6000, help="of memory (%(default)s)")
+    add("--megabytes", type=int, default=4000, help="of memory (%(default)s)")
     add("--unsafe", action="store_true", help="grade without isolation: you trust the class")
     return result
 

@@ -42,7 +42,7 @@ class Limits:
     """What a submission may take: seconds an exercise, megabytes of memory."""
 
     seconds: float = 60.0
-    megabytes: int = 6000
+    megabytes: int = 4000
     isolated: bool = True
 
 

@@ -1,0 +1,1 @@
+"""The web edition of the series, and slides."""

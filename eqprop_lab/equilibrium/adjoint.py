@@ -43,6 +43,7 @@ from eqprop_lab.equilibrium.relaxation import Equilibrium, settle
 from eqprop_lab.equilibrium.settings import Settings, free_phase
 from eqprop_lab.equilibrium.solvers import PICARD, SLOWEST, make_solver
 from eqprop_lab.equilibrium.state import Nudge, State, moving
+from eqprop_lab.equilibrium.view import ModelView
 
 Group = tuple[int, ...]
 Groups = tuple[Group, ...]
@@ -158,8 +159,12 @@ def implicit(
     """a = N (g + J^T a), dL/dtheta = sum_l <a_l, d force_l/d theta>: the adjoint, for directed
     models too.
     """
-    closed = type(model).parameter_gradients is not EquilibriumModel.parameter_gradients
-    return (_by_parts if closed else _by_one_graph)(model, x, cost_grad, settings)
+    shown = model
+    if isinstance(model, ModelView) and type(model).force is ModelView.force:
+        shown = model.model  # a view that leaves the force as it is leaves its gradients, too
+    if type(shown).parameter_gradients is not EquilibriumModel.parameter_gradients:
+        return _by_parts(model, x, cost_grad, settings)
+    return _by_one_graph(model, x, cost_grad, settings, trained_parameters(shown))
 
 
 @estimator
@@ -178,12 +183,16 @@ def _by_parts(
 
 
 def _by_one_graph(
-    model: EquilibriumModel, x: Tensor, cost_grad: CostGradient, settings: Settings
+    model: EquilibriumModel,
+    x: Tensor,
+    cost_grad: CostGradient,
+    settings: Settings,
+    trained: dict[str, Tensor],
 ) -> Estimate:
     """`implicit`, where they are autograd's: drive, weights and force are computed once, for J^T
     and for d force/d theta.
     """
-    named = trained_parameters(model) | ({INPUT: x} if x.requires_grad else {})
+    named = trained | ({INPUT: x} if x.requires_grad else {})
     with torch.enable_grad(), model.frozen_weights():
         drive = model.drive(x)
         with torch.no_grad():

@@ -21,7 +21,7 @@ NAMES  = $(basename $(notdir $(NB)))
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: site course gpu-check help install lab test notebooks nbval lint format bench clean distclean
+.PHONY: slides site course gpu-check help install lab test notebooks nbval lint format bench clean distclean
 
 help:  ## list the targets and the variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ course: $(STAMP)  ## write the student and the instructor edition; OUT=runs/cour
 site: $(STAMP)  ## write the web edition into runs/site (npm fetches MathJax once)
 	$(PIP) install -q $(PIP_ARGS) $(CONSTRAINTS:%=-c %) --no-build-isolation -e '.[site]'
 	$(PY) -m tools.site.site $(NAMES)
+
+slides: $(STAMP)  ## write a deck of slides a notebook into runs/slides (npm fetches reveal.js once)
+	$(PY) -m tools.site.slides $(NAMES)
 
 gpu-check: $(STAMP)  ## run the checks that need a CUDA device
 	$(PY) -m eqprop_lab gpu-check $(if $(OUT),--out $(OUT)) $(GPU_ARGS)

@@ -21,7 +21,7 @@ from tools.anatomy.view import Hit, View, at, called, calls, nodes, parse, text_
 TAGS = {
     "goals", "setup", "parameters", "predict", "explorer", "check", "figure", "summary", "metrics",
     "exercise", "exercise-context", "exercise-check", "solution", "quiz",
-    "nbval-check-output", "nbval-ignore-output", "hide-input",
+    "nbval-check-output", "nbval-ignore-output", "hide-input", "slide", "subslide", "skip",
 }  # fmt: skip
 # What a notebook takes for granted: school mathematics; linear algebra and gradients; papers.
 LEVELS = ("introductory", "undergraduate", "graduate")

@@ -40,6 +40,13 @@ START = 0.8  # share of the cap that the interior weights have at the start
 KEEPING = 3.0  # norm at which tanh layers keep the size of their states with depth
 
 
+def _add_drive(force: Tensor, drive: Tensor) -> None:
+    """force + drive, in place; a drive of fewer rows is that of the first of them."""
+    # An export knows no sizes to compare, and hands in a whole drive.
+    whole = torch.compiler.is_exporting() or len(drive) == len(force)
+    (force if whole else force[: len(drive)]).add_(drive)
+
+
 class Layer(nn.Module):
     """Weight and bias of one linear map; `bound` parametrises the weight of an interior layer."""
 
@@ -163,8 +170,7 @@ class LayeredModel(TanhModel):
             force[block], *others = terms
             for other in others:
                 force[block].add_(other)
-            u = drive[block]
-            (force[block] if len(u) == len(force[block]) else force[block][: len(u)]).add_(u)
+            _add_drive(force[block], drive[block])
         return tuple(force)
 
     def force(self, state: State, drive: State) -> State:

@@ -11,6 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
 _STRIDE, _HEIGHT, _ABOVE, _BELOW = 1.5, 0.5, 1.9, 0.3
+_SHORT = 7  # letters that fit into a box
 SILENT = ("Constant", "Identity")  # they hold or hand on
 
 
@@ -57,7 +58,8 @@ def _row(axes: Axes, nodes: Sequence[Any], left: float, bottom: float, colour: s
     for place, node in enumerate(nodes):
         x, y = left + _STRIDE * place, bottom + _HEIGHT / 2
         _box(axes, x, bottom, 1.0, _HEIGHT, colour, "-")
-        axes.text(x + 0.5, y, node.op_type, ha="center", va="center")
+        size = "medium" if len(node.op_type) <= _SHORT else "small"
+        axes.text(x + 0.5, y, node.op_type, ha="center", va="center", size=size)
         if place:
             look = {"arrowstyle": "-|>", "color": NEUTRAL}
             axes.annotate("", (x - 0.1, y), (x - 0.4, y), arrowprops=look)

@@ -25,6 +25,21 @@ AttentionAndSettling(model, texts, model.vocab.symbols)""",
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 
 DecisionBoundary([LoopedMLP(2, 32, 2, rho=rho, seed=0) for rho in (0.3, 0.5, 0.7, 0.9)])""",
+    "DiscretisationGap": """from eqprop_lab import build_dataset
+from eqprop_lab.lut import ModelConfig, build_model
+from eqprop_lab.notebook.explorers.discretisation_gap import DiscretisationGap
+
+def network(std):
+    runtime = {"init_fn": "normal", "init_std": std}
+    kind = "feedforward", "random", "probabilistic", {"name": "thermometer"}
+    model = build_model(ModelConfig(*kind, 6, [200, 200, 200], 10, runtime=runtime))
+    model.fit_encoder(data.x)
+    return model
+
+data = build_dataset("digits").test
+networks = {(f"std {std}", rate): network(std) for std in (0.1, 1.0) for rate in (0.02, 0.1)}
+
+DiscretisationGap(networks, data.x, data.y)""",
     "KernelCosts": """from eqprop_lab.notebook.explorers import kernel_costs
 
 costs = dict.fromkeys((*kernel_costs.TIMES, *kernel_costs.SPACES), 3.0)

@@ -21,15 +21,18 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from eqprop_lab import ConvEqProp, FullEqPropLM, LoopedMLP, build_dataset
+from eqprop_lab.lut import ModelConfig, build_model
 from eqprop_lab.notebook import TrainingCockpit
 from eqprop_lab.notebook.explorers.attention_and_settling import AttentionAndSettling
 from eqprop_lab.notebook.explorers.convergence import RelaxationExplorer
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
+from eqprop_lab.notebook.explorers.discretisation_gap import DiscretisationGap
 from eqprop_lab.notebook.explorers.energy_landscape import EnergyLandscape
 from eqprop_lab.notebook.explorers.gamma_and_rho import GammaAndRho
 from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
 from eqprop_lab.notebook.explorers.kernel_costs import SPACES, TIMES, KernelCosts
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
+from eqprop_lab.notebook.explorers.one_lut import OneLUT
 from eqprop_lab.notebook.explorers.precision_and_nudge import PrecisionAndNudge
 from eqprop_lab.notebook.explorers.stability_map import StabilityMap
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
@@ -108,6 +111,16 @@ def kernel_costs() -> LivePicture:
     return KernelCosts([{"hidden": 32, "steps": steps, **costs} for steps in (10, 30)])
 
 
+def discretisation_gap() -> LivePicture:
+    config = ModelConfig(
+        "feedforward", "random", "probabilistic", {"name": "thermometer"}, 2, [8, 6, 4], 2
+    )
+    model = build_model(config)
+    x = torch.rand(9, 3)
+    model.fit_encoder(x)  # type: ignore[operator]
+    return DiscretisationGap({("normal", 0.1): model}, x, torch.arange(9) % 2)
+
+
 def no_trainer(values: dict[str, Any]) -> Any:
     raise OSError("nothing to train")
 
@@ -115,12 +128,14 @@ def no_trainer(values: dict[str, Any]) -> Any:
 LIVE: dict[str, Callable[[], LivePicture]] = {
     "cockpit": lambda: TrainingCockpit(no_trainer, epochs=3),
     "decision_boundary": decision_boundary,
+    "discretisation_gap": discretisation_gap,
     "energy_landscape": EnergyLandscape,
     "gamma_and_rho": GammaAndRho,
     "gradient_compass": GradientCompass,
     "kernel_costs": kernel_costs,
     "layer_activity": conv_activity,
     "convergence": RelaxationExplorer,
+    "one_lut": OneLUT,
     "precision_and_nudge": PrecisionAndNudge,
     "stability_map": StabilityMap,
     "two_phase_movie": TwoPhaseMovie,

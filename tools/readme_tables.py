@@ -23,12 +23,18 @@ ROOT = Path(__file__).resolve().parent.parent
 # Keys of a result in the order of the rows, each with the way its network is trained. `response`
 # solves the linear equation that a vanishing nudge leaves: recurrent backprop, of which EqProp with
 # its finite nudges is the finite form.
-ROWS = {"eqprop": "EqProp", "response": "recurrent backprop", "backprop": "backprop"}
-# The notebook that tells about the results of an equilibrium network.
+ROWS = {
+    "eqprop": "EqProp",
+    "response": "recurrent backprop",
+    "backprop": "backprop",
+    "lut": "hard tables",
+}
+# The notebook that tells about the results of a network, the first of its file.
 NOTEBOOKS = {
     "LoopedMLP": "04_looped_mlp",
     "EqPropKernel": "08_kernel",
     "ConvEqProp": "05_conv_eqprop",
+    "SimpleFeedForward": "11_lut_networks",
 }
 
 
@@ -48,11 +54,11 @@ def results_table(folder: Path) -> str:
     results = {
         name: result
         for name, result in found.items()
-        if "eqprop" in result and "networks" in result
+        if "networks" in result and any(key in result for key in ("eqprop", "lut"))
     }
     for name, result in results.items():
-        if result["networks"]["eqprop"] not in NOTEBOOKS:
-            raise ValueError(f"{name}: no notebook is known for {result['networks']['eqprop']!r}")
+        if _first(result) not in NOTEBOOKS:
+            raise ValueError(f"{name}: no notebook is known for {_first(result)!r}")
         alike = [other for other in results.values() if _subject(other) == _subject(result)]
         # Two recipes for the same network and data are told apart by their length.
         data = (
@@ -101,8 +107,21 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
-def _subject(result: dict[str, Any]) -> tuple[str, str]:
-    return result["dataset"], result["networks"]["eqprop"]
+def _first(result: dict[str, Any]) -> str:
+    """The network that a result is about."""
+    return str(next(iter(result["networks"].values())))
+
+
+def _subject(result: dict[str, Any]) -> tuple[str, str, str]:
+    return result["dataset"], _first(result), str(result["sizes"])
+
+
+def _cpu_time(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Mean CPU time; "" where another device did the work."""
+    if any("cpu_seconds" not in run for run in runs):
+        return ""
+    seconds = statistics.mean(run["cpu_seconds"] for run in runs)
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
 def _estimator(result: dict[str, Any], key: str) -> str:
@@ -116,15 +135,14 @@ def _row(result: dict[str, Any], key: str, data: str) -> tuple[str, ...]:
     accuracy = [100 * run["test_accuracy"] for run in runs]
     spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
     sizes = "-".join(str(size) for size in result["sizes"])
-    seconds = statistics.mean(run["cpu_seconds"] for run in runs)
-    notebook = NOTEBOOKS[result["networks"]["eqprop"]]
+    notebook = NOTEBOOKS[_first(result)]
     return (
         data,
         f"{result['networks'][key]}, {ROWS[key]}, {sizes}, {result['parameters']:,} parameters",
         _estimator(result, key),
         f"{statistics.mean(accuracy):.2f}{spread} %",
         str(len(runs)),
-        f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s",
+        _cpu_time(runs),
         result["device"],
         f"[{notebook[:2]}](notebooks/{notebook}.ipynb)",
     )

@@ -30,6 +30,8 @@ HOMES = {
     "KernelCosts": ("08_kernel", {"free_steps", "hidden_dim"}),
     "PrecisionAndNudge": ("09_acceleration_and_export", {"beta"}),
     "RulePicker": ("10_algorithm_comparison", {"learning_rate"}),
+    "OneLUT": ("11_lut_networks", set()),
+    "DiscretisationGap": ("11_lut_networks", set()),
 }
 
 

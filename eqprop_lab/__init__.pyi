@@ -31,6 +31,7 @@ from eqprop_lab.equilibrium.relaxation import (
     RoundingWarning as RoundingWarning,
     relax as relax,
 )
+from eqprop_lab.experiments.ablations import ablation_study as ablation_study
 from eqprop_lab.experiments.compare_models import compare_models as compare_models
 from eqprop_lab.experiments.config import (
     load_config as load_config,
@@ -40,6 +41,7 @@ from eqprop_lab.experiments.presets import (
     create_model_preset as create_model_preset,
     get_model_config as get_model_config,
 )
+from eqprop_lab.experiments.sweeps import sweep as sweep
 from eqprop_lab.experiments.trained import (
     list_trained as list_trained,
     load_trained as load_trained,

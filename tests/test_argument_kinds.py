@@ -273,6 +273,14 @@ TABLE: dict[str, Entry] = {
         | {"tuning_seeds": "size", "batch_size": "size", "optimizer": "choice", "path": "path"},
         {"models", "dataset", "metrics", "learning_rates", "seconds", "processes"},
     ),
+    "ablation_study": (eqprop_lab.ablation_study, {}, {}, {"function"}),
+    "sweep": (
+        partial(eqprop_lab.sweep, lambda params, report: 1.0, {"a": [1]}),
+        {"storage": "sweeps.db", "trials": None},
+        {},
+        {"train", "space", "trials", "study", "storage", "direction", "retries", "seed"}
+        | {"heartbeat", "grace", "about"},
+    ),
     "list_algorithms": (eqprop_lab.list_algorithms, {}, {}, set()),
     "register_algorithm": (eqprop_lab.register_algorithm, {}, {}, {"name"}),
     "EqPropKernel": (

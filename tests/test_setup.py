@@ -147,7 +147,8 @@ def test_versions_are_pinned_nowhere_else(name: str) -> None:
 def test_gpu_extras_bring_the_cuda_libraries() -> None:
     extras = project()["optional-dependencies"]
     assert set(extras) == {
-        "lab", "test", "datasets", "tracking", "onnx", "bench", "gpu", "gpu13", "all",
+        "lab", "test", "datasets", "tracking", "onnx", "sweep", "bench", "gpu", "gpu13",
+        "all", "site",
     }  # fmt: skip
     for extra, package in (("gpu", "cupy-cuda12x"), ("gpu13", "cupy-cuda13x")):
         (requirement,) = map(Requirement, extras[extra])

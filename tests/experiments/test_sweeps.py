@@ -1,0 +1,148 @@
+"""Sweeps: a grid and a search, two processes, one of them killed, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.waiting import until
+
+optuna = pytest.importorskip("optuna")
+from eqprop_lab.experiments.sweeps import Report, check_space, sweep  # noqa: E402
+from eqprop_lab.training import BatchError  # noqa: E402
+
+GRID = {"a": [1, 2, 3], "b": [0.5, 1.5]}
+
+
+def value_of(params: dict[str, Any], report: Report) -> float:
+    return 10.0 * params["a"] + params["b"]
+
+
+def test_a_grid_is_made_once_point_by_point(tmp_path: Path) -> None:
+    path = tmp_path / "sweeps.db"
+    found = sweep(value_of, GRID, None, storage=path)
+    assert {(r["params"]["a"], r["params"]["b"]): r["value"] for r in found.rows} == {
+        (a, b): 10 * a + b for a in (1, 2, 3) for b in (0.5, 1.5)
+    }
+    assert found.best["params"] == {"a": 3, "b": 1.5} and "6 COMPLETE" in found.table()
+
+    def never(params: dict[str, Any], report: Report) -> float:
+        raise AssertionError("made again")
+
+    assert sweep(never, GRID, None, storage=path).rows == found.rows
+    rows = list(csv.DictReader(found.to_csv(tmp_path / "sweep.csv").read_text().splitlines()))
+    assert [float(r["value"]) for r in rows] == [r["value"] for r in found.rows]
+
+
+def test_a_search_goes_where_values_are_good_and_is_the_same_again(tmp_path: Path) -> None:
+    space = {"x": {"low": -4.0, "high": 4.0}, "n": {"low": 1, "high": 5}}
+
+    def bowl(params: dict[str, Any], report: Report) -> float:
+        return float((params["x"] - 1) ** 2 + (params["n"] - 3) ** 2)
+
+    how: dict[str, Any] = {"direction": "minimize", "seed": 1}
+    found = sweep(bowl, space, 25, storage=tmp_path / "a.db", **how)
+    assert len(found.rows) == 25 and found.best["value"] < 0.5
+    assert isinstance(found.best["params"]["n"], int)
+    again = sweep(bowl, space, 25, storage=tmp_path / "b.db", **how)
+    assert [r["params"] for r in again.rows] == [r["params"] for r in found.rows]
+
+
+def test_bad_trials_are_pruned_and_broken_ones_fail_alone(tmp_path: Path) -> None:
+    def train(params: dict[str, Any], report: Report) -> float:
+        if params["a"] == 7:
+            raise BatchError("epoch 1, batch 1: not finite")
+        if params["a"] == 8:
+            return float("nan")
+        for step in range(3):
+            report(step, float(params["a"]))
+        return float(params["a"])
+
+    found = sweep(train, {"a": [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]}, None, storage=tmp_path / "s.db")
+    states = {r["params"]["a"]: r["state"] for r in found.rows}
+    assert states[7] == states[8] == "FAIL" and states[10] == "COMPLETE"
+    assert states[1] == "PRUNED" and found.best["value"] == 10
+    with pytest.raises(ZeroDivisionError):
+        sweep(lambda p, r: 1 / 0, {"a": [1, 2]}, None, storage=tmp_path / "t.db")
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from eqprop_lab.experiments.sweeps import sweep
+
+folder = Path(sys.argv[1])
+
+def train(params, report):
+    (folder / f"begun {{params['a']}} {{params['b']}} {{sys.argv[2]}}").touch()
+    while sys.argv[2] == "hangs" and not (folder / "go").exists():
+        time.sleep(0.01)
+    return 10.0 * params["a"] + params["b"]
+
+sweep(train, {grid}, None, storage=folder / "s.db", heartbeat=1, grace=2)
+"""
+
+
+def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
+    """It dies inside a trial; another process makes that trial again, to the same value."""
+    source = WORKER.format(grid=GRID)
+    command = [sys.executable, "-c", source, str(tmp_path)]
+    first = subprocess.Popen([*command, "hangs"])
+    try:
+        until(lambda: bool(list(tmp_path.glob("begun*"))), "the first trial")
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    second = sweep(value_of, GRID, None, storage=tmp_path / "s.db", heartbeat=1, grace=2)
+    states = [row["state"] for row in second.rows]
+    assert states.count("COMPLETE") == 6 and states.count("FAIL") == 1 and len(states) == 7
+    found = {(r["params"]["a"], r["params"]["b"]): r["value"] for r in second.complete}
+    assert found == {(a, b): 10 * a + b for a in (1, 2, 3) for b in (0.5, 1.5)}
+
+
+def test_a_study_made_otherwise_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    sweep(value_of, GRID, None, storage=path, about={"data": "digits"})
+    with pytest.raises(ValueError, match="study 'sweep' was made with another about"):
+        sweep(value_of, GRID, None, storage=path, about={"data": "mnist"})
+    with pytest.raises(ValueError, match="made with another space, about"):
+        sweep(value_of, {"a": [1], "b": [2]}, None, storage=path)
+    assert len(sweep(value_of, {"a": [1], "b": [2]}, None, storage=path, study="two").rows) == 1
+
+
+BAD: list[tuple[Any, bool, str]] = [
+    ({}, False, "space must name at least one setting"),
+    ({"a": []}, True, r"space\['a'\] must hold at least one value"),
+    ({"a": {"low": 1, "high": 2}}, True, r"space\['a'\] must be a list where trials=None"),
+    ({"a": {"low": 2, "high": 1}}, False, r"space\['a'\].high must be .* > 2"),
+    ({"a": {"low": 0, "high": 1, "log": True}}, False, r"space\['a'\].low must be .* > 0"),
+    ({"a": {"low": 1}}, False, r"space\['a'\] must have low and high"),
+    ({"a": {"low": 1, "hihg": 2}}, False, "did you mean 'high'"),
+    ({"a": 3}, False, r"space\['a'\] must be a list or"),
+    ({"a": [[1]]}, False, r"space\['a'\] must hold numbers, texts"),
+]
+
+
+@pytest.mark.parametrize(("space", "grid", "message"), BAD, ids=[m[:30] for *_, m in BAD])
+def test_a_space_that_is_none_is_refused(space: Any, grid: bool, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        check_space(space, grid)
+
+
+def test_arguments_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"storage": tmp_path / "s.db"}
+    with pytest.raises(ValueError, match="grace must be above heartbeat"):
+        sweep(value_of, GRID, None, heartbeat=5, grace=5, **how)
+    with pytest.raises(TypeError, match="train must be a function"):
+        sweep(3, GRID, None, **how)  # type: ignore[arg-type]
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        sweep(value_of, GRID, None, storage=tmp_path / "file" / "s.db")
+    with pytest.raises(ValueError, match="'sweep' has no complete trial"):
+        _ = sweep(lambda p, r: float("nan"), {"a": [1]}, None, **how).best

@@ -44,6 +44,13 @@ in the headings, and the lecturer's page below each title. `course/README.md` ha
 for students: the solutions are in it."""
 
 
+NBGRADER = """# For nbgrader: copy beside its gradebook, and student/notebooks to source/ASSIGNMENT.
+c = get_config()  # noqa: F821
+c.ClearSolutions.enabled = False  # there are none, and the stubs are to stay
+c.ExecutePreprocessor.timeout = 600
+"""
+
+
 class BuildError(RuntimeError):
     """Why an edition could not be written."""
 
@@ -68,6 +75,7 @@ def build(
         text = page.read_text("utf-8") if page.is_file() else ""
         nb = instructor_edition(master, text, wrong)
         replace_text(instructor / "notebooks" / master.path.name, nbformat.writes(nb) + "\n")
+    replace_text(instructor / "nbgrader_config.py", NBGRADER)
     if (pages := root / "notebooks" / "course").is_dir():
         shutil.copytree(pages, instructor / "course")
     own = [_own(out, student, name, seed, masters) for name, seed in (roster or {}).items()]

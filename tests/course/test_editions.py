@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import dis
 import re
+import subprocess
+import sys
 import types
 import zipfile
 from functools import cache
@@ -144,6 +146,21 @@ def test_answers_and_checks_are_marked_for_nbgrader() -> None:
     assert [mark.grade_id for mark in marks[:2]] == ["best_beta", "check_best_beta"]
     assert [mark.get("points") for mark in marks] == [None, 1, None, 2, None, 2, None, 3]
     assert all(mark.locked is mark.grade is not mark.solution for mark in marks)
+
+
+def test_nbgrader_takes_the_edition_as_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("nbgrader", reason="nbgrader is not installed")
+    nb = student_edition(master("06"))
+    place = tmp_path / "source" / "one" / "06.ipynb"
+    place.parent.mkdir(parents=True)
+    nbformat.write(nb, place)
+    (tmp_path / "nbgrader_config.py").write_text(building.NBGRADER, encoding="utf-8")
+    command = [sys.executable, "-m", "nbgrader", "generate_assignment", "one"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    given = nbformat.read(tmp_path / "release" / "one" / "06.ipynb", as_version=4)
+    assert [c.source for c in given.cells] == [c.source for c in nb.cells]
+    assert sum("checksum" in c.metadata.get("nbgrader", {}) for c in given.cells) == 6
 
 
 def test_a_seed_stands_in_the_parameters() -> None:

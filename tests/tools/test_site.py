@@ -14,6 +14,7 @@ from eqprop_lab.course.masters import Master
 from eqprop_lab.regression.parameters import tags
 from eqprop_lab.regression.plan import find_notebooks
 from tools.site import vendor
+from tools.site.hosts import repository, run_elsewhere
 from tools.site.pages import readable, write_sources
 from tools.site.vendor import Package, VendorError, vendored
 
@@ -73,3 +74,31 @@ def test_without_npm_the_reason_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(VendorError, match="npm is needed once, to fetch thing 1.0.0"):
         vendored(Package("thing", "1.0.0", "", []), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("urls", "place"),
+    [
+        ("", ""),
+        ('[project.urls]\nRepository = "https://github.com/some/thing.git"', "some/thing"),
+        ('[project.urls]\nDocs = "https://x.org"', ""),
+    ],
+)
+def test_a_place_to_run_is_named_once_it_is_known(tmp_path: Path, urls: str, place: str) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text(f'[project]\nname = "x"\n{urls}\n', encoding="utf-8")
+    assert repository(file) == place
+    text = run_elsewhere(place, "03_two.ipynb")
+    assert bool(text) is bool(place)
+    if place:
+        assert "/github/some/thing/blob/main/notebooks/03_two.ipynb)" in text
+        assert "/gh/some/thing/main?labpath=notebooks%2F03_two.ipynb)" in text
+        assert "%pip install" in text and "git+https://github.com/some/thing" in text
+
+
+def test_an_address_of_another_kind_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "pyproject.toml"
+    text = '[project]\nname = "x"\n[project.urls]\nSource = "https://x.org/a/b"\n'
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="OWNER/NAME is needed, got 'https://x.org/a/b'"):
+        repository(file)

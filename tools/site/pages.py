@@ -15,6 +15,7 @@ from eqprop_lab.course.masters import Master
 from eqprop_lab.course.student import student_edition
 from eqprop_lab.files import replace_text
 from eqprop_lab.regression.parameters import tags
+from tools.site.hosts import repository, run_elsewhere
 
 HIDDEN = {"figure", "exercise-check", "exercise-context", "quiz"}
 HEAD = """# Equilibrium Propagation: the notebooks
@@ -33,8 +34,11 @@ def write_sources(root: Path, masters: Sequence[Master], mathjax: Path, folder: 
     shutil.copytree(mathjax, folder / "_static" / "mathjax")
     shutil.copy(Path(__file__).with_name("conf.py"), folder)
     shutil.copy(Path(__file__).with_name("pictures.css"), folder / "_static")
+    place = repository(root / "pyproject.toml")
     for master in masters:
-        text = nbformat.writes(readable(master, masters))
+        nb = readable(master, masters)
+        nb.cells[0].source += f"\n\n{run_elsewhere(place, master.path.name)}" if place else ""
+        text = nbformat.writes(nb)
         replace_text(folder / "notebooks" / master.path.name, text)
     pages = sorted((root / "notebooks" / "course").glob("[0-9][0-9]_*.md"))
     if pages:

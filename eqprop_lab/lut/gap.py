@@ -101,10 +101,10 @@ def _logits(model: BaseLUTModel, hard: Collection[int], x: Tensor) -> Tensor:
 @torch.no_grad()
 def _undecided(model: BaseLUTModel, number: int) -> tuple[float, float]:
     """(ambiguous, entropy) of the tables of one layer."""
-    p = model.lut_layers()[number].nodes.table(model.runtime.temperature).double()
+    p = model.lut_layers()[number].nodes.table(model.runtime.temperature).cpu().double()
     bits = -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)) / math.log(2)
     return _part((p - 0.5).abs() < AMBIGUOUS), float(bits.mean())
 
 
 def _part(truths: Tensor) -> float:
-    return float(truths.double().mean())
+    return float(truths.cpu().double().mean())

@@ -34,6 +34,7 @@ from eqprop_lab.notebook.explorers.kernel_costs import SPACES, TIMES, KernelCost
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 from eqprop_lab.notebook.explorers.one_lut import OneLUT
 from eqprop_lab.notebook.explorers.precision_and_nudge import PrecisionAndNudge
+from eqprop_lab.notebook.explorers.rule_picker import RulePicker
 from eqprop_lab.notebook.explorers.stability_map import StabilityMap
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
 from eqprop_lab.notebook.explorers.variant_picker import Candidate, VariantPicker
@@ -137,6 +138,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "convergence": RelaxationExplorer,
     "one_lut": OneLUT,
     "precision_and_nudge": PrecisionAndNudge,
+    "rule_picker": RulePicker,
     "stability_map": StabilityMap,
     "two_phase_movie": TwoPhaseMovie,
     "attention_and_settling": attention_and_settling,

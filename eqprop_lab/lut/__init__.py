@@ -13,6 +13,7 @@ from __future__ import annotations
 from eqprop_lab.lut import learned_wiring
 from eqprop_lab.lut.base_model import BaseLUTModel
 from eqprop_lab.lut.config import ModelConfig
+from eqprop_lab.lut.convnet import ConvNet
 from eqprop_lab.lut.factory import (
     build_model,
     get_pretrained_model_info,
@@ -26,6 +27,7 @@ from eqprop_lab.lut.utils import initializers, regularizers
 __all__ = [
     "REGISTRY",
     "BaseLUTModel",
+    "ConvNet",
     "ModelConfig",
     "SimpleFeedForward",
     "build_model",

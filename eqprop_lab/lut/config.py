@@ -52,7 +52,7 @@ STRUCTURAL = (
     "num_classes",
 )
 # structural too, but with a default: whatever a file of weights must agree with
-DEFAULTED = ("input_size", "layer_config", "node_config")
+DEFAULTED = ("input_size", "layer_config", "node_config", "model_config")
 FILLED_IN = ("count", "inputs", "input_size", "nodes", "generator", "number")  # by the model
 
 STORED_WIRING = ("random", "fixed")
@@ -81,7 +81,8 @@ class ModelConfig:
             pretrained_name or beside its file.
         dataset: a note. input_size: features of a sample; None: known when the encoder is fitted.
         seed: of wiring and first parameters. metadata: kept as it is.
-        layer_config, node_config: further arguments of the layer and the node type.
+        layer_config, node_config, model_config: further arguments of the layer, the node and the
+            model type.
     Raises: ValueError naming the field; everything given is copied.
     """
 
@@ -101,6 +102,7 @@ class ModelConfig:
     metadata: dict[str, Any] = field(default_factory=dict)
     layer_config: dict[str, Any] = field(default_factory=dict)
     node_config: dict[str, Any] = field(default_factory=dict)
+    model_config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -130,6 +132,7 @@ class ModelConfig:
                 section = getattr(self, f"{kind}_config")
                 self._check_mapping(f"{kind}_config", section)
                 self._check_named(kind, f"{kind}_config", options | section)
+            self._check_model()
             settings = read_runtime(self.runtime)
             self._try(settings)
             if self.layer_widths[-1] % self.num_classes and not settings.head_padding:
@@ -166,6 +169,18 @@ class ModelConfig:
             raise ValueError(
                 f"layer_widths must end in at least num_classes={self.num_classes} nodes, got "
                 f"{self.layer_widths[-1]}"
+            )
+
+    def _check_model(self) -> None:
+        """model_config, by the model type: most have none."""
+        self._check_mapping("model_config", self.model_config)
+        check = getattr(REGISTRY.get("model", self.model_type), "check_options", None)
+        if check is not None:
+            check(self.model_config, self.input_size)
+        elif self.model_config:
+            raise ValueError(
+                f"model_config must be empty for {self.model_type!r}, got "
+                f"{shown(self.model_config)}"
             )
 
     def _check_optional(self) -> None:
@@ -260,4 +275,5 @@ class ModelConfig:
     def get_total_params_estimate(self) -> int:
         """Parameters of the nodes of this type; wirings that learn have more."""
         node = REGISTRY.get("node", self.node_type)(1, self.node_input_dim, **self.node_config)
-        return sum(self.layer_widths) * sum(p.numel() for p in node.parameters())
+        nodes = sum([*self.model_config.get("channels", []), *self.layer_widths])
+        return nodes * sum(p.numel() for p in node.parameters())

@@ -66,7 +66,7 @@ def read(path: str | Path, config: ModelConfig) -> tuple[dict[str, Any], dict[st
     if here["input_size"] is None:
         here["input_size"] = there.get("input_size")
     for name, value in here.items():
-        if not alike(name, there.get(name), value):
+        if not alike(name, there.get(name, {}), value):  # sections came one by one
             raise ValueError(
                 f"{file} holds weights of another model: {name} is {there.get(name)!r} there, "
                 f"{value!r} in the configuration"

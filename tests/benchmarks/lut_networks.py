@@ -27,7 +27,8 @@ from eqprop_lab import EqPropTrainer
 from eqprop_lab.datasets import DataSet, build_dataset
 from eqprop_lab.datasets.augmentation import Augmentation
 from eqprop_lab.datasets.splits import Batches
-from eqprop_lab.lut import ModelConfig, SimpleFeedForward, get_pretrained_model_info
+from eqprop_lab.lut import REGISTRY, BaseLUTModel, ModelConfig, get_pretrained_model_info
+from eqprop_lab.lut.encoded import EncodedModel
 from tests.benchmarks.published import RESULTS, Row, Training, measured, publish, read, shared
 
 WEIGHTS = RESULTS.parents[1] / "runs" / "published"
@@ -35,11 +36,12 @@ NAMES = ("digits_small", "mnist_small", "mnist_large")
 WIRING = ("layer_type", "layer_config")
 
 
-def begun(config: ModelConfig, data: DataSet, seed: int) -> SimpleFeedForward:
+def begun(config: ModelConfig, data: DataSet, seed: int) -> EncodedModel:
     """The network before training. A recipe may learn the wiring that the configuration fixes."""
     recipe = config.metadata["recipe"]
     wiring = {key: recipe[key] for key in WIRING if key in recipe}
-    model = SimpleFeedForward(replace(config, seed=seed, **wiring))
+    make = REGISTRY.get("model", config.model_type)
+    model: EncodedModel = make(replace(config, seed=seed, **wiring))
     model.fit_encoder(data.train.x)
     return model
 
@@ -67,7 +69,7 @@ def prepared(
     return trainer, batches
 
 
-def kept(config: ModelConfig, model: SimpleFeedForward, path: Path) -> None:
+def kept(config: ModelConfig, model: BaseLUTModel, path: Path) -> None:
     """Write the trained network, its wiring fixed where the configuration says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fixed = config.layer_type == "fixed"
@@ -77,7 +79,7 @@ def kept(config: ModelConfig, model: SimpleFeedForward, path: Path) -> None:
 def softened(config: ModelConfig, trainer: EqPropTrainer, data: DataSet, hard: float) -> Row:
     """Accuracy of the relaxed tables on test images, and how far it is from the hard one's."""
     model = trainer.model
-    assert isinstance(model, SimpleFeedForward)
+    assert isinstance(model, BaseLUTModel)
     model.apply_runtime_overrides({"eval_mode": "expectation"})
     soft = trainer.evaluate(data.test.batches(1000))["accuracy"]
     model.apply_runtime_overrides({"eval_mode": config.runtime.get("eval_mode", "threshold")})
@@ -89,7 +91,7 @@ def train(config: ModelConfig, data: DataSet, weights: Path, seed: int) -> Row:
     trainer, batches = prepared(config, data, seed)
     held, epochs = data.validation.batches(1000), config.metadata["recipe"]["epochs"]
     row = measured(trainer, lambda: trainer.fit(batches, epochs, held), data)
-    assert isinstance(trainer.model, SimpleFeedForward)
+    assert isinstance(trainer.model, BaseLUTModel)
     kept(config, trainer.model, weights / f"seed{seed}.pth")
     return softened(config, trainer, data, row["test_accuracy"]) | row
 
@@ -97,13 +99,17 @@ def train(config: ModelConfig, data: DataSet, weights: Path, seed: int) -> Row:
 def told(config: ModelConfig, data: DataSet) -> dict[str, Any]:
     """What the runs of a configuration share."""
     keys = ("node_type", "layer_type", "node_input_dim", "encoder_config", "runtime")
-    values = config.to_dict()
-    said = {k: values[k] for k in (*keys, "layer_config", "node_config") if values[k] != {}}
+    values, channels = config.to_dict(), config.model_config.get("channels", [])
+    said = {
+        k: values[k]
+        for k in (*keys, "layer_config", "node_config", "model_config")
+        if values[k] != {}
+    }
     return shared(
         data,
         "autograd",
-        {"lut": "SimpleFeedForward"},
-        (config.input_size or 0, *config.layer_widths, config.num_classes),
+        {"lut": REGISTRY.get("model", config.model_type).__name__},
+        (config.input_size or 0, *channels, *config.layer_widths, config.num_classes),
         config.get_total_params_estimate(),
         said | config.metadata["recipe"],
     )

@@ -51,6 +51,7 @@ WRONG_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "metadata": ANYTHING.filter(lambda v: not isinstance(v, dict)),
     "layer_config": ANYTHING.filter(lambda v: v != {}),
     "node_config": ANYTHING.filter(lambda v: v != {}),
+    "model_config": ANYTHING.filter(lambda v: v != {}),
 }
 
 

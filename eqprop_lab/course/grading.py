@@ -202,14 +202,22 @@ class _Desk:
     def _started(self) -> Worker:
         """A kernel in which the master's cells have run; the submission has no part in it yet."""
         if self._worker is None:
-            self._worker = Worker(self._limits)
-            cells = ["from eqprop_lab.course import inside as _inside", *self._class.start]
-            cells.append(f"_inside.setup({self._seed})")
-            for source in cells:
-                try:
-                    error = self._worker.run(source).get("error")
-                except Stopped as problem:
-                    error = str(problem)
-                if error:
-                    raise MasterError(f"{self._class.master.path.name} does not start: {error}")
+            # A busy machine may fail once; twice is a fault, and not one of the submission.
+            if self._start():
+                self.close()
+                if problem := self._start():
+                    raise MasterError(f"{self._class.master.path.name} does not start: {problem}")
+        assert self._worker
         return self._worker
+
+    def _start(self) -> str:
+        """Make a worker and run the master's cells in it; what went wrong, or ""."""
+        self._worker = Worker(self._limits)
+        cells = ["from eqprop_lab.course import inside as _inside", *self._class.start]
+        try:
+            for source in [*cells, f"_inside.setup({self._seed})"]:
+                if error := self._worker.run(source).get("error"):
+                    return str(error)
+        except Stopped as problem:
+            return str(problem)
+        return ""

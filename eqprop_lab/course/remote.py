@@ -27,7 +27,7 @@ from eqprop_lab.course.inside import MIME
 from eqprop_lab.course.raw_values import decoded, encoded, stranger
 from eqprop_lab.notebook.answers import named
 
-LONGEST_LINE, START_SECONDS = 64 * 2**20, 90.0
+LONGEST_LINE, START_SECONDS = 64 * 2**20, 180.0
 
 
 class Stopped(BaseException):

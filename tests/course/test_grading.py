@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from eqprop_lab.commands.course import main
-from eqprop_lab.course import sandbox
+from eqprop_lab.course import grading, sandbox
 from eqprop_lab.course.classes import class_of
 from eqprop_lab.course.grading import Graded, Verdict, _Desk, grade, prepared
-from eqprop_lab.course.masters import Master
+from eqprop_lab.course.masters import Master, MasterError
 from eqprop_lab.course.reading import UnreadableAnswer, forbidden_in, is_open, notable_in
-from eqprop_lab.course.remote import Limits
+from eqprop_lab.course.remote import Limits, Stopped
 from eqprop_lab.course.report import feedback, grades_csv
 from eqprop_lab.course.submissions import LARGEST, Submission, submission
 from tests.course.handed_in import RIGHT, hand_in, tiny_master
@@ -115,6 +115,26 @@ def test_hostile_answers_gain_nothing_see_nothing_and_cost_others_nothing(
     assert any(said in floods.says for said in ("print without end", "took too long"))
     assert not any(v.points for v in (look, patched, thief, leaves, loops, floods))
     assert victim.read_text("utf-8") == text
+
+
+def test_a_kernel_that_fails_twice_is_no_fault_of_a_submission(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    class Broken:
+        def __init__(self, limits: Limits) -> None:
+            tried.append(limits)
+
+        def run(self, source: str) -> dict[str, object]:
+            raise Stopped("its process ended")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(grading, "Worker", Broken)
+    with pytest.raises(MasterError, match="99_tiny.ipynb does not start: its process ended"):
+        grade(Submission("s", master.path, RIGHT), 3, Limits())
+    assert len(tried) == 2
 
 
 def test_the_command_refuses_where_nothing_isolates(

@@ -52,6 +52,13 @@ from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 data = build_dataset("digits").validation
 
 LayerActivity(ConvEqProp(1, 16, 10, image_size=8, seed=0), data.x[:20], data.y[:20])""",
+    "LookingInside": """from eqprop_lab import ConvEqProp, ResNetCifar, build_dataset
+from eqprop_lab.notebook.explorers.looking_inside import LookingInside
+
+data = build_dataset("digits").validation
+networks = {"CNN": ResNetCifar(8, 10, 1, seed=0), "settles": ConvEqProp(1, 8, 10, image_size=8)}
+
+LookingInside(networks, data.x[:20], data.y[:20])""",
     "VariantPicker": """from eqprop_lab import get_eqprop_lm
 from eqprop_lab.notebook.explorers.variant_picker import Candidate, VariantPicker
 

@@ -54,7 +54,7 @@ class TextBox:
         self._controls = Controls(controls, lambda: None, values)
         self._worker = TrainingWorker(self._task)
         self._begun = prompt
-        look: dict[str, Any] = {"style": LABEL_STYLE, "layout": {"width": "100%"}}
+        look: dict[str, Any] = {"style": LABEL_STYLE, "layout": {"width": "calc(100% - 4px)"}}
         self._prompt = widgets.Text(prompt, description="Beginning", continuous_update=True, **look)
         self._line, self._page, self._alert = (widgets.HTML() for _ in range(3))
         self._buttons = {

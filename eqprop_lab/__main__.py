@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "run the notebooks as regression tests, with a report",
     "lint-notebooks": "check that the notebooks keep to their anatomy (in a checkout)",
     "train": "train what a YAML file or a recipe describes",
+    "sweep": "train over a space of settings, in several shells at once",
     "evaluate": "loss and accuracy of a checkpoint",
     "course": "editions for students and lecturers, and grading (in a checkout)",
     "compare": "two stored runs: settings that differ, curves overlaid",

@@ -32,6 +32,7 @@ from eqprop_lab.notebook.explorers.gamma_and_rho import GammaAndRho
 from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
 from eqprop_lab.notebook.explorers.kernel_costs import SPACES, TIMES, KernelCosts
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
+from eqprop_lab.notebook.explorers.looking_inside import LookingInside
 from eqprop_lab.notebook.explorers.one_lut import OneLUT
 from eqprop_lab.notebook.explorers.precision_and_nudge import PrecisionAndNudge
 from eqprop_lab.notebook.explorers.rule_picker import RulePicker
@@ -126,6 +127,12 @@ def no_trainer(values: dict[str, Any]) -> Any:
     raise OSError("nothing to train")
 
 
+def looking_inside() -> LookingInside:
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    networks = {"settles": ConvEqProp(1, 4, 10, image_size=8, seed=0)}
+    return LookingInside(networks, images, torch.tensor([0, 1]))
+
+
 LIVE: dict[str, Callable[[], LivePicture]] = {
     "cockpit": lambda: TrainingCockpit(no_trainer, epochs=3),
     "decision_boundary": decision_boundary,
@@ -142,6 +149,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "stability_map": StabilityMap,
     "two_phase_movie": TwoPhaseMovie,
     "attention_and_settling": attention_and_settling,
+    "looking_inside": looking_inside,
     "variant_picker": variant_picker,
 }
 

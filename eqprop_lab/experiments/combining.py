@@ -1,0 +1,125 @@
+"""Networks put to further use: an ensemble that answers together, a network with another head.
+
+    p(x) = mean_m softmax z_m(x),      spread = 1 - sum_c p_c^2  less the mean of the members' own
+
+The spread is what the members disagree by: zero where all say the same with the same certainty.
+Sources: Lakshminarayanan et al. 2017, arXiv:1612.01474 (ensembles); Yosinski et al. 2014,
+arXiv:1411.1792 (transfer).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eqprop_lab.seeding import seeded
+from eqprop_lab.validation import positive_int, shown
+
+HEADS = ("head", "fc", "classifier")
+
+
+class Ensemble(nn.Module):
+    """Members that answer one after the other; their probabilities are averaged.
+
+    Args: models: modules (x -> logits (B, K)), one or more.
+    Raises: TypeError, ValueError naming the argument.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not len(models):
+            raise ValueError("models must hold at least one network, got none")
+        for number, model in enumerate(models):
+            if not isinstance(model, nn.Module):
+                raise TypeError(f"models[{number}] must be a torch.nn.Module, got {shown(model)}")
+        self.members = nn.ModuleList(models)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(probabilities (B, K), spread (B,)), members in eval mode. Raises ValueError for members
+        with different classes.
+        """
+        modes = [(m, m.training) for member in self.members for m in member.modules()]
+        try:
+            each = [member.eval()(x).softmax(1) for member in self.members]
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        if len({p.shape for p in each}) > 1:
+            told = [tuple(p.shape) for p in each]
+            raise ValueError(f"models must give logits of one shape, got {told}")
+        stacked = torch.stack(each)
+        mean = stacked.mean(0)
+        spread = stacked.square().sum(2).mean(0) - mean.square().sum(1)
+        return mean, spread.clamp_min(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """log p (B, K): logits of the mean probabilities, for an evaluation like any other."""
+        return self.predict(x)[0].clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def transfer(
+    model: nn.Module, num_classes: int, freeze: str = "all", seed: int | None = None
+) -> nn.Module:
+    """A copy for other classes: its head new, the rest as it was, frozen or not.
+
+    Args: model: one with `reset_classifier(num_classes)`, as those of `models.vision` and timm, or
+        whose last module is a Linear called head, fc or classifier.
+        freeze: "all" but the head (a probe), "none" (fine-tuning), or the beginning of the names of
+        the parameters that are not trained. What is frozen keeps its batch statistics too, also in
+        training mode. seed: of the new head.
+    Raises: TypeError, ValueError naming the argument.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    classes = positive_int("num_classes", num_classes)
+    if not isinstance(freeze, str) or not freeze:
+        raise TypeError(f'freeze must be "all", "none" or a prefix, got {shown(freeze)}')
+    other = copy.deepcopy(model)
+    head = _new_head(other, classes, seed)
+    names = [n for n, _ in other.named_parameters() if not n.startswith(f"{head}.")]
+    still = names if freeze == "all" else [n for n in names if n.startswith(freeze)]
+    if freeze == "none":
+        still = []
+    elif not still:
+        raise ValueError(
+            f"freeze must begin the name of a parameter, {shown(freeze)} begins none of "
+            f"{', '.join(names[:4])}, ..."
+        )
+    for name in still:
+        other.get_parameter(name).requires_grad_(False)
+    for module in other.modules():
+        own = [p.requires_grad for p in module.parameters(recurse=False)]
+        if own and not any(own) and any(True for _ in module.buffers(recurse=False)):
+            module.eval()
+            module.__dict__["train"] = partial(_stay, module)
+    return other
+
+
+def _new_head(model: nn.Module, classes: int, seed: int | None) -> str:
+    """Give the model its new head; the name it has."""
+    name = next((n for n in HEADS if isinstance(getattr(model, n, None), nn.Linear)), None)
+    reset: Any = getattr(model, "reset_classifier", None)
+    if name is None:
+        raise TypeError(
+            f"model must have a Linear called {', '.join(HEADS)} to be replaced, "
+            f"{type(model).__name__} has none"
+        )
+    with seeded(seed):
+        if callable(reset):
+            reset(classes)
+        else:
+            old: Any = getattr(model, name)
+            new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
+            setattr(model, name, new.to(old.weight.device, old.weight.dtype))
+    return name
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    """A frozen batch norm answers with the statistics it has, whatever mode the network is in."""
+    return module

@@ -1,0 +1,101 @@
+"""Ensembles and transfer: means and spreads by hand, what is frozen stays bit for bit."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, ResNetCifar, build_dataset
+from eqprop_lab.experiments.combining import Ensemble, transfer
+
+X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+Y = torch.tensor([0, 1, 2, 0, 1])
+
+
+def test_an_ensemble_averages_probabilities() -> None:
+    members = [BackpropMLP(64, 8, 3, seed=0), LoopedMLP(64, 8, 3, seed=1)]
+    found, spread = Ensemble(members).predict(X)
+    with torch.no_grad():
+        p, q = (member(X).softmax(1) for member in members)
+    torch.testing.assert_close(found, (p + q) / 2)
+    # of two members: a quarter of their squared distance
+    torch.testing.assert_close(spread, (p - q).square().sum(1) / 4, atol=1e-7, rtol=0)
+    assert torch.equal(Ensemble(members)(X).argmax(1), found.argmax(1))
+
+
+def test_members_that_agree_have_no_spread_and_keep_their_mode() -> None:
+    one = ResNetCifar(8, 3, 1, 4, seed=0).train()
+    before = copy.deepcopy(one.state_dict())
+    spread = Ensemble([one, copy.deepcopy(one)]).predict(X)[1]
+    assert float(spread.max()) < 1e-6 and one.training
+    assert all(torch.equal(v, before[k]) for k, v in one.state_dict().items())
+
+
+def test_an_ensemble_is_no_worse_than_its_members_on_average() -> None:
+    """By Jensen its cross-entropy is at most the mean of theirs."""
+    data = build_dataset("digits")
+    members = []
+    for seed in range(3):
+        model = BackpropMLP(64, 16, 10, seed=seed)
+        trainer = EqPropTrainer(model, "autograd", lr=0.01)
+        trainer.fit(data.train.batches(64, shuffle=True, seed=seed), 2)
+        members.append(model)
+    x, y = data.validation.x, data.validation.y
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy
+        alone = [float(loss(model(x), y)) for model in members]
+        assert float(loss(Ensemble(members)(x), y)) < sum(alone) / 3
+
+
+@pytest.mark.parametrize("freeze", ["all", "features", "features.3", "none"])
+def test_what_is_frozen_stays_bit_for_bit(freeze: str) -> None:
+    base = ResNetCifar(8, 10, 1, 4, seed=0)
+    model = transfer(base, 3, freeze, seed=1)
+    assert model(X).shape == (5, 3) and base.num_classes == 10
+    before = copy.deepcopy(model.state_dict())
+    EqPropTrainer(model, "autograd", "sgd", lr=0.1, weight_decay=0.1).fit([(X, Y)], 2)
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert {"head.weight", "head.bias"} <= changed
+    prefix = {"all": "features", "none": "nothing"}.get(freeze, freeze)
+    assert not [name for name in changed if name.startswith(prefix)]
+    if freeze in ("none", "features.3"):
+        assert any(name.startswith("features.0") for name in changed)
+        assert any(name.startswith("features.1.running") for name in changed)
+
+
+def test_a_network_of_another_package_gets_a_new_head() -> None:
+    class Foreign(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.fc = nn.Linear(64, 6), nn.Linear(6, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.body(x.flatten(1)).relu())
+
+    model: Any = transfer(Foreign(), 4)
+    assert model.fc.weight.shape == (4, 6) and not model.body.weight.requires_grad
+
+
+WRONG: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Ensemble([]), "models must hold at least one network"),
+    (lambda: Ensemble([3]), r"models\[0\] must be a torch.nn.Module, got 3"),  # type: ignore
+    (
+        lambda: Ensemble([BackpropMLP(64, 4, 3), BackpropMLP(64, 4, 2)]).predict(X),
+        "models must give logits of one shape",
+    ),
+    (lambda: transfer(BackpropMLP(64, 4, 3), 2), "model must have a Linear called head"),
+    (lambda: transfer(ResNetCifar(8, 3), 0), "num_classes must be an integer >= 1"),
+    (lambda: transfer(ResNetCifar(8, 3), 2, "featurs"), "freeze must begin the name"),
+    (lambda: transfer(ResNetCifar(8, 3), 2, True), "freeze must be"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG, ids=[m[:30] for _, m in WRONG])
+def test_what_cannot_be_is_refused(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()

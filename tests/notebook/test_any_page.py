@@ -37,6 +37,7 @@ from eqprop_lab.notebook.explorers.one_lut import OneLUT
 from eqprop_lab.notebook.explorers.precision_and_nudge import PrecisionAndNudge
 from eqprop_lab.notebook.explorers.rule_picker import RulePicker
 from eqprop_lab.notebook.explorers.stability_map import StabilityMap
+from eqprop_lab.notebook.explorers.table_faults import TableFaults
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
 from eqprop_lab.notebook.explorers.variant_picker import Candidate, VariantPicker
 from eqprop_lab.notebook.live import STORED_BYTES, LivePicture
@@ -147,6 +148,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "precision_and_nudge": PrecisionAndNudge,
     "rule_picker": RulePicker,
     "stability_map": StabilityMap,
+    "table_faults": TableFaults,
     "two_phase_movie": TwoPhaseMovie,
     "attention_and_settling": attention_and_settling,
     "looking_inside": looking_inside,

@@ -33,6 +33,7 @@ HOMES = {
     "RulePicker": ("10_algorithm_comparison", {"learning_rate"}),
     "OneLUT": ("11_lut_networks", set()),
     "DiscretisationGap": ("11_lut_networks", set()),
+    "TableFaults": ("12_lut_hardware", {"rate"}),
 }
 
 

@@ -10,7 +10,7 @@ What is imported here is what the names of a configuration stand for.
 
 from __future__ import annotations
 
-from eqprop_lab.lut import learned_wiring
+from eqprop_lab.lut import learned_wiring, structured_wiring
 from eqprop_lab.lut.base_model import BaseLUTModel
 from eqprop_lab.lut.config import ModelConfig
 from eqprop_lab.lut.convnet import ConvNet
@@ -37,4 +37,5 @@ __all__ = [
     "list_pretrained_models",
     "load_pretrained",
     "regularizers",
+    "structured_wiring",
 ]

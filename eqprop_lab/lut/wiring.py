@@ -8,21 +8,50 @@ fewer pins than there are inputs.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 
 def balanced(inputs: int, nodes: int, pins: int, generator: torch.Generator) -> Tensor:
-    """(n, O) int32 of input numbers.
+    """(n, O) int32 of input numbers, drawn: `dealt` from random permutations."""
+    return dealt(
+        inputs,
+        nodes,
+        pins,
+        lambda turn: torch.randperm(inputs, generator=generator, device="cpu"),
+    )
 
-    Node after node is filled from one permutation of the inputs after the other; where one ends
-    inside a node, the next begins with inputs that the node does not have yet.
+
+def butterfly(inputs: int, nodes: int, pins: int, number: int) -> Tensor:
+    """(n, O) int32: `dealt` in turns whose inputs stand n^(number + turn) apart.
+
+    Neighbours in the first layer, outputs of different nodes in the next: L layers of as many nodes
+    mix n^L inputs before any is read twice.
+    """
+    levels = max(1, math.ceil(math.log(inputs) / math.log(pins))) if min(inputs, pins) > 1 else 1
+
+    def order(turn: int) -> Tensor:
+        apart = pins ** ((number + turn) % levels)
+        return torch.cat([torch.arange(r, inputs, apart, device="cpu") for r in range(apart)])
+
+    return dealt(inputs, nodes, pins, order)
+
+
+def dealt(inputs: int, nodes: int, pins: int, order: Callable[[int], Tensor]) -> Tensor:
+    """(n, O) int32 of input numbers, every input read floor or ceil of O n / inputs times.
+
+    Node after node is filled from one permutation of the inputs after the other, order(0),
+    order(1), ...; where one ends inside a node, the next begins with inputs that the node does not
+    have yet.
     """
     needed = nodes * pins
     parts: list[Tensor] = []
     count = 0
     while count < needed:
-        fresh = torch.randperm(inputs, generator=generator, device="cpu")
+        fresh = order(len(parts))
         begun = count % pins
         if begun and pins <= inputs:
             had = torch.cat(parts[-1:])[-begun:]

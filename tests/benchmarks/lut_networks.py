@@ -32,7 +32,7 @@ from eqprop_lab.lut.encoded import EncodedModel
 from tests.benchmarks.published import RESULTS, Row, Training, measured, publish, read, shared
 
 WEIGHTS = RESULTS.parents[1] / "runs" / "published"
-NAMES = ("digits_small", "mnist_small", "mnist_large")
+NAMES = ("digits_small", "digits_convnet", "mnist_small", "mnist_large")
 WIRING = ("layer_type", "layer_config")
 
 

@@ -35,6 +35,7 @@ NOTEBOOKS = {
     "EqPropKernel": "08_kernel",
     "ConvEqProp": "05_conv_eqprop",
     "SimpleFeedForward": "11_lut_networks",
+    "ConvNet": "11_lut_networks",
 }
 
 

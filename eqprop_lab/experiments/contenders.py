@@ -16,11 +16,15 @@ from torch import nn
 
 from eqprop_lab.algorithms.bioplausible import list_algorithms
 from eqprop_lab.datasets import DataSet
+from eqprop_lab.datasets.registry import data_facts
+from eqprop_lab.equilibrium.block import EquilibriumBlock
+from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.experiments.sections import SIZES
 from eqprop_lab.models.local_rule import LocalRule
 from eqprop_lab.models.registry import model_registry
-from eqprop_lab.validation import known_keys, one_of, shown
+from eqprop_lab.validation import known_keys, named_arguments, one_of, shown
 
-WIDTHS = ("hidden_dim", "hidden_dims", "hidden_channels", "channels")
+WIDTHS = ("hidden_dim", "hidden_dims", "hidden_channels", "channels", "width", "growth_rate")
 HIDDEN = (64, 32)  # of a learning rule that is given by its name alone
 ONE_LAYER = ("eq_align",)
 
@@ -40,9 +44,10 @@ class Contender:
         return model_registry.create(self.model, **self.params, seed=seed)
 
     def source(self, model: nn.Module) -> str | None:
-        """Where its gradients come from; an ordinary network of the package: autograd."""
-        plain = self.gradient is None and self.model.startswith("Backprop")
-        return "autograd" if plain else self.gradient
+        """Where its gradients come from; autograd for what neither settles nor has a rule."""
+        own = (EquilibriumModel, EquilibriumBlock, LocalRule)
+        plain = not any(isinstance(part, own) for part in model.modules())
+        return "autograd" if plain and self.gradient is None else self.gradient
 
 
 def contender(name: str, given: Any, data: DataSet) -> Contender:
@@ -59,13 +64,9 @@ def contender(name: str, given: Any, data: DataSet) -> Contender:
     known_keys(f"models[{name!r}]", given, ("model", "params", "gradient"))
     model = one_of(f"models[{name!r}]['model']", given.get("model"), model_registry.list_models())
     params = dict(given.get("params", {}))
-    facts = {"input_dim": data.input_dim, "output_dim": len(data.classes)}
-    if len(data.input_shape) == 3:
-        facts |= {"input_channels": data.input_shape[0]}
-    known = set(model_registry.parameters(model) or ("input_dim", "output_dim"))
-    params = {key: value for key, value in facts.items() if key in known} | params
-    if "image_size" in known and len(data.input_shape) == 3:
-        params.setdefault("image_size", list(data.input_shape[1:]))
+    facts, known = data_facts(data), named_arguments(model_registry.factory(model))
+    sizes = {key: facts.get(fact) for key, fact in SIZES.items() if key in known}
+    params = {key: value for key, value in sizes.items() if value is not None} | params
     return Contender(model, params, given.get("gradient"))
 
 
@@ -91,12 +92,14 @@ def scaled(entry: Contender, parameters: int) -> Contender:
             f"its params, got {', '.join(entry.params) or 'none'}"
         )
     base = entry.params[key]
+    of = getattr(model_registry.factory(entry.model), "width_unit", None)
+    unit = 1 if of is None else int(entry.params[of])
 
     def at(step: int) -> Contender:
         # in steps of one unit of the widest layer
         widest = base if isinstance(base, int) else max(base)
         widths: Sequence[int] = [base] if isinstance(base, int) else base
-        new = [max(1, round(width * step / widest)) for width in widths]
+        new = [unit * max(1, round(width * step / widest)) for width in widths]
         value = new[0] if isinstance(base, int) else new
         return Contender(entry.model, {**entry.params, key: value}, entry.gradient)
 

@@ -27,6 +27,9 @@ class LUTNetwork(SimpleFeedForward):
     Raises: TypeError or ValueError naming the argument.
     """
 
+    # the argument that widths are multiples of: every class counts as many nodes
+    width_unit = "output_dim"
+
     def __init__(
         self,
         input_dim: int,

@@ -85,6 +85,29 @@ def test_models_have_equally_many_parameters(
     assert sizes[0] == sizes[2]
 
 
+def test_networks_of_every_kind_take_part() -> None:
+    given: dict[str, dict[str, Any]] = {
+        "LUTNetwork": {"hidden_dim": [200, 100], "node_input_dim": 4},
+        "SmallCNN": {"channels": [8, 16]},
+        "ResNetCifar": {"depth": 8, "width": 4},
+        "DenseNet3": {"depth": 7, "growth_rate": 4, "bottleneck": False},
+        "LoopedMLP": {"hidden_dim": 32},
+    }
+    for name, params in given.items():
+        entry = scaled(contender(name, {"model": name, "params": params}, DIGITS), 5000)
+        model = entry.build(0)
+        assert abs(size(model) / 5000 - 1) < 0.2, name
+        assert entry.source(model) == (None if name == "LoopedMLP" else "autograd")
+        assert model(DIGITS.train.x[:3]).shape == (3, 10)
+    pair = {
+        "tables": {"model": "LUTNetwork", "params": {"hidden_dim": [100, 50]}},
+        "cnn": {"model": "SmallCNN", "params": {"channels": [4, 8]}},
+    }
+    few: dict[str, Any] = {"epochs": 1, "seeds": 1, "learning_rates": (3e-2,)}
+    found = compare_models(pair, "digits", ["accuracy"], **few)
+    assert found.mean("tables").mean > 0.15 and found.mean("cnn").mean > 0.15
+
+
 def test_what_is_stored_is_not_made_again_and_what_is_missing_is(
     made: tuple[Path, comparing.ModelComparison], monkeypatch: pytest.MonkeyPatch
 ) -> None:

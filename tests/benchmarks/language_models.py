@@ -55,9 +55,9 @@ TRANSFORMER = {"hidden_dim": 64, "num_layers": 2, "inner_dim": 255}
 # name: (class, sizes, fast estimator, its steps; physical estimator, its steps, beta; twin). The
 # nudge of a directed model runs away sooner or later where it is too strong for the weights of
 # that day: kept at 1e-3 or 1e-4 for recurrent_core, at 3e-4 for full, within 1,000 updates in
-# float64. recurrent_core stays with one that is made small anew in every batch ("auto"). full did not
-# after 14 or 20 free steps: what they leave moves the nudged phases, too, and no weaker nudge helps.
-# After 40, 1e-6 is weak enough throughout.
+# float64. recurrent_core stays with one that is made small anew in every batch ("auto"). full did
+# not after 14 or 20 free steps: what they leave moves the nudged phases, too, and no weaker nudge
+# helps. After 40, 1e-6 is weak enough throughout.
 VARIANTS: dict[str, dict[str, Any]] = {
     "hybrid": {
         "make": HybridEqPropLM,

@@ -4,8 +4,11 @@ not pay.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from eqprop_lab import ConvEqProp, DeepEqProp, LoopedMLP, build_dataset, estimate_gradients, relax
 from eqprop_lab.equilibrium.relaxation import settle
@@ -76,23 +79,20 @@ def test_gradients_of_few_sweeps_are_better(estimator: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::eqprop_lab.ConvergenceWarning")
-def test_the_adjoint_moves_all_at_once_and_goes_no_further() -> None:
-    # Half of the spectrum of red-black couplings is negative: all blocks over-relaxed together
-    # would overshoot.
-    found = [
-        estimate_gradients(
-            near_the_cap(MODELS["deep"]()),
-            X,
-            Y,
-            "implicit",
-            free_steps=200,
-            nudged_steps=12,
-            solver=solver,
-        )
-        for solver in ("picard", "over_relaxed")
-    ]
-    for name, plain in found[0].items():
-        torch.testing.assert_close(found[1][name], plain, rtol=1e-6, atol=1e-9)
+def test_the_adjoint_moves_group_by_group_and_gains_as_well() -> None:
+    # Blocks that move all at once would overshoot: half of the spectrum of red-black couplings is
+    # negative.
+    def found(solver: str, nudged_steps: int) -> dict[str, Tensor]:
+        how: dict[str, Any] = {"free_steps": 200, "nudged_steps": nudged_steps}
+        model = near_the_cap(MODELS["deep"]())
+        return estimate_gradients(model, X, Y, "implicit", solver=solver, **how)
+
+    def error(got: dict[str, Tensor]) -> float:
+        return max(float((got[k] - g).norm() / g.norm()) for k, g in settled.items())
+
+    settled = found("picard", 400)
+    assert error(found("over_relaxed", 12)) < 0.3 * error(found("picard", 12))
+    assert error(found("over_relaxed", 48)) < 1e-9
 
 
 def test_omega_follows_the_rate_of_plain_sweeps() -> None:

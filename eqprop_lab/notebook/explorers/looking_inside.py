@@ -86,7 +86,7 @@ class LookingInside(Explorer):
         return (
             Slider("image", 0, max(1, len(self.images) - 1), 0, 1, "Number of the image"),
             Choice("network", names, names[0], "Network"),
-            Slider("layer", 1, max(2, deepest), max(2, deepest), 1, "Layer, from the input up"),
+            Slider("layer", 1, max(2, deepest), (deepest + 1) // 2, 1, "Layer, from the input up"),
             Choice("method", METHODS, CAM, "Method"),
         )
 
@@ -123,7 +123,9 @@ class LookingInside(Explorer):
         return self.look(image, values["network"], layer, values["method"])
 
     def build(self, figure: Figure) -> Sequence[Show]:
-        left, middle, right = panels(figure, "ABC", (0.15, 0.25, 0.5, 0.4), wspace=0.25)
+        left, middle, right = panels(
+            figure, "ABC", (0.15, 0.25, 0.5, 0.4), width_ratios=(0.55, 1.1, 1.1), wspace=0.25
+        )
         classes = len(self.look(0, next(iter(self.networks)), 0, SALIENCY).likely)
         return [_picture(left), _found(middle), _likely(right, classes)]
 

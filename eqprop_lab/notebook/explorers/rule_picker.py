@@ -129,7 +129,9 @@ class RulePicker(Explorer):
         if status == "failed" and self.worker.errors[-1] not in self.errors:
             self.errors.append(self.worker.errors[-1])
             self._alert.value = alert_html(self.worker.message)
-        ended = {"finished": "Trained.", "stopped": "Stopped."}
+        name, depth, rate = self._aim
+        whose = f"{name}, {depth} hidden layers, learning rate {rate:.2g}."
+        ended = {"finished": f"Trained: {whose}", "stopped": f"Stopped: {whose}"}
         text = self.worker.message if busy else ended.get(status, "")
         self._line.value = f'<span role="status">{html.escape(text)}</span>'
         self._begin.disabled, self._end.disabled = busy, not busy
@@ -140,11 +142,11 @@ class RulePicker(Explorer):
         return Beside(key, self.runs.get(key, Learned()), others)
 
     def build(self, figure: Figure) -> Sequence[Show]:
-        left, right = panels(figure, "AB", (0.6, 0.15, 0.85, 0.3), wspace=0.25)
-        titled(left, "Loss of a batch")
-        titled(right, "Cosine with the gradient")
+        left, right = panels(figure, "AB", (0.6, 0.15, 0.85, 0.3), wspace=0.3)
         left.set(xlim=(0, self.steps), ylim=(0, 2.6), xlabel="step")
+        left.set_ylabel("loss of a batch", labelpad=1)
         right.set(xlim=(0, self.steps), ylim=(-0.25, 1.05), xlabel="step")
+        right.set_ylabel("cosine with the gradient", labelpad=1)
         right.axhline(0.0, **REFERENCE)
         right.axhline(1.0, **REFERENCE)
         others = [line(left, "-", color=NEUTRAL, linewidth=0.8) for _ in range(6)]
@@ -159,6 +161,9 @@ class RulePicker(Explorer):
         figure.legend(handles=[loss, others[0], *layers], loc="lower center", ncols=5)
 
         def show(data: Beside) -> None:
+            name, depth, rate = data.key
+            titled(left, name)
+            titled(right, f"{depth} hidden, rate {rate:.2g}")
             loss.set_data(data.run.steps, data.run.loss)
             kept = [*data.others.values()][-len(others) :]
             for number, grey in enumerate(others):

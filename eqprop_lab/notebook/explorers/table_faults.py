@@ -69,6 +69,7 @@ class Chip:
         return np.add.reduceat(found, self.starts, axis=0, dtype=np.int64).T
 
     def accuracy(self, counts: NDArray[np.int64]) -> float:
+        """The part of the images whose label is counted most."""
         return float((counts.argmax(1) == self.labels).mean())
 
 

@@ -4,26 +4,22 @@ any point of it measured on the machine where it is shown.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import ipywidgets as widgets
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from eqprop_lab.instruments.kernel_costs import Run, Size, step_costs
-from eqprop_lab.notebook.background import AlreadyRunning, TrainingWorker
+from eqprop_lab.notebook.background import TrainingWorker
 from eqprop_lab.notebook.controls import Choice, Control, Slider
-from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.moving_axes import REFERENCE, Show, decades, line, panels, titled
-from eqprop_lab.notebook.picture import alert_html
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
+from eqprop_lab.notebook.working import WorkingExplorer
 from eqprop_lab.validation import real
 
 Row = Mapping[str, Any]
@@ -53,7 +49,7 @@ class Point:
         return [row["steps"] for row in self.rows], [row[name] for row in self.rows]
 
 
-class KernelCosts(Explorer):
+class KernelCosts(WorkingExplorer):
     """Args:
         rows: of the table, each with hidden, steps and the names of `TIMES` and `SPACES`; of every
             hidden size the same steps, two or more.
@@ -64,6 +60,9 @@ class KernelCosts(Explorer):
 
     title = "What a step costs: time and memory"
     size = (7.6, 3.5)
+    begin = "Measure this point", "Take the step here, a few times, and draw what it cost"
+    end = "End the measurement"
+    done = "Measured"
 
     def __init__(self, rows: Sequence[Row], measure: Measure = step_costs, **values: Any) -> None:
         self.rows = _checked(rows)
@@ -72,11 +71,7 @@ class KernelCosts(Explorer):
             for names in (TIMES, SPACES)
         }
         self.measure, self.measured = measure, dict[tuple[int, int], Row]()
-        self._aim = (0, 0)
-        self.worker = TrainingWorker(self._work)
-        self._line = widgets.HTML()
         super().__init__(**values)
-        self.worker.observe(lambda _: self._follow(), names=("status", "message"))
 
     def make_controls(self) -> Sequence[Control]:
         sizes = tuple(self.rows)
@@ -88,53 +83,12 @@ class KernelCosts(Explorer):
             Slider("free_steps", step, steps[-1], min(3 * step, steps[-1]), step, "Free steps"),
         )
 
-    def make_parts(self) -> tuple[Sequence[widgets.Button], Sequence[widgets.Widget]]:
-        here = "Take the step here, a few times, and draw what it cost"
-        self._begin = self._button("Measure this point", here, self._start_by_hand)
-        self._end = self._button("Stop", "End the measurement", self.worker.stop)
-        self._end.disabled = True
-        return (self._begin, self._end), (self._line,)
-
-    def start(self) -> None:
-        """Measure the present point in a thread; AlreadyRunning while one is being measured."""
-        with self._lock:
-            before, self._aim = self._aim, (self.values["hidden_dim"], self.values["free_steps"])
-            try:
-                self.worker.start()
-            except AlreadyRunning:
-                self._aim = before
-                raise
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the measurement to end; False after `timeout` seconds. Raises its error."""
-        return self.worker.wait(timeout)
-
-    def close(self) -> None:
-        self.worker.stop()
-        self.worker.unobserve_all()
-        super().close()
-
-    def _start_by_hand(self) -> None:
-        with suppress(AlreadyRunning):
-            self.start()
-
-    def _work(self, worker: TrainingWorker) -> None:
-        hidden, steps = self._aim
+    def work(self, worker: TrainingWorker, **values: Any) -> None:
+        hidden, steps = values["hidden_dim"], values["free_steps"]
         worker.message = f"Measuring {hidden} hidden units, {steps} free steps."
         row = self.measure(Size(hidden, steps), REPEATS, worker.checkpoint)
         self.measured[hidden, steps] = row
         self.redraw()
-
-    def _follow(self) -> None:
-        """Status line, alert and buttons follow the worker."""
-        status, busy = self.worker.status, self.worker.status in ("running", "stopping")
-        if status == "failed" and self.worker.errors[-1] not in self.errors:
-            self.errors.append(self.worker.errors[-1])
-            self._alert.value = alert_html(self.worker.message)
-        ended = {"finished": "Measured.", "stopped": "Stopped."}
-        text = self.worker.message if busy else ended.get(status, "")
-        self._line.value = f'<span role="status">{html.escape(text)}</span>'
-        self._begin.disabled, self._end.disabled = busy, not busy
 
     def compute(self, hidden_dim: int, free_steps: int) -> Point:
         rows = self.rows[hidden_dim]

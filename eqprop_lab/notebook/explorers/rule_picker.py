@@ -5,14 +5,11 @@ cos(g_l, g_l*) of every matrix below the readout: g_l what the rule gives, g_l* 
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import ipywidgets as widgets
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -20,12 +17,11 @@ from torch import Tensor
 from eqprop_lab.algorithms.bioplausible import BioplausibleModel, list_algorithms
 from eqprop_lab.datasets import build_dataset
 from eqprop_lab.instruments.alignment import hidden_cosines
-from eqprop_lab.notebook.background import AlreadyRunning, TrainingWorker
+from eqprop_lab.notebook.background import TrainingWorker
 from eqprop_lab.notebook.controls import Choice, Control, Slider
-from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.moving_axes import REFERENCE, Show, line, panels, titled
-from eqprop_lab.notebook.picture import alert_html
 from eqprop_lab.notebook.style import MARKERS, NEUTRAL, PALETTE
+from eqprop_lab.notebook.working import WorkingExplorer
 
 WIDTHS = (32, 24, 16)
 STEPS, EVERY = 150, 5
@@ -52,7 +48,7 @@ class Beside:
     others: dict[Key, Learned]
 
 
-class RulePicker(Explorer):
+class RulePicker(WorkingExplorer):
     """Train trains the rule that is picked, in a thread; a training that was made is kept and shown
     again.
 
@@ -63,16 +59,15 @@ class RulePicker(Explorer):
 
     title = "A learning rule at work: loss and angle to the gradient"
     size = (7.6, 3.3)
+    begin = "Train", "Train this rule from new weights"
+    end = "End the training"
+    done = "Trained"
 
     def __init__(self, task: Task | None = None, steps: int = STEPS, **values: Any) -> None:
         self.task = digits() if task is None else task
         self.steps = steps
         self.runs: dict[Key, Learned] = {}
-        self._aim: Key = ("", 0, 0.0)
-        self.worker = TrainingWorker(self._work)
-        self._line = widgets.HTML()
         super().__init__(**values)
-        self.worker.observe(lambda _: self._follow(), names=("status", "message"))
 
     def make_controls(self) -> Sequence[Control]:
         names = tuple(list_algorithms())
@@ -82,39 +77,9 @@ class RulePicker(Explorer):
             Slider("learning_rate", 1e-3, 0.03, 3e-3, 0.25, "Learning rate", log=True),
         )
 
-    def make_parts(self) -> tuple[Sequence[widgets.Button], Sequence[widgets.Widget]]:
-        self._begin = self._button("Train", "Train this rule from new weights", self._by_hand)
-        self._end = self._button("Stop", "End the training", self.worker.stop)
-        self._end.disabled = True
-        return (self._begin, self._end), (self._line,)
-
-    def start(self) -> None:
-        """Train at the present values in a thread; AlreadyRunning while one is at work."""
-        with self._lock:
-            before, self._aim = self._aim, key_of(**self.values)
-            try:
-                self.worker.start()
-            except AlreadyRunning:
-                self._aim = before
-                raise
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end; False after `timeout` seconds. Raises the error of the training."""
-        return self.worker.wait(timeout)
-
-    def close(self) -> None:
-        self.worker.stop()
-        self.worker.unobserve_all()
-        super().close()
-
-    def _by_hand(self) -> None:
-        with suppress(AlreadyRunning):
-            self.start()
-
-    def _work(self, worker: TrainingWorker) -> None:
-        name, depth, rate = self._aim
-        run = Learned()
-        self.runs[self._aim] = run
+    def work(self, worker: TrainingWorker, **values: Any) -> None:
+        name, depth, rate = key = key_of(**values)
+        run = self.runs[key] = Learned()
         for step, loss, cosines in trained(name, depth, rate, self.task, self.steps):
             worker.checkpoint()
             run.steps.append(step)
@@ -123,18 +88,9 @@ class RulePicker(Explorer):
             worker.message = f"{name}: step {step} of {self.steps}, loss {loss:.3f}."
             self.redraw()
 
-    def _follow(self) -> None:
-        """Status line, alert and buttons follow the worker."""
-        status, busy = self.worker.status, self.worker.status in ("running", "stopping")
-        if status == "failed" and self.worker.errors[-1] not in self.errors:
-            self.errors.append(self.worker.errors[-1])
-            self._alert.value = alert_html(self.worker.message)
-        name, depth, rate = self._aim
-        whose = f"{name}, {depth} hidden layers, learning rate {rate:.2g}."
-        ended = {"finished": f"Trained: {whose}", "stopped": f"Stopped: {whose}"}
-        text = self.worker.message if busy else ended.get(status, "")
-        self._line.value = f'<span role="status">{html.escape(text)}</span>'
-        self._begin.disabled, self._end.disabled = busy, not busy
+    def whose(self, **values: Any) -> str:
+        name, depth, rate = key_of(**values)
+        return f": {name}, {depth} hidden layers, learning rate {rate:.2g}."
 
     def compute(self, algorithm: str, depth: int, learning_rate: float) -> Beside:
         key = key_of(algorithm, depth, learning_rate)

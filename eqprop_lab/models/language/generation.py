@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def default_vocab(vocab_size: int) -> Vocabulary | None:
     return next((vocab for vocab in known if len(vocab) == vocab_size), None)
 
 
-class Generates(nn.Module):
+class Generates(nn.Module, ABC):
     """Mixin: `generate`, and the vocabulary by which a model reads and writes text.
 
     A subclass gives `check_prompt`; `begin` and `extend` where a cache is worth having, without
@@ -157,9 +158,9 @@ class Generates(nn.Module):
             )
         return self.max_seq_len
 
+    @abstractmethod
     def check_prompt(self, x: Tensor) -> None:
         """Raise TypeError, ValueError unless x is tokens (B, T) of this model, T as long as any."""
-        raise NotImplementedError
 
     def begin(self, x: Tensor) -> tuple[Tensor, Cache | None]:
         """(logits (B, V) after tokens (B, T), what they leave behind: None, nothing is kept).

@@ -22,6 +22,7 @@ from eqprop_lab.devices import (
     pick_device as pick_device,
 )
 from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.modules import a_module
 from eqprop_lab.validation import arguments, known_keys, one_of, switch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of the options in malloc.h
@@ -176,8 +177,7 @@ def compile_model(model: nn.Module, mode: str = "default", **options: Any) -> nn
     `dynamic`).
     Raises: TypeError, ValueError naming the argument.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    a_module("model", model)
     takes = [key for key in arguments(torch.compile) or () if key not in ("model", "mode")]
     known_keys("the options", options, takes)
     method = "step" if isinstance(model, EquilibriumModel) else "forward"

@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lut", "kernel"),
     ("equilibrium",),
     ("datasets",),
-    ("devices", "files", "seeding", "tables", "yaml_files"),
+    ("devices", "files", "modules", "seeding", "tables", "yaml_files"),
     ("lazy", "quick_tanh", "validation", "version"),
 )
 HEIGHT = {room: -floor for floor, rooms in enumerate(FLOORS) for room in rooms}

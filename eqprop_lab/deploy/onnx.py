@@ -32,6 +32,7 @@ from eqprop_lab.equilibrium.block import EquilibriumBlock
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.files import check_target, replace_file
 from eqprop_lab.models.language.tokens import TokenModel
+from eqprop_lab.modules import a_module
 from eqprop_lab.training.finite import check_parameters
 from eqprop_lab.validation import a_path, shape, shown, switch
 from eqprop_lab.version import __version__
@@ -95,8 +96,7 @@ def export_to_onnx(
 
 def _check_model(model: nn.Module) -> None:
     """Raise TypeError, ValueError unless a graph can say all that the model does."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    a_module("model", model)
     name = type(model).__name__
     held = list(itertools.chain(model.named_parameters(), model.named_buffers()))
     for key, tensor in held:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eqprop_lab.modules import a_module, evaluated
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, shown
 
@@ -44,12 +45,8 @@ class Ensemble(nn.Module):
         """(probabilities (B, K), spread (B,)), members in eval mode. Raises ValueError for members
         with different classes.
         """
-        modes = [(m, m.training) for member in self.members for m in member.modules()]
-        try:
-            each = [member.eval()(x).softmax(1) for member in self.members]
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        with evaluated(self):
+            each = [member(x).softmax(1) for member in self.members]
         if len({p.shape for p in each}) > 1:
             told = [tuple(p.shape) for p in each]
             raise ValueError(f"models must give logits of one shape, got {told}")
@@ -75,8 +72,7 @@ def transfer(
         training mode. seed: of the new head.
     Raises: TypeError, ValueError naming the argument.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    a_module("model", model)
     classes = positive_int("num_classes", num_classes)
     if not isinstance(freeze, str) or not freeze:
         raise TypeError(f'freeze must be "all", "none" or a prefix, got {shown(freeze)}')

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab.datasets.splits import Split
+from eqprop_lab.modules import a_module, evaluated
 from eqprop_lab.validation import positive_int, real
 
 
@@ -29,8 +30,7 @@ def distilled(
     [0, 1]: of its answers, the rest is the label's. temperature T > 0: above 1 its answers are less
     certain. Raises TypeError, ValueError naming the argument.
     """
-    if not isinstance(teacher, nn.Module):
-        raise TypeError(f"teacher must be a torch.nn.Module, got {type(teacher).__name__}")
+    a_module("teacher", teacher)
     if not isinstance(split, Split):
         raise TypeError(f"split must be a Split, such as data.train, got {type(split).__name__}")
     if split.y.ndim != 1 or split.y.is_floating_point():
@@ -51,9 +51,5 @@ def distilled(
 
 @torch.no_grad()
 def _answers(teacher: nn.Module, x: Tensor, batch_size: int) -> Tensor:
-    training = teacher.training
-    try:
-        teacher.eval()
+    with evaluated(teacher):
         return torch.cat([teacher(part) for part in x.split(batch_size)])
-    finally:
-        teacher.train(training)

@@ -22,27 +22,10 @@ from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.relaxation import relax
 from eqprop_lab.models.language.attention import weights, with_sink
 from eqprop_lab.models.language.directed import DirectedLM
+from eqprop_lab.modules import a_module, evaluated
 from eqprop_lab.validation import one_of, shown
 
 STATE = "state {}"  # what a block of an equilibrium is called
-
-
-def _module(model: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-
-
-@contextmanager
-def evaluated(model: nn.Module) -> Iterator[None]:
-    """Inside, every module of the model is in eval mode; afterwards in the mode it had."""
-    _module(model)
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
 
 
 @contextmanager
@@ -68,7 +51,7 @@ def caught(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]
 
 def map_layers(model: nn.Module, x: Tensor) -> list[str]:
     """Names of what has maps (B, C, h, w) for x: modules in their order, or blocks of the state."""
-    _module(model)
+    a_module("model", model)
     if isinstance(model, EquilibriumModel):
         return [name for name, maps in feature_maps(model, x).items() if maps.ndim == 4]
     names = [name for name, _ in model.named_modules() if name]

@@ -25,6 +25,7 @@ from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.gradients import ESTIMATORS, NUDGED, make_settings, own_estimator
 from eqprop_lab.equilibrium.requirements import check_trainable
 from eqprop_lab.instruments.live_bytes import storages
+from eqprop_lab.modules import a_module
 from eqprop_lab.tables import text_table
 
 FREE, NUDGE, BACK, GRADIENT = "free", "nudged", "backward", "gradient"
@@ -177,8 +178,7 @@ def _settling(
 def _ordinary(
     model: nn.Module, x: Tensor, y: Tensor, gradient: str | None, cost: str, phases: Any
 ) -> Callable[[_Watch], object]:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    a_module("model", model)
     if gradient not in (None, "autograd") or phases:
         given = gradient if not phases else ", ".join(phases)
         raise ValueError(f"gradient must be 'autograd' for an ordinary network, got {given!r}")

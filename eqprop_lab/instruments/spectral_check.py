@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -27,6 +26,7 @@ from eqprop_lab.equilibrium.norms import (
     operator_norm,
 )
 from eqprop_lab.equilibrium.top_vectors import seed_of
+from eqprop_lab.modules import evaluated
 from eqprop_lab.tables import text_table
 from eqprop_lab.validation import shape
 
@@ -109,7 +109,8 @@ def verify_spectral_norm(
     checked.
     """
     sample = None if input_shape is None else shape("input_shape", input_shape)
-    with _evaluating(model):
+    # training, torch's spectral_norm moves when its weight is read
+    with torch.no_grad(), evaluated(model):
         sizes = {} if sample is None else _image_sizes(model, sample)
         rows = [_rows(name, module, sizes) for name, module in model.named_modules()]
         table = SpectralTable(tuple(chain.from_iterable(rows)))
@@ -135,19 +136,6 @@ def _complaint(row: LayerNorm) -> str:
             shown = f"its norm is at least {row.norm:.6f}"
         return f"{promise}, and only {row.bound:.6f} is certified; {shown}"
     return f"{promise} and has norm {row.norm:.6f}"
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the body: training, torch's spectral_norm moves when its weight is read."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _image_sizes(

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.equilibrium.relaxation import free_state
-from eqprop_lab.instruments.looking import STATE, evaluated
+from eqprop_lab.instruments.looking import STATE
+from eqprop_lab.modules import evaluated
 from eqprop_lab.tables import text_table
 
 LOOP = "relaxation"

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eqprop_lab.lut.base_model import BaseLUTModel
 from eqprop_lab.lut.hardening import hardened
+from eqprop_lab.modules import evaluated
 from eqprop_lab.tables import text_table
 
 AMBIGUOUS = 0.1
@@ -90,12 +91,8 @@ def discretisation_gap(model: BaseLUTModel, x: Tensor, y: Tensor) -> GapReport:
 @torch.no_grad()
 def _logits(model: BaseLUTModel, hard: Collection[int], x: Tensor) -> Tensor:
     """Of the network whose layers `hard` are looked up."""
-    training = model.training
-    try:
-        with hardened(model.eval(), hard):
-            return torch.cat([model(part) for part in x.split(BATCH)])
-    finally:
-        model.train(training)
+    with evaluated(model), hardened(model, hard):
+        return torch.cat([model(part) for part in x.split(BATCH)])
 
 
 @torch.no_grad()

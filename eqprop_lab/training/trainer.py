@@ -30,6 +30,7 @@ from eqprop_lab.equilibrium.requirements import check_trainable, original
 from eqprop_lab.equilibrium.sigma_vector import tracked
 from eqprop_lab.equilibrium.spectral import bounded_weights, follow_updates, sigma_error
 from eqprop_lab.models.local_rule import LocalRule
+from eqprop_lab.modules import a_module
 from eqprop_lab.training import checkpoint, evaluation
 from eqprop_lab.training.batches import (
     by_row,
@@ -109,8 +110,7 @@ class EqPropTrainer:
         device: str | torch.device | None = None,
         progress: bool | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        a_module("model", model)
         # Of a model that torch.compile has wrapped, the forward call is the compiled one; all else
         # is the model's own.
         self.called = model

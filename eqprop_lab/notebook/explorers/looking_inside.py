@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from eqprop_lab.instruments.looking import feature_maps, grad_cam, map_layers, saliency
+from eqprop_lab.modules import evaluated
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.moving_axes import Show, line, panels, titled
@@ -101,10 +102,8 @@ class LookingInside(Explorer):
             maps = feature_maps(model, x, [name])[name][0].abs()
             found = maps[maps.flatten(1).norm(dim=1).argmax()]
         peak = float(found.max())
-        with torch.no_grad():
-            was = model.training
-            likely = model.eval()(x).softmax(1)[0]
-            model.train(was)
+        with torch.no_grad(), evaluated(model):
+            likely = model(x).softmax(1)[0]
         scaled = found / peak if peak > 0 else found
         return Look(
             image=x[0].mean(0).double().numpy(),

@@ -26,7 +26,11 @@ HOSTILE = {
     "exit": "import sys\n{stub}\n    sys.exit(0)",
     "killed": "import os\n{stub}\n    os._exit(0)",
     "loop": "{stub}\n    while True:\n        pass",
-    "thief": "{stub}\n    return open('/work/ada/solution.ipynb').read()",
+    "thief": "import os\n{stub}\n"
+    "    for place, _, names in os.walk('/'):\n        for name in names:\n"
+    f"            if name.startswith('{NOTEBOOK}_') and name.endswith('.ipynb'):\n"
+    "                return open(os.path.join(place, name)).read()\n"
+    "    raise FileNotFoundError('nothing to steal')",
     "flood": "{stub}\n    while True:\n        print('x' * 10**6)",
     "memory": "{stub}\n    return [bytearray(10**9) for _ in range(50)]",
 }

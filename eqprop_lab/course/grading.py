@@ -120,11 +120,12 @@ def _task(master: Master, cells: ExerciseCells, check: Exercise) -> Task:
 def grade(given: Submission, seed: int, limits: Limits) -> Graded:
     """Every exercise of a submission, in a kernel of its own; a new one where it is gone."""
     began = time.monotonic()
-    tasks = prepared(given.master, seed).tasks
+    ready = prepared(given.master, seed)
+    tasks = ready.tasks
     if given.problem:
         verdicts = [_verdict(task, 0.0, given.problem) for task in tasks]
         return Graded(given, tuple(verdicts))
-    desk = _Desk(prepared(given.master, seed), seed, limits)
+    desk = _Desk(ready, seed, limits)
     try:
         verdicts = [desk.judge(task, given.answers.get(task.cells.name, "")) for task in tasks]
     finally:
@@ -143,6 +144,7 @@ class _Desk:
 
     def __init__(self, of: Class, seed: int, limits: Limits) -> None:
         self._class, self._seed, self._limits = of, seed, limits
+        setup(seed)  # checks draw by the session, and `prepared` may know this seed from before
         self._worker: Worker | None = None
 
     def close(self) -> None:

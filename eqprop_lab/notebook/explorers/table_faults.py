@@ -6,6 +6,7 @@ higher rate the faults of a lower one are there still.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from eqprop_lab.datasets import build_dataset
 from eqprop_lab.lut import SimpleFeedForward, build_model
+from eqprop_lab.lut.packed import PackedLayer, PackedNetwork
 from eqprop_lab.notebook.controls import Slider
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.moving_axes import REFERENCE, Show, decades, line, panels, titled
@@ -26,27 +28,17 @@ from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
 RATES = tuple(10.0 ** (part / 4) for part in range(-12, -1)) + (0.5,)
 DRAWS = 4  # of faults
-Layer = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]
 
 
 class Chip:
-    """The shipped digits network as arrays, with numbers between 0 and 1 for all its entries."""
+    """The shipped digits network in words, with numbers between 0 and 1 for all its entries."""
 
     def __init__(self) -> None:
         model = build_model("digits_small")
         assert isinstance(model, SimpleFeedForward)
         test = build_dataset("digits").test
         self.images, self.labels = test.x[:, 0].numpy(), test.y.numpy()
-        with torch.no_grad():
-            self.bits = model.encode(test.x).t().bool().numpy()
-        self.wiring: list[NDArray[np.int64]] = []
-        self.tables: list[NDArray[np.bool_]] = []
-        for layer, table in zip(model.lut_layers(), model.truth_tables(), strict=True):
-            wiring: Any = layer.wiring
-            self.wiring.append(wiring.indices().long().numpy())
-            self.tables.append(table.numpy())
-        width = self.tables[-1].shape[0]
-        self.starts = [int(part[0]) for part in np.array_split(np.arange(width), 10)]
+        self.network, self.tables = PackedNetwork(model), model.truth_tables()
 
     @lru_cache(maxsize=DRAWS)  # noqa: B019 - there is one chip
     def numbers(self, draw: int) -> list[NDArray[np.float32]]:
@@ -60,13 +52,14 @@ class Chip:
 
     def counts(self, draw: int, rate: float) -> NDArray[np.int64]:
         """What each class counts (N, 10) with the faults of a rate."""
-        found = self.bits
-        for index, table, number in zip(self.wiring, self.tables, self.numbers(draw), strict=True):
-            address = np.zeros((len(table), found.shape[1]), np.uint8 if len(index) < 8 else int)
-            for place, row in enumerate(index):
-                address |= found[row].astype(address.dtype) << place
-            found = np.take_along_axis(table ^ (number < rate), address.astype(np.intp), axis=1)
-        return np.add.reduceat(found, self.starts, axis=0, dtype=np.int64).T
+        turned = (torch.from_numpy(part < rate) for part in self.numbers(draw))
+        parts = zip(self.network.layers, self.tables, turned, strict=True)
+        faulty = copy.copy(self.network)
+        faulty.layers = [
+            PackedLayer.of(torch.from_numpy(layer.index), table ^ wrong)
+            for layer, table, wrong in parts
+        ]
+        return faulty.counts(self.images)
 
     def accuracy(self, counts: NDArray[np.int64]) -> float:
         """The part of the images whose label is counted most."""

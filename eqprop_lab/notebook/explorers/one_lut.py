@@ -20,6 +20,7 @@ from torch import Tensor
 from eqprop_lab.lut.factory import build_model
 from eqprop_lab.lut.multilinear import multilinear, products
 from eqprop_lab.lut.nodes.base import look_up
+from eqprop_lab.lut.nodes.linear import corners
 from eqprop_lab.notebook.controls import Choice, Slider
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.moving_axes import Show, panels, ticks_below, titled
@@ -31,18 +32,13 @@ PAIRS = {"x0 and x1": (0, 1), "x2 and x3": (2, 3), "x4 and x5": (4, 5)}
 CLEAR = 2.0  # |logit| of the functions that are written down
 
 
-def corners() -> Tensor:
-    """The bits of all addresses, (64, 6), lowest first."""
-    return torch.arange(2**PINS)[:, None] >> torch.arange(PINS) & 1
-
-
 def _signed(ones: Tensor) -> Tensor:
     return CLEAR * (2 * ones.double() - 1)
 
 
 def _multiplexer() -> Tensor:
     """x0 and x1 say which of x2 ... x5 is given."""
-    bits = corners()
+    bits = corners(PINS).long()
     return _signed(bits.gather(1, (2 + bits[:, :1] + 2 * bits[:, 1:2])).squeeze(1))
 
 
@@ -54,9 +50,9 @@ def _trained() -> Tensor:
 
 FUNCTIONS: dict[str, Callable[[], Tensor]] = {
     "multiplexer": _multiplexer,
-    "parity": lambda: _signed(corners().sum(1) % 2),
-    "majority": lambda: _signed(corners().sum(1) > PINS // 2),
-    "wire from x0": lambda: _signed(corners()[:, 0]),
+    "parity": lambda: _signed(corners(PINS).sum(1) % 2),
+    "majority": lambda: _signed(corners(PINS).sum(1) > PINS // 2),
+    "wire from x0": lambda: _signed(corners(PINS)[:, 0]),
     "random": lambda: torch.randn(64, generator=torch.Generator("cpu").manual_seed(0)).double(),
     "trained on digits": _trained,
 }

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab.lut.layers import LUTLayer
+from eqprop_lab.lut.layers import RandomLayer
 from eqprop_lab.lut.nodes.base import LUTNodes
 from eqprop_lab.lut.registry import REGISTRY
-from eqprop_lab.lut.wiring import FixedWiring, balanced
+from eqprop_lab.lut.wiring import balanced
 from eqprop_lab.validation import positive_int, real
 
 TAU = 1e-3
@@ -108,7 +108,7 @@ class LearnedWiring(nn.Module):
         return pins
 
 
-class _LearnedLayer(LUTLayer):
+class _LearnedLayer(RandomLayer):
     """What layers of learned wiring share.
 
     number: of the layer, 0 the first. learned_layers: from this number on wiring is drawn, as that
@@ -130,10 +130,10 @@ class _LearnedLayer(LUTLayer):
         super().__init__(input_size, nodes, generator)
 
     def wire(self, generator: torch.Generator) -> nn.Module:
-        pins, nodes = self.nodes.inputs, self.nodes.count
-        if self.learns:
-            return LearnedWiring((pins, nodes), *self._drawn(generator), self.tau)
-        return FixedWiring(balanced(self.input_size, nodes, pins, generator))
+        if not self.learns:
+            return super().wire(generator)
+        shape = (self.nodes.inputs, self.nodes.count)
+        return LearnedWiring(shape, *self._drawn(generator), self.tau)
 
     @abstractmethod
     def _drawn(self, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:

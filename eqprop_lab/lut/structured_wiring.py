@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from eqprop_lab.lut.layers import LUTLayer
+from eqprop_lab.lut.layers import LUTLayer, RandomLayer
 from eqprop_lab.lut.nodes.base import LUTNodes
 from eqprop_lab.lut.registry import REGISTRY
 from eqprop_lab.lut.wiring import FixedWiring, balanced, butterfly
@@ -38,7 +38,7 @@ class ButterflyLayer(LUTLayer):
 
 
 @REGISTRY.register_layer("local")
-class LocalLayer(LUTLayer):
+class LocalLayer(RandomLayer):
     """Nodes of the first layer draw their pins from a window of an image, one place after another.
 
     image: [channels, height, width] of what is encoded, its pixels the features in that order;
@@ -64,9 +64,8 @@ class LocalLayer(LUTLayer):
         super().__init__(input_size, nodes, generator)
 
     def wire(self, generator: torch.Generator) -> nn.Module:
-        nodes, pins = self.nodes.count, self.nodes.inputs
         if self.number:
-            return FixedWiring(balanced(self.input_size, nodes, pins, generator))
+            return super().wire(generator)
         bits, rest = divmod(self.input_size, math.prod(self.image))
         if rest:
             raise ValueError(

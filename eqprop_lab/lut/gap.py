@@ -73,18 +73,17 @@ def discretisation_gap(model: BaseLUTModel, x: Tensor, y: Tensor) -> GapReport:
     def right(chosen: Collection[int]) -> float:
         return _part(_logits(model, chosen, x).argmax(1) == y)
 
-    found = []
-    for number in layers:
-        ambiguous, entropy = _undecided(model, number)
-        found.append(LayerGap(right([number]), right(range(number + 1)), ambiguous, entropy))
     first, second = hard.topk(2, 1).values.unbind(1)
     answers = soft.argmax(1), hard.argmax(1)
+    # the first layer alone is the first one hard already, all layers are the hard network
+    up_to = [*(right(range(number)) for number in layers[1:]), _part(answers[1] == y)]
+    alone = [up_to[0], *(right([number]) for number in layers[1:])]
     return GapReport(
         soft=_part(answers[0] == y),
-        hard=_part(answers[1] == y),
+        hard=up_to[-1],
         agreement=_part(answers[0] == answers[1]),
         margins=first - second,
-        layers=tuple(found),
+        layers=tuple(LayerGap(alone[k], up_to[k], *_undecided(model, k)) for k in layers),
     )
 
 

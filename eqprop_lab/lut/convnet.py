@@ -55,12 +55,10 @@ class Convolutions:
                     f"model_config.image must be [channels, height, width], got {list(image)}"
                 )
             rest = {
-                name: integer(
-                    f"model_config.{name}", section.get(name, default), at_least=least,
-                    accepted=f"an integer >= {least}",
-                )
-                for name, default, least in (("kernel", 3, 1), ("padding", 0, 0), ("pool", 2, 1))
-            }  # fmt: skip
+                name: integer(f"model_config.{name}", section[name], at_least=least)
+                for name, least in (("kernel", 1), ("padding", 0), ("pool", 1))
+                if name in section
+            }
             found = cls(image, _integers("model_config.channels", section["channels"]), **rest)
             found.sizes()
             return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -179,7 +179,7 @@ def on_grid(netlist: Netlist, levels: int) -> Netlist:
     comparators = tuple(
         Comparator(c.feature, _on(grid, np.float32(c.threshold))) for c in netlist.comparators
     )
-    return Netlist(netlist.features, comparators, netlist.tables, netlist.outputs, netlist.offsets)
+    return replace(netlist, comparators=comparators)
 
 
 def _on(grid: NDArray[np.float32], threshold: np.float32) -> float:

@@ -128,11 +128,12 @@ def trained(
     trainer, batches = prepared(config, data, SEED, device)
     start = time.perf_counter()
     history = _fitted(trainer, batches, data, config, end)
+    head = told(config, data)
     row = {
         "epochs": len(history["val_accuracy"]),
         "seconds": round(time.perf_counter() - start, 1),
-        "device": _named(device),
-        "versions": told(config, data)["versions"],
+        "device": head["device"] if device == "cpu" else torch.cuda.get_device_name(device),
+        "versions": head["versions"],
         **{
             key: [float(f"{value:.5g}") for value in history[key]]
             for key in ("train_accuracy", "val_accuracy")
@@ -151,12 +152,6 @@ def _fitted(
     except OutOfTime:
         print("stopped at its deadline", flush=True)
     return trainer.history
-
-
-def _named(device: str) -> str:
-    if device == "cpu":
-        return f"CPU, {torch.get_num_threads()} thread"
-    return torch.cuda.get_device_name(device)
 
 
 def images(samples: int | None) -> DataSet:
@@ -285,7 +280,7 @@ def publish_best(
     config = model.get_config()
     record = {
         "candidate": row["candidate"], "test_accuracy": hard, "seconds": row["seconds"],
-        **softened(config, trainer, data, hard),
+        **softened(trainer, data, hard),
         **{key: row[key] for key in ("train_accuracy", "val_accuracy")},
     }  # fmt: skip
     head = told(config, data) | {"device": row["device"], "versions": row["versions"]}

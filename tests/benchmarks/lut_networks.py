@@ -29,6 +29,7 @@ from eqprop_lab.datasets.augmentation import Augmentation
 from eqprop_lab.datasets.splits import Batches
 from eqprop_lab.lut import REGISTRY, BaseLUTModel, ModelConfig, get_pretrained_model_info
 from eqprop_lab.lut.encoded import EncodedModel
+from eqprop_lab.lut.hardening import hardened
 from tests.benchmarks.published import RESULTS, Row, Training, measured, publish, read, shared
 
 WEIGHTS = RESULTS.parents[1] / "runs" / "published"
@@ -76,13 +77,12 @@ def kept(config: ModelConfig, model: BaseLUTModel, path: Path) -> None:
     (model.with_fixed_wiring() if fixed else model).save_weights(str(path), half=True)
 
 
-def softened(config: ModelConfig, trainer: EqPropTrainer, data: DataSet, hard: float) -> Row:
+def softened(trainer: EqPropTrainer, data: DataSet, hard: float) -> Row:
     """Accuracy of the relaxed tables on test images, and how far it is from the hard one's."""
     model = trainer.model
     assert isinstance(model, BaseLUTModel)
-    model.apply_runtime_overrides({"eval_mode": "expectation"})
-    soft = trainer.evaluate(data.test.batches(1000))["accuracy"]
-    model.apply_runtime_overrides({"eval_mode": config.runtime.get("eval_mode", "threshold")})
+    with hardened(model, ()):
+        soft = trainer.evaluate(data.test.batches(1000))["accuracy"]
     return {"test_soft_accuracy": soft, "gap": float(f"{100 * (soft - hard):.3g}")}
 
 
@@ -93,7 +93,7 @@ def train(config: ModelConfig, data: DataSet, weights: Path, seed: int) -> Row:
     row = measured(trainer, lambda: trainer.fit(batches, epochs, held), data)
     assert isinstance(trainer.model, BaseLUTModel)
     kept(config, trainer.model, weights / f"seed{seed}.pth")
-    return softened(config, trainer, data, row["test_accuracy"]) | row
+    return softened(trainer, data, row["test_accuracy"]) | row
 
 
 def told(config: ModelConfig, data: DataSet) -> dict[str, Any]:

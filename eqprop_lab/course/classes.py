@@ -29,7 +29,8 @@ def grade_class(
     jobs: int = 2,
 ) -> dict[str, list[Graded]]:
     """Student -> every notebook of `masters`, graded; students are the keys of `seeds`."""
-    every = [submission(folder, student, master) for student in seeds for master in masters]
+    # By notebook: a process runs the cells of a master once for all who have the same seed.
+    every = [submission(folder, student, master) for master in masters for student in seeds]
     graded: dict[str, list[Graded]] = {student: [] for student in seeds}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(

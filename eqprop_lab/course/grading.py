@@ -21,12 +21,11 @@ from eqprop_lab.course.masters import ExerciseCells, Master, MasterError
 from eqprop_lab.course.reading import UnreadableAnswer, forbidden_in, is_open, notable_in
 from eqprop_lab.course.remote import Answer, Limits, Stopped, Worker
 from eqprop_lab.course.statements import names_read, needed, statements
-from eqprop_lab.course.student import POINTS, SEED
+from eqprop_lab.course.student import POINTS, set_seed
 from eqprop_lab.course.submissions import Submission
 from eqprop_lab.notebook.claims import CheckFailed
 from eqprop_lab.notebook.exercises import Exercise
 from eqprop_lab.notebook.session import setup
-from eqprop_lab.regression.parameters import tags
 
 PARTIAL = 0.5
 """What an answer that is right on all cases but one part may reach at most, of its points."""
@@ -78,7 +77,8 @@ class Class:
 def prepared(path: Path, seed: int) -> Class:
     """Run setup, parameters, context and checks of a master. Raises MasterError."""
     master = Master.read(path)
-    start = [_seeded(cell, seed) for cell in master.nb.cells if _is_start(cell)]
+    set_seed(master.nb, seed)
+    start = master.sources("setup", "parameters", "exercise-context")
     space: dict[str, Any] = {"__name__": "__main__"}
     setup(seed)
     found = Class(master, start)
@@ -90,16 +90,6 @@ def prepared(path: Path, seed: int) -> Class:
             exec(compile(master.nb.cells[cells.check].source, "<check>", "exec"), space)
             found.tasks.append(_task(master, cells, space[f"check_{cells.name}"]))
     return found
-
-
-def _is_start(cell: Any) -> bool:
-    wanted = {"setup", "parameters", "exercise-context"}
-    return cell.cell_type == "code" and bool(wanted & set(tags(cell)))
-
-
-def _seeded(cell: Any, seed: int) -> str:
-    source = str(cell.source)
-    return SEED.sub(rf"\g<1>{seed}", source) if "parameters" in tags(cell) else source
 
 
 def _task(master: Master, cells: ExerciseCells, check: Exercise) -> Task:
@@ -183,9 +173,8 @@ class _Desk:
         worker.run(task.support)
         answer = Answer(worker, task.cells.name, task.draw)
         check = task.check
-        if task.examine:
-            look = lambda a: a.examined(task.examine, check.cases)  # noqa: E731
-            check = replace(check, examine=look)
+        if look := task.examine:
+            check = replace(check, examine=lambda _: answer.examined(look, check.cases))
         return self._judged(task, check, answer, notes)
 
     def _judged(self, task: Task, check: Exercise, answer: Answer, notes: list[str]) -> Verdict:

@@ -37,9 +37,16 @@ def student_edition(master: Master, seed: int | None = None) -> NotebookNode:
             cell.outputs, cell.execution_count = [], None
         else:
             cell.source = _without_solution_lines(cell.source)
-        if seed is not None and "parameters" in tags(cell):
-            cell.source = SEED.sub(rf"\g<1>{seed}", cell.source)
+    if seed is not None:
+        set_seed(nb, seed)
     return nb
+
+
+def set_seed(nb: NotebookNode, seed: int) -> None:
+    """Another value of the parameter `seed`, in place."""
+    for cell in nb.cells:
+        if "parameters" in tags(cell):
+            cell.source = SEED.sub(rf"\g<1>{seed}", cell.source)
 
 
 def _bound(cell: NotebookNode) -> set[str]:

@@ -7,18 +7,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from eqprop_lab.course.instructor import instructor_edition
 from eqprop_lab.course.masters import Master
-from eqprop_lab.course.student import student_edition
+from eqprop_lab.course.student import set_seed, student_edition
 from eqprop_lab.course.wrong_answers import wrong_answers
 from eqprop_lab.files import replace_text
 from eqprop_lab.notebook.metrics import EDITION
 
+Editions = Mapping[str, NotebookNode]  # by the name of the file
 WHEEL_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "eqprop_lab")
 WRITTEN = "written by `python -m eqprop_lab course build`\n"
 INSTALL = """# {title}
@@ -65,20 +67,21 @@ def build(
     """
     _claim(out)
     student, instructor = out / "student", out / "instructor"
+    pages = root / "notebooks" / "course"
     wheel = _wheel(root, out / "wheel")
     for folder in (student, instructor):
         _furnish(root, folder, wheel, masters)
+    editions = {master.path.name: student_edition(master) for master in masters}
+    _write(editions, student)
     for master in masters:
-        _write(master, student, None)
-        page = root / "notebooks" / "course" / f"{master.path.stem}.md"
+        page = pages / f"{master.path.stem}.md"
         wrong = wrong_answers(root / f"tests/course/wrong_answers/{master.number}.py")
         text = page.read_text("utf-8") if page.is_file() else ""
-        nb = instructor_edition(master, text, wrong)
-        replace_text(instructor / "notebooks" / master.path.name, nbformat.writes(nb) + "\n")
+        _write({master.path.name: instructor_edition(master, text, wrong)}, instructor)
     replace_text(instructor / "nbgrader_config.py", NBGRADER)
-    if (pages := root / "notebooks" / "course").is_dir():
+    if pages.is_dir():
         shutil.copytree(pages, instructor / "course")
-    own = [_own(out, student, name, seed, masters) for name, seed in (roster or {}).items()]
+    own = [_own(out, student, name, seed, editions) for name, seed in (roster or {}).items()]
     shutil.rmtree(out / "wheel")
     return [student, instructor, *own]
 
@@ -133,12 +136,12 @@ def _furnish(root: Path, folder: Path, wheel: Path, masters: Sequence[Master]) -
     replace_text(folder / "README.md", text)
 
 
-def _write(master: Master, folder: Path, seed: int | None) -> None:
-    text = nbformat.writes(student_edition(master, seed)) + "\n"
-    replace_text(folder / "notebooks" / master.path.name, text)
+def _write(editions: Editions, folder: Path) -> None:
+    for name, nb in editions.items():
+        replace_text(folder / "notebooks" / name, nbformat.writes(nb) + "\n")
 
 
-def _own(out: Path, student: Path, name: str, seed: int, masters: Iterable[Master]) -> Path:
+def _own(out: Path, student: Path, name: str, seed: int, editions: Editions) -> Path:
     """One student's folder: the files of all, links where the disk allows, and their own seed."""
     folder = out / "students" / name
 
@@ -151,6 +154,7 @@ def _own(out: Path, student: Path, name: str, seed: int, masters: Iterable[Maste
 
     ignore = shutil.ignore_patterns("notebooks")
     shutil.copytree(student, folder, ignore=ignore, copy_function=link_or_copy)
-    for master in masters:
-        _write(master, folder, seed)
+    for nb in editions.values():
+        set_seed(nb, seed)
+    _write(editions, folder)
     return folder

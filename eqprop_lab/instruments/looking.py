@@ -51,13 +51,13 @@ def caught(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]
 
 def map_layers(model: nn.Module, x: Tensor) -> list[str]:
     """Names of what has maps (B, C, h, w) for x: modules in their order, or blocks of the state."""
-    a_module("model", model)
-    if isinstance(model, EquilibriumModel):
-        return [name for name, maps in feature_maps(model, x).items() if maps.ndim == 4]
-    names = [name for name, _ in model.named_modules() if name]
-    with torch.no_grad(), evaluated(model), caught(model, names) as found:
-        model(x)
-    return [name for name in names if name in found and found[name].ndim == 4]
+    return [name for name, maps in feature_maps(model, x).items() if maps.ndim == 4]
+
+
+def wide_layers(model: nn.Module, x: Tensor) -> list[str]:
+    """Those of `map_layers` whose maps have more than one pixel."""
+    maps = feature_maps(model, x)
+    return [name for name, m in maps.items() if m.ndim == 4 and m[0, 0].numel() > 1]
 
 
 @torch.no_grad()
@@ -74,9 +74,12 @@ def feature_maps(
         blocks = relax(model, x).state
         found = {STATE.format(number): block for number, block in enumerate(blocks)}
         return {one_of("layer", n, found): found[n] for n in (found if layers is None else layers)}
-    wanted = map_layers(model, x) if layers is None else list(layers)
+    every = [name for name, _ in a_module("model", model).named_modules() if name]
+    wanted = every if layers is None else list(layers)
     with evaluated(model), caught(model, wanted) as found:
         model(x)
+    if layers is None:
+        return {name: found[name] for name in every if name in found and found[name].ndim == 4}
     missing = [name for name in wanted if name not in found]
     if missing:
         raise ValueError(f"layers must give a tensor for x, {shown(missing[0])} does not")
@@ -132,8 +135,7 @@ def grad_cam(
 
 def _last_maps(model: nn.Module, x: Tensor) -> str:
     """The last layer with maps of more than one pixel. Raises ValueError where there is none."""
-    maps = feature_maps(model, x)
-    wide = [n for n, m in maps.items() if m.ndim == 4 and m[0, 0].numel() > 1]
+    wide = wide_layers(model, x)
     if not wide:
         raise ValueError(
             f"model must have a layer with maps of more than one pixel for x of shape "

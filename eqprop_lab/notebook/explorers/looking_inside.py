@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from eqprop_lab.instruments.looking import feature_maps, grad_cam, map_layers, saliency
+from eqprop_lab.instruments.looking import feature_maps, grad_cam, saliency, wide_layers
 from eqprop_lab.modules import evaluated
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
@@ -69,17 +69,12 @@ class LookingInside(Explorer):
             )
         self.networks = {name: deepcopy(network) for name, network in networks.items()}
         self.images, self.labels = images.detach(), labels
-        self.layers = {name: self._layers(name) for name in self.networks}
+        self.layers = {name: wide_layers(n, self.images[:1]) for name, n in self.networks.items()}
         empty = [name for name, layers in self.layers.items() if not layers]
         if empty:
             raise ValueError(f"networks must have layers with maps, {shown(empty[0])} has none")
         self.look = lru_cache(maxsize=64)(self._look)
         super().__init__(**values)
-
-    def _layers(self, name: str) -> list[str]:
-        network, one = self.networks[name], self.images[:1]
-        maps = feature_maps(network, one, map_layers(network, one))
-        return [layer for layer, found in maps.items() if found[0, 0].numel() > 1]
 
     def make_controls(self) -> Sequence[Control]:
         deepest = max(map(len, self.layers.values()))

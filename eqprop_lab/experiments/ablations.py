@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from eqprop_lab.experiments.paired import Mean, mean_of
+from eqprop_lab.experiments.paired import Mean, half_width, mean_of
 from eqprop_lab.files import replace_text
 from eqprop_lab.tables import text_table
 from eqprop_lab.validation import a_path, arguments, positive_int, shown
@@ -81,18 +81,16 @@ class Ablation:
             left = len(found) - rank
             largest = max(largest, min(1.0, left * p_values[index]))
             point, gaps = found[index]
-            half = _half(gaps, (1 - level) / left)
+            half = half_width(gaps, (1 - level) / left)
             mean = float(gaps.mean())
             effects[index] = Effect(point, mean, mean - half, mean + half, largest)
         return [effects[index] for index in range(len(found))]
 
     def table(self) -> str:
         """Means, and what each point changes."""
-        told = {json.dumps(e.point, sort_keys=True): e for e in self.effects()}
         names = [n for n in self.grid[0] if len({shown(p.get(n)) for p in self.grid}) > 1]
         rows = [(*names, "mean [95 %]", "change [Holm]", "p")]
-        for point in self.grid:
-            effect = told.get(json.dumps(point, sort_keys=True))
+        for point, effect in zip(self.grid, (None, *self.effects()), strict=True):
             change = "" if effect is None else _interval(effect)
             p = "" if effect is None else f"{effect.p:.3g}"
             rows.append((*(str(point[n]) for n in names), str(self.mean(point)), change, p))
@@ -122,13 +120,6 @@ def _p(gaps: np.ndarray) -> float:
     if spread == 0:
         return 0.0 if gaps.any() else 1.0
     return float(2 * student.sf(abs(gaps.mean()) * math.sqrt(len(gaps)) / spread, len(gaps) - 1))
-
-
-def _half(gaps: np.ndarray, outside: float) -> float:
-    n = len(gaps)
-    if n < 2:
-        return math.nan
-    return float(student.ppf(1 - outside / 2, n - 1) * gaps.std(ddof=1) / math.sqrt(n))
 
 
 class AblationStudy:

@@ -38,11 +38,16 @@ def mean_of(values: Sequence[float]) -> Mean:
     n = len(values)
     if n == 0:
         raise ValueError("values must hold at least one number, got none")
-    mean = float(np.mean(values))
-    if n == 1:
-        return Mean(mean, math.nan, math.nan, 1)
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    mean, half = float(np.mean(values)), half_width(values)
     return Mean(mean, mean - half, mean + half, n)
+
+
+def half_width(values: Sequence[float] | np.ndarray, outside: float = 0.05) -> float:
+    """Half the interval of a mean that misses with chance `outside`; nan for one value."""
+    n = len(values)
+    if n < 2:
+        return math.nan
+    return float(student.ppf(1 - outside / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
 
 
 @dataclass(frozen=True)

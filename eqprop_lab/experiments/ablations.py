@@ -206,17 +206,19 @@ def _name(key: str, names: Sequence[str] | None) -> str:
 
 
 def _stored(name: str, grid: list[Point], file: Path | None) -> list[dict[str, Any]]:
-    """The rows of a file. Raises ValueError for one of another study or grid."""
+    """The rows of a file, their points those of the grid, which JSON may spell otherwise (a tuple
+    is a list there). Raises ValueError for a file of another study or grid.
+    """
     if file is None or not file.exists():
         return []
     content = json.loads(file.read_text(encoding="utf-8"))
-    if content.get("study") != name or content.get("grid") != json.loads(json.dumps(grid)):
+    plain = json.loads(json.dumps(grid))
+    if content.get("study") != name or content.get("grid") != plain:
         raise ValueError(
             f"path holds the study {content.get('study')!r} with another grid than {name!r} has: "
             "give another path, or remove the file"
         )
-    rows: list[dict[str, Any]] = content["rows"]
-    return rows
+    return [row | {"point": grid[plain.index(row["point"])]} for row in content["rows"]]
 
 
 def ablation_study(function: Callable[[], Mapping[str, Any]]) -> AblationStudy:

@@ -89,6 +89,19 @@ def test_what_is_stored_is_not_trained_again(tmp_path: Path) -> None:
         two_factors_more.run(noisy, 2, path)
 
 
+def test_settings_that_json_spells_otherwise_are_found_again(tmp_path: Path) -> None:
+    @ablation_study
+    def widths() -> dict[str, Any]:
+        return {"dims": [(8, 4), (2,)]}
+
+    def train(dims: tuple[int, ...], seed: int) -> float:
+        return sum(dims) + 0.1 * seed
+
+    first = widths.run(train, 2, tmp_path / "study.json")
+    assert widths.run(train, 2, tmp_path / "study.json") == first
+    assert first.values({"dims": (2,)}) == [2.0, 2.1]
+
+
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: {"a": []}, "the factor 'a' has no values"),
     (lambda: {"other_params": {"a": 1}}, "it names no list"),

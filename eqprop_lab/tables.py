@@ -1,8 +1,10 @@
-"""Tables as text: columns as wide as their widest cell, for a terminal or for Markdown."""
+"""Tables as text: columns as wide as their widest cell, for a terminal or for Markdown, and CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import csv
+import io
+from collections.abc import Collection, Iterable, Sequence
 
 Rows = Sequence[Sequence[str]]
 
@@ -24,3 +26,10 @@ def markdown_table(head: Sequence[str], rows: Rows, right: Collection[int] = ())
     rule = "|".join("--:" if column in right else ":--" for column in range(len(head)))
     lines = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in (head, *rows)]
     return [f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])]
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV, a line each; None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eqprop_lab.tables import markdown_table, text_table
+from eqprop_lab.tables import csv_text, markdown_table, text_table
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
@@ -22,3 +22,8 @@ def test_markdown_says_which_columns_end_in_line() -> None:
         "|:--|--:|",
         r"| 1\|2 | 3 |",
     ]
+
+
+def test_csv_quotes_what_would_be_read_as_more_cells() -> None:
+    rows = [("a", "b"), (1.5, None), ('say "x"', "y, z")]
+    assert csv_text(rows) == 'a,b\n1.5,\n"say ""x""","y, z"\n'

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from eqprop_lab.course.grading import Graded
 from eqprop_lab.course.masters import Master
 from eqprop_lab.files import replace_text
+from eqprop_lab.tables import csv_text
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -19,9 +18,7 @@ def grades_csv(graded: Mapping[str, Sequence[Graded]], seeds: Mapping[str, int])
     """A row a student: seed, points of every exercise, their sum, what a person should look at."""
     first = next(iter(graded.values()))
     exercises = [f"{_number(one)} {v.name}" for one in first for v in one.verdicts]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["student", "seed", *exercises, "points", "of", "look at"])
+    rows: list[list[object]] = [["student", "seed", *exercises, "points", "of", "look at"]]
     for student, each in graded.items():
         verdicts = [v for one in each for v in one.verdicts]
         notes = [f"{v.name}: {', '.join(v.notes)}" for v in verdicts if v.notes]
@@ -29,8 +26,8 @@ def grades_csv(graded: Mapping[str, Sequence[Graded]], seeds: Mapping[str, int])
         points = [f"{v.points:g}" for v in verdicts]
         total, of = sum(v.points for v in verdicts), sum(v.of for v in verdicts)
         row = [_cell(student), seeds[student], *points, f"{total:g}", of, _cell("; ".join(notes))]
-        writer.writerow(row)
-    return out.getvalue()
+        rows.append(row)
+    return csv_text(rows)
 
 
 def _cell(text: str) -> str:

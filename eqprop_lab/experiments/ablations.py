@@ -15,10 +15,8 @@ https://www.jstor.org/stable/4615733).
 
 from __future__ import annotations
 
-import csv
 import functools
 import inspect
-import io
 import itertools
 import json
 import math
@@ -32,7 +30,7 @@ from scipy.stats import t as student
 
 from eqprop_lab.experiments.paired import Mean, half_width, mean_of
 from eqprop_lab.files import replace_text
-from eqprop_lab.tables import text_table
+from eqprop_lab.tables import csv_text, text_table
 from eqprop_lab.validation import a_path, arguments, positive_int, shown
 
 FIXED = "other_params"
@@ -99,13 +97,12 @@ class Ablation:
     def to_csv(self, path: str | Path) -> Path:
         """A row a training, tidy, whole or not at all."""
         names = list(self.grid[0])
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["study", *names, "seed", "value"])
-        for row in self.rows:
-            own = [row["point"][name] for name in names]
-            writer.writerow([self.name, *own, row["seed"], row["value"]])
-        return replace_text(a_path("path", path), text.getvalue())
+        head = ("study", *names, "seed", "value")
+        rows = [
+            (self.name, *(row["point"][name] for name in names), row["seed"], row["value"])
+            for row in self.rows
+        ]
+        return replace_text(a_path("path", path), csv_text([head, *rows]))
 
 
 def _interval(effect: Effect) -> str:

@@ -13,9 +13,7 @@ A training that is stored in `path` is not made again, so that the job can be cu
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import json
 import multiprocessing
 import time
@@ -35,7 +33,7 @@ from eqprop_lab.experiments.runs import versions
 from eqprop_lab.files import replace_text
 from eqprop_lab.instruments.alignment import mean_cosine
 from eqprop_lab.instruments.memory import estimate_memory_usage
-from eqprop_lab.tables import text_table
+from eqprop_lab.tables import csv_text, text_table
 from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.validation import a_path, integer, one_of, positive_int, real
 
@@ -129,11 +127,9 @@ class ModelComparison:
     def to_csv(self, path: str | Path) -> Path:
         """The tidy table as a CSV file, whole or not at all."""
         rows = self.tidy()
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return replace_text(a_path("path", path), text.getvalue())
+        names = list(rows[0])
+        text = csv_text([names, *([row[name] for name in names] for row in rows)])
+        return replace_text(a_path("path", path), text)
 
     def table(self) -> str:
         """Means with 95 % intervals, the best accuracy first."""

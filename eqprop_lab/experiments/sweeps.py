@@ -11,8 +11,6 @@ on a network drive. With trials=None every combination of lists is one trial.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import itertools
 import json
 import math
@@ -26,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from eqprop_lab.files import replace_text
-from eqprop_lab.tables import text_table
+from eqprop_lab.tables import csv_text, text_table
 from eqprop_lab.training import BatchError
 from eqprop_lab.validation import a_path, a_seed, integer, known_keys, one_of, positive_int, real
 
@@ -64,9 +62,14 @@ class Sweep:
             raise ValueError(f"study {self.study!r} has no complete trial among {len(self.rows)}")
         return self.complete[0]
 
+    @property
+    def _names(self) -> list[str]:
+        """Of the settings, as they came up."""
+        return list(dict.fromkeys(name for row in self.rows for name in row["params"]))
+
     def table(self, most: int = 10) -> str:
         """The best trials, and how many there are of each state."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row["params"]))
+        names = self._names
         head = ("trial", "value", *names)
         body = [
             (str(r["number"]), f"{r['value']:.5g}", *(_short(r["params"].get(n)) for n in names))
@@ -78,14 +81,13 @@ class Sweep:
 
     def to_csv(self, path: str | Path) -> Path:
         """A row a trial, tidy, whole or not at all."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row["params"]))
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["study", "number", "state", "value", "seconds", *names])
-        for r in self.rows:
-            own = [r["params"].get(name) for name in names]
-            writer.writerow([self.study, r["number"], r["state"], r["value"], r["seconds"], *own])
-        return replace_text(a_path("path", path), text.getvalue())
+        facts, names = ("number", "state", "value", "seconds"), self._names
+        rows = [
+            (self.study, *(r[key] for key in facts), *(r["params"].get(n) for n in names))
+            for r in self.rows
+        ]
+        head = ("study", *facts, *names)
+        return replace_text(a_path("path", path), csv_text([head, *rows]))
 
 
 def _short(value: object) -> str:

@@ -9,9 +9,7 @@ second or resumed fit logs the earlier epochs again first, so that every log is 
 
 from __future__ import annotations
 
-import csv
 import importlib
-import io
 import json
 import math
 from abc import ABC, abstractmethod
@@ -21,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from eqprop_lab.files import replace_text
+from eqprop_lab.tables import csv_text
 from eqprop_lab.training.history import Record
 from eqprop_lab.training.state import Trainer
 from eqprop_lab.validation import a_path
@@ -78,11 +77,8 @@ class CSVLogger(Logger):
     def log(self, record: Record, step: int) -> None:
         self.rows.append(dict(record))
         columns = dict.fromkeys(key for row in self.rows for key in row)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        replace_text(self.path, text.getvalue())
+        rows = [[row.get(key) for key in columns] for row in self.rows]
+        replace_text(self.path, csv_text([columns, *rows]))
 
 
 class JSONLogger(Logger):

@@ -9,15 +9,14 @@ with at least that many epochs, scored there, with its curve as far as it went.
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
-import io
 import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 from eqprop_lab.files import replace_text
+from eqprop_lab.tables import csv_text
 from eqprop_lab.version import __version__
 from tests.benchmarks import mnist_learning_rules as job
 from tests.benchmarks.mnist_learning_rules import SECONDS, TUNING_EPOCHS, TUNING_SEED, Row
@@ -121,16 +120,14 @@ def result(folder: Path, epochs: int) -> dict[str, Any]:
 
 def table(rows: list[Row]) -> str:
     """Every epoch of every training as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = ("epoch", "cpu_seconds", "validation_accuracy", "test_accuracy", "alignment")
-    writer.writerow(("model", "seed", "learning_rate", *names))
+    lines = [("model", "seed", "learning_rate", *names)]
     for row in rows:
         for point in row.get("curve", ()):
             values = point | {"alignment": round(statistics.fmean(point["alignment"]), 5)}
             start = row["model"], row["seed"], row["learning_rate"]
-            writer.writerow((*start, *(values[name] for name in names)))
-    return text.getvalue()
+            lines.append((*start, *(values[name] for name in names)))
+    return csv_text(lines)
 
 
 def main() -> None:

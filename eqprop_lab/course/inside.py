@@ -19,8 +19,9 @@ import numpy as np
 from IPython.display import display
 
 from eqprop_lab.course.raw_values import decoded, encoded
-from eqprop_lab.notebook.exercises import Exercise, _unchanged
-from eqprop_lab.notebook.session import current_session, setup
+from eqprop_lab.notebook.exercises import _unchanged, seed_of_case
+from eqprop_lab.notebook.session import setup
+from eqprop_lab.seeding import seeded
 
 __all__ = ["answer", "call_back", "examine", "same_everywhere", "setup"]
 MIME = "application/vnd.eqprop.raw+json"
@@ -33,7 +34,7 @@ def same_everywhere(draw: Draw) -> Draw:
     """`draw` with all generators seeded: an Exercise seeds torch, and cases may come from NumPy."""
 
     def drawn(k: int) -> tuple[Any, ...]:
-        seed = (1000 * current_session().seed + k) % 2**32
+        seed = seed_of_case(k)
         np.random.seed(seed)
         random.seed(seed)
         return draw(k)
@@ -43,11 +44,10 @@ def same_everywhere(draw: Draw) -> Draw:
 
 def answer(function: Callable[..., Any], draw: Draw, k: int) -> None:
     """Send what a function makes of case k."""
-    exercise = Exercise("", draw, judge=lambda *_: "")
-    with exercise._seeded(k):
+    with seeded(seed_of_case(k)):
         case = same_everywhere(draw)(k)
     given = copy.deepcopy(case)
-    with exercise._seeded(k + 500):
+    with seeded(seed_of_case(k + 500)):
         value = _send(lambda: function(*given), case, given)
     _kept[k] = value, given
 
@@ -61,7 +61,7 @@ def call_back(k: int, arguments: str) -> None:
 
 def examine(judge: Callable[..., str], function: Callable[..., Any], k: int) -> None:
     """Send what a look at the way an answer works has to say."""
-    with Exercise("", lambda k: (), judge=lambda *_: "")._seeded(k):
+    with seeded(seed_of_case(k)):
         _send(lambda: judge(function), (), ())
 
 

@@ -218,8 +218,12 @@ class Exercise:
         )
 
     def _seeded(self, k: int) -> Any:
-        """The same draws whenever a case is tried; another notebook seed gives other cases."""
-        return seeded((1000 * (current_session().seed if has_session() else 0) + k) % 2**32)
+        return seeded(seed_of_case(k))
+
+
+def seed_of_case(k: int) -> int:
+    """The same draws whenever a case is tried; another notebook seed gives other cases."""
+    return (1000 * (current_session().seed if has_session() else 0) + k) % 2**32
 
 
 @dataclass(frozen=True)

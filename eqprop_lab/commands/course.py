@@ -68,7 +68,7 @@ def grade_submissions(arguments: argparse.Namespace, root: Path) -> int:
     """`course grade`."""
     from eqprop_lab.course.classes import class_of, grade_class, handed_in
     from eqprop_lab.course.remote import Limits
-    from eqprop_lab.course.report import write_reports
+    from eqprop_lab.course.report import totals, write_reports
     from eqprop_lab.course.sandbox import fault
 
     positive_int("--jobs", arguments.jobs)
@@ -89,8 +89,8 @@ def grade_submissions(arguments: argparse.Namespace, root: Path) -> int:
     graded = grade_class(arguments.folder, masters, seeds, limits, arguments.jobs)
     pages = write_reports(arguments.out, graded, seeds)
     for student, each in graded.items():
-        verdicts = [v for one in each for v in one.verdicts]
-        print(f"{student}: {sum(v.points for v in verdicts):g} of {sum(v.of for v in verdicts)}")
+        points, of = totals(each)
+        print(f"{student}: {points:g} of {of}")
     print(f"grades: {arguments.out}   feedback: {pages}")
     return 0
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from eqprop_lab.course.grading import Graded
@@ -12,6 +13,12 @@ from eqprop_lab.files import replace_text
 from eqprop_lab.tables import csv_text
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def totals(each: Iterable[Graded]) -> tuple[float, int]:
+    """Points of all that a student has handed in, and how many there were to have."""
+    verdicts = [v for one in each for v in one.verdicts]
+    return sum(v.points for v in verdicts), sum(v.of for v in verdicts)
 
 
 def grades_csv(graded: Mapping[str, Sequence[Graded]], seeds: Mapping[str, int]) -> str:
@@ -24,7 +31,7 @@ def grades_csv(graded: Mapping[str, Sequence[Graded]], seeds: Mapping[str, int])
         notes = [f"{v.name}: {', '.join(v.notes)}" for v in verdicts if v.notes]
         notes += [one.submission.problem for one in each if one.submission.problem]
         points = [f"{v.points:g}" for v in verdicts]
-        total, of = sum(v.points for v in verdicts), sum(v.of for v in verdicts)
+        total, of = totals(each)
         row = [_cell(student), seeds[student], *points, f"{total:g}", of, _cell("; ".join(notes))]
         rows.append(row)
     return csv_text(rows)
@@ -41,13 +48,11 @@ def _number(one: Graded) -> str:
 
 def feedback(student: str, each: Sequence[Graded], seed: int) -> str:
     """The page of a student: points of every exercise, and what the check says."""
-    total = sum(v.points for one in each for v in one.verdicts)
-    of = sum(v.of for one in each for v in one.verdicts)
+    total, of = totals(each)
     lines = [f"# {_plain(student)}", "", f"{total:g} of {of} points. Seed: {seed}.", ""]
     for one in each:
-        master = Master.read(one.submission.master)
-        titles = {e.name: e.title for e in master.exercises}
-        lines += [f"## {master.path.stem}", ""]
+        titles = _titles(one.submission.master)
+        lines += [f"## {one.submission.master.stem}", ""]
         if one.submission.problem:
             lines += [_plain(one.submission.problem), ""]
         for v in one.verdicts:
@@ -56,6 +61,11 @@ def feedback(student: str, each: Sequence[Graded], seed: int) -> str:
             if not one.submission.problem:
                 lines += ["```text", _plain(v.says), "```", ""]
     return "\n".join(lines)
+
+
+@cache
+def _titles(master: Path) -> dict[str, str]:
+    return {e.name: e.title for e in Master.read(master).exercises}
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,7 @@ from eqprop_lab.regression.parameters import tags
 
 HEADING = re.compile(
     r"### Exercise (?P<number>\d+) · (?P<level>warm-up|core|stretch)"
-    r"(?: · write the idea)?: (?P<title>.+)"
+    r"(?P<idea> · write the idea)?: (?P<title>\S.*)"
 )
 PARTS = ("exercise", "exercise-check", "solution")
 

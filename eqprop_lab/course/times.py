@@ -10,8 +10,9 @@ from nbformat import NotebookNode
 from eqprop_lab.regression.parameters import tags
 
 WORDS_A_MINUTE, LINES_A_MINUTE, MINUTES_AN_EXERCISE = 200, 40, 6
+FENCE = r"^(```|~~~).*?^\1"
 NO_PROSE = (
-    r"^(```|~~~).*?^\1",
+    FENCE,
     r"\$\$.*?\$\$",
     r"\$[^$\n]*\$",
     r"<[^>]*>",

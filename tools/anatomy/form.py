@@ -10,15 +10,12 @@ import re
 from collections.abc import Iterator
 
 from eqprop_lab.course import times
+from eqprop_lab.course.masters import HEADING, PARTS
 from eqprop_lab.regression.parameters import tags
 from tools.anatomy.cells import SOURCE, exercise_cells
 from tools.anatomy.view import Hit, View, at, calls, parse
 
-HEADING = re.compile(
-    r"^### Exercise (?P<number>\d+) · (?:warm-up|core|stretch)(?P<idea> · write the idea)?: \S"
-)
 NEEDS = re.compile(r"^You need: sections? (.+)$", re.MULTILINE)
-PARTS = ("exercise", "exercise-check", "solution")
 FOLDED = {"exercise-check", "exercise-context", "solution", "figure", "quiz"}
 EXERCISES, QUESTIONS, IN_A_ROW, WIDTH = 3, range(3, 6), 2, 100
 PAPER = {"paper", "where", "value", "metric"}

@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from eqprop_lab.course import times
 from eqprop_lab.regression.parameters import tags
 
-FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(times.FENCE, re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)

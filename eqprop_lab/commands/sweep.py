@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from eqprop_lab.commands.arguments import make_parser, refuse
-from eqprop_lab.experiments.config import on_device, parse_config, train_from_config
+from eqprop_lab.experiments.config import SECTIONS, on_device, parse_config, train_from_config
 from eqprop_lab.experiments.errors import USERS_ERRORS
 from eqprop_lab.experiments.sweeps import Params, Report, check_space, sweep
 from eqprop_lab.training.history import Record
@@ -29,7 +29,6 @@ from eqprop_lab.validation import a_path, known_keys, one_of, shown
 from eqprop_lab.yaml_files import read_yaml
 
 KEYS = ("trials", "metric", "direction", "space", "retries")
-SECTIONS = ("model", "training", "data", "experiment")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from eqprop_lab.commands.arguments import refuse
 from eqprop_lab.course.masters import Master
 from eqprop_lab.regression.plan import find_notebooks
 from tools.site.pages import write_sources
@@ -25,8 +26,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         mathjax = vendored(MATHJAX)
     except VendorError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     masters = [Master.read(path) for path in find_notebooks(arguments.notebooks, ROOT)]
     source, html = arguments.out / "source", arguments.out / "html"
     write_sources(ROOT, masters, mathjax, source)

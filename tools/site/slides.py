@@ -11,6 +11,7 @@ from pathlib import Path
 from nbconvert import SlidesExporter
 from nbformat import NotebookNode
 
+from eqprop_lab.commands.arguments import refuse
 from eqprop_lab.course.masters import Master
 from eqprop_lab.files import replace_text
 from eqprop_lab.regression.plan import find_notebooks
@@ -49,8 +50,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         reveal, mathjax = vendored(REVEAL), vendored(MATHJAX)
     except VendorError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     masters = [Master.read(path) for path in find_notebooks(arguments.notebooks, ROOT)]
     write_decks(masters, reveal, mathjax, arguments.out)
     print(f"{len(masters)} decks in {arguments.out}")

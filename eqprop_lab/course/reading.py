@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from eqprop_lab.course.statements import needed, statements
 
@@ -57,14 +57,9 @@ def _tree(source: str) -> ast.Module:
 
 def _names(source: str) -> set[str]:
     """Names of variables, attributes and modules in a text, local variables left out."""
-    _tree(source)
-    waiting, found = [compile(source, "<answer>", "exec")], set[str]()
+    waiting, found = [compile(_tree(source), "<answer>", "exec")], set[str]()
     while waiting:
         code = waiting.pop()
         found |= {part for name in code.co_names for part in name.split(".")}
-        waiting += list(_inner(code))
+        waiting += [const for const in code.co_consts if isinstance(const, types.CodeType)]
     return found
-
-
-def _inner(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield from (const for const in code.co_consts if isinstance(const, types.CodeType))

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eqprop_lab.files import replace_file
-from eqprop_lab.lut.feedforward import SimpleFeedForward
+from eqprop_lab.lut.feedforward import SimpleFeedForward, hard_layers
 from eqprop_lab.lut.packed import PackedNetwork
 from eqprop_lab.validation import a_path
 
@@ -112,7 +112,7 @@ class CompiledNetwork(PackedNetwork):
         super().__init__(model)
         folder = a_path("cache", CACHE if cache is None else cache)
         self.function = _loaded(folder.resolve(), compiler())
-        tables = [table.cpu().numpy() for table in model.truth_tables()]
+        tables = [table.numpy() for _, table in hard_layers(model)]
         wiring = [layer.index for layer in self.layers]
         if len(wiring[0]) == 1:  # a leaf has two pins: the second one is not looked at
             wiring = [np.repeat(index, 2, axis=0) for index in wiring]

@@ -5,6 +5,8 @@ x -> encoder -> layer 1 -> ... -> layer L -> GroupSum -> logits
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,3 +33,17 @@ class SimpleFeedForward(EncodedModel):
             found = layer(found)
         logits: Tensor = self.head(found)
         return logits
+
+
+def hard_layers(model: SimpleFeedForward) -> list[tuple[Tensor, Tensor]]:
+    """Wiring (n, O) and truth tables (O, 2^n) of every layer, on the CPU.
+
+    Raises TypeError for another kind of model, RuntimeError for one that is not fitted.
+    """
+    if not isinstance(model, SimpleFeedForward):
+        raise TypeError(f"model must be a SimpleFeedForward, got {type(model).__name__}")
+    if not model.encoder.fitted:
+        raise RuntimeError("the model must be fitted: call fit_encoder() first")
+    wiring: list[Any] = [layer.wiring for layer in model.lut_layers()]
+    pairs = zip(wiring, model.truth_tables(), strict=True)
+    return [(pins.indices().cpu(), table.cpu()) for pins, table in pairs]

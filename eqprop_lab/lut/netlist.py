@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eqprop_lab.lut.feedforward import SimpleFeedForward
+from eqprop_lab.lut.feedforward import SimpleFeedForward, hard_layers
 from eqprop_lab.validation import positive_int
 
 
@@ -130,18 +129,13 @@ def netlist_of(model: SimpleFeedForward) -> Netlist:
 
     Raises TypeError for another kind of model, RuntimeError for one that is not fitted.
     """
-    if not isinstance(model, SimpleFeedForward):
-        raise TypeError(f"model must be a SimpleFeedForward, got {type(model).__name__}")
-    if not model.encoder.fitted:
-        raise RuntimeError("the model must be fitted: call fit_encoder() first")
-    comparators = _comparators(model)
+    layers, comparators = hard_layers(model), _comparators(model)
     tables: list[Table] = []
     start = 0  # the first signal of the layer below
-    for layer, truth in zip(model.lut_layers(), model.truth_tables(), strict=True):
-        wiring: Any = layer.wiring
-        index = wiring.indices().t().cpu().long() + start
+    for index, truth in layers:
+        reads = index.t().long() + start
         start = len(comparators) + len(tables)
-        for pins, row in zip(index.tolist(), truth.cpu().numpy(), strict=True):
+        for pins, row in zip(reads.tolist(), truth.numpy(), strict=True):
             tables.append(Table(tuple(pins), as_bits(row)))
     width = len(comparators) + len(tables) - start
     parts = np.array_split(np.arange(start, start + width), model.head.classes)

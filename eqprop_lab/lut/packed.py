@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eqprop_lab.lut.feedforward import SimpleFeedForward
+from eqprop_lab.lut.feedforward import SimpleFeedForward, hard_layers
 
 Words = NDArray[np.uint64]
 CHUNK = 1024  # samples at a time: the words of a layer stay in the cache
@@ -77,21 +76,14 @@ class PackedNetwork:
     """
 
     def __init__(self, model: SimpleFeedForward) -> None:
-        if not isinstance(model, SimpleFeedForward):
-            raise TypeError(f"model must be a SimpleFeedForward, got {type(model).__name__}")
+        self.layers = [PackedLayer.of(*pair) for pair in hard_layers(model)]
         encoder = model.encoder
-        if not encoder.fitted:
-            raise RuntimeError("the model must be fitted: call fit_encoder() first")
-        wiring: list[Any] = [layer.wiring for layer in model.lut_layers()]
-        host = [pins.indices().cpu() for pins in wiring]
-        tables = [table.cpu() for table in model.truth_tables()]
-        self.layers = [PackedLayer.of(*pair) for pair in zip(host, tables, strict=True)]
         self.thresholds = encoder.thresholds.cpu().numpy()
         self.range = None
         if encoder.clip_inputs:
             self.range = encoder.low.cpu().numpy(), encoder.high.cpu().numpy()
         self.features, self.classes, self.tau = encoder.features, model.head.classes, model.head.tau
-        self.widths = np.array_split(np.arange(len(tables[-1])), self.classes)
+        self.widths = np.array_split(np.arange(len(self.layers[-1].first)), self.classes)
 
     @property
     def bytes(self) -> int:

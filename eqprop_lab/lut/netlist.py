@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eqprop_lab.lut.feedforward import SimpleFeedForward, hard_layers
+from eqprop_lab.lut.packed import feature_rows
 from eqprop_lab.validation import positive_int
 
 
@@ -92,13 +93,7 @@ class Netlist:
 
     def rows(self, x: ArrayLike) -> NDArray[np.float32]:
         """x as (N, features) float32. Raises ValueError for another width, or NaN and infinity."""
-        found = np.asarray(x, dtype=np.float32)
-        found = found.reshape(len(found), math.prod(found.shape[1:]))
-        if found.shape[1] != self.features:
-            raise ValueError(f"x must hold {self.features} features each, got {np.shape(x)}")
-        if not np.isfinite(found).all():
-            raise ValueError("x holds NaN or infinite values; every input must be finite")
-        return found
+        return feature_rows(x, self.features, np.float32)
 
     def signals(self, x: ArrayLike) -> list[int]:
         """Bits of all samples for every signal. x (N, features)."""

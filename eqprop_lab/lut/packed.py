@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from eqprop_lab.lut.feedforward import SimpleFeedForward, hard_layers
@@ -35,6 +36,17 @@ def packed(bits: NDArray[np.bool_]) -> Words:
 def unpacked(words: Words, samples: int) -> NDArray[np.uint8]:
     """Words (rows, W) as 0 and 1, (rows, samples)."""
     return np.unpackbits(words.view(np.uint8), axis=1, count=samples, bitorder="little")
+
+
+def feature_rows(x: ArrayLike, features: int, dtype: DTypeLike) -> NDArray[Any]:
+    """x as (N, features). Raises ValueError for another width, or values that are not finite."""
+    rows = np.asarray(x, dtype)
+    rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
+    if rows.shape[1] != features:
+        raise ValueError(f"x must hold {features} features each, got shape {np.shape(x)}")
+    if not np.isfinite(rows).all():
+        raise ValueError("x holds NaN or infinite values; every input must be finite")
+    return rows
 
 
 @dataclass(frozen=True)
@@ -108,13 +120,7 @@ class PackedNetwork:
         x (N, features), or any image shape with as many pixels. Raises ValueError for another
         width, or values that are not finite.
         """
-        rows = np.asarray(x, dtype=self.thresholds.dtype)
-        rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
-        if rows.shape[1] != self.features:
-            raise ValueError(f"x must hold {self.features} features each, got shape {np.shape(x)}")
-        if not np.isfinite(rows).all():
-            raise ValueError("x holds NaN or infinite values; every input must be finite")
-        return self._all_counted(rows)
+        return self._all_counted(feature_rows(x, self.features, self.thresholds.dtype))
 
     def _all_counted(self, rows: NDArray[np.floating]) -> NDArray[np.int64]:
         """`counts` of rows that have been looked at."""

@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from eqprop_lab.lut.feedforward import SimpleFeedForward, hard_layers
+from eqprop_lab.lut.hardening import hardened
+from eqprop_lab.modules import evaluated
 
 Words = NDArray[np.uint64]
 CHUNK = 1024  # samples at a time: the words of a layer stay in the cache
@@ -141,13 +143,8 @@ class PackedNetwork:
 
     def mismatches(self, model: SimpleFeedForward, x: Tensor) -> int:
         """How many samples of x have other counts than the hard torch network."""
-        mode, runtime = model.training, model.runtime
-        try:
-            model.eval().apply_runtime_overrides({"eval_mode": "threshold"})
-            with torch.no_grad():
-                logits = model(x) * model.head.tau
-        finally:
-            model.apply_runtime_overrides({"eval_mode": runtime.eval_mode})
-            model.train(mode)
+        layers = range(len(model.lut_layers()))
+        with torch.no_grad(), evaluated(model), hardened(model, layers):
+            logits = model(x) * model.head.tau
         wanted = logits.cpu().round().long().numpy()
         return int((self.counts(x.cpu().numpy()) != wanted).any(1).sum())

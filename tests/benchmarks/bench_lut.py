@@ -119,26 +119,30 @@ def extra_megabytes(node: str, width: int) -> float:
     return float(f"{timeline.peak / 2**20:.3g}")
 
 
+def hard_networks(model: SimpleFeedForward) -> tuple[dict[str, PackedNetwork], dict[str, str]]:
+    """The hard network in words and in C, and the reason where there is no compiler."""
+    found = {"packed": PackedNetwork(model)}
+    try:
+        found["compiled"] = CompiledNetwork(model)
+    except RuntimeError as error:
+        return found, {"compiled": str(error)}
+    return found, {}
+
+
 def hard_rates(width: int, samples: int = 4096) -> dict[str, Any]:
     """Samples a second of the hard network, one thread: torch's look-ups, 64 a word, the kernel in
     C; the last one is the reason where there is no compiler.
     """
     model = ours("probabilistic", width).eval()
-    networks, reason = [PackedNetwork(model)], {}
-    try:
-        networks.append(CompiledNetwork(model))
-    except RuntimeError as error:
-        reason = {"compiled": str(error)}
+    networks, reason = hard_networks(model)
     x: Tensor = (torch.rand(samples, BITS) < 0.5).float()
     array = x.numpy()
-    names = ("packed", "compiled")
     runs: dict[str, Run] = {"torch": lambda: model(x)}
-    runs |= {n: partial(network.counts, array) for n, network in zip(names, networks, strict=False)}
+    runs |= {name: partial(network.counts, array) for name, network in networks.items()}
     with torch.no_grad():
         times = timed(runs, 5)
-    for network in networks:
+    for name, network in networks.items():
         if wrong := network.mismatches(model, x):
-            name = type(network).__name__
             raise RuntimeError(f"{wrong} of {samples} samples differ between torch and {name}")
     rates = {name: float(f"{1e3 * samples / value:.3g}") for name, value in times.items()}
     return rates | reason
@@ -156,12 +160,10 @@ def exactness(samples: int = 10_000) -> dict[str, dict[str, int]]:
         inputs = {"random": 1.2 * torch.rand(samples, features) - 0.1}
         with suppress(DataUnavailable):
             inputs["test"] = build_dataset(str(model.config.dataset)).test.x
-        networks = [PackedNetwork(model)]
-        with suppress(RuntimeError):
-            networks.append(CompiledNetwork(model))
+        networks, _ = hard_networks(model)
         found[name] = {
             f"{type(network).__name__}, {len(x)} {kind}": network.mismatches(model, x)
-            for network in networks
+            for network in networks.values()
             for kind, x in inputs.items()
         }
     return found

@@ -28,9 +28,10 @@ import torch
 
 from eqprop_lab import EqPropTrainer
 from eqprop_lab.datasets import DataSet, build_dataset
-from eqprop_lab.datasets.splits import Batches, Split
+from eqprop_lab.datasets.splits import Split
 from eqprop_lab.files import replace_file, replace_text
 from eqprop_lab.lut import ModelConfig, SimpleFeedForward, get_pretrained_model_info
+from eqprop_lab.training import Budget
 from tests.benchmarks.lut_networks import kept, prepared, ship, softened, told
 from tests.benchmarks.published import RESULTS, Training, publish
 
@@ -88,19 +89,7 @@ CANDIDATES = {
 
 
 class OutOfTime(Exception):
-    """The deadline of a training has passed, or too little time is left."""
-
-
-class Deadline:
-    """A callback that ends a training at a time."""
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-
-    def on_epoch_end(self, trainer: Any, record: dict[str, Any]) -> None:
-        """Raises OutOfTime."""
-        if time.time() > self.at:
-            raise OutOfTime
+    """Too little time is left for a training."""
 
 
 def epoch_seconds(config: ModelConfig, data: DataSet, device: str, steps: int = 50) -> float:
@@ -127,7 +116,11 @@ def trained(
     config = candidate.config(min(fitting, config.metadata["recipe"]["epochs"]))
     trainer, batches = prepared(config, data, SEED, device)
     start = time.perf_counter()
-    history = _fitted(trainer, batches, data, config, end)
+    epochs, held = config.metadata["recipe"]["epochs"], data.validation.to(device).batches(1000)
+    budget = Budget((end - SPARE / 2 - time.time()) / 60)
+    history = trainer.fit(batches, epochs, held, callbacks=[budget])
+    if budget.up:
+        print("stopped at its deadline", flush=True)
     head = told(config, data)
     row = {
         "epochs": len(history["val_accuracy"]),
@@ -140,18 +133,6 @@ def trained(
         },
     }
     return config, trainer, row
-
-
-def _fitted(
-    trainer: EqPropTrainer, batches: Batches, data: DataSet, config: ModelConfig, end: float
-) -> Any:
-    held = data.validation.to(trainer.device).batches(1000)
-    try:
-        epochs = config.metadata["recipe"]["epochs"]
-        trainer.fit(batches, epochs, held, callbacks=[Deadline(end - SPARE / 2)])
-    except OutOfTime:
-        print("stopped at its deadline", flush=True)
-    return trainer.history
 
 
 def images(samples: int | None) -> DataSet:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from eqprop_lab.datasets import DataSet, build_dataset
 from eqprop_lab.experiments.contenders import Contender, contender, scaled, size
 from eqprop_lab.experiments.paired import Mean, Paired, mean_of, paired
-from eqprop_lab.experiments.runs import versions
+from eqprop_lab.experiments.runs import public_versions
 from eqprop_lab.files import replace_text
 from eqprop_lab.instruments.alignment import mean_cosine
 from eqprop_lab.instruments.memory import estimate_memory_usage
@@ -233,10 +233,8 @@ class _Store:
         self.plan = plan
         self.models = {name: json.loads(json.dumps(asdict(e))) for name, e in entries.items()}
         self.rows: list[Row] = []
-        known = {key: value for key, value in versions().items() if value is not None}
-        known["torch"] = known["torch"].partition("+")[0]  # how it was built says a machine
         self.head: dict[str, Any] = {"date": datetime.date.today().isoformat()}
-        self.head |= {"device": "CPU, 1 thread", "versions": known}
+        self.head |= {"device": "CPU, 1 thread", "versions": public_versions()}
         if path is not None and path.exists():
             self._take(json.loads(path.read_text(encoding="utf-8")))
 

@@ -48,6 +48,12 @@ def versions() -> dict[str, Any]:
     }
 
 
+def public_versions() -> dict[str, Any]:
+    """`versions` for a result that others read: what there is, and not how torch was built."""
+    known = {key: value for key, value in versions().items() if value is not None}
+    return known | {"torch": known["torch"].partition("+")[0]}
+
+
 def tensors_digest(tensors: Mapping[str, Any]) -> str:
     """SHA-256 of names, shapes, types and bytes of all tensors: equal if and only if they are."""
     digest = hashlib.sha256()

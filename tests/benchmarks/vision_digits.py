@@ -22,7 +22,7 @@ import torch
 
 from eqprop_lab.datasets import DataSet, build_dataset
 from eqprop_lab.experiments.config import fit_experiment, make_trainer, parse_config
-from eqprop_lab.experiments.runs import versions
+from eqprop_lab.experiments.runs import public_versions
 from eqprop_lab.files import replace_text
 from tests.benchmarks.published import RESULTS
 
@@ -66,11 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "digits_vision.json")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    known = {k: v for k, v in versions().items() if v is not None}
-    known["torch"] = known["torch"].partition("+")[0]
     head = {"date": datetime.date.today().isoformat(), "device": "CPU, 1 thread"}
-    result: dict[str, Any] = head | {"versions": known, "recipe": TRAINING | {"shift": 1}}
-    result |= {"epochs": EPOCHS, "runs": []}
+    result: dict[str, Any] = head | {"versions": public_versions()}
+    result |= {"recipe": TRAINING | {"shift": 1}, "epochs": EPOCHS, "runs": []}
     if given.output.exists():
         result["runs"] = json.loads(given.output.read_text())["runs"]
     done = {(row["network"], row["seed"]) for row in result["runs"]}

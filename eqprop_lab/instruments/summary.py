@@ -80,8 +80,8 @@ def summary(model: nn.Module, x: Tensor) -> Summary:
         else:
             layers, flop = _passed(model, x)
             steps = None
-    every = sum(p.numel() for p in model.parameters())
-    return Summary(type(model).__name__, tuple(x.shape[1:]), layers, every, flop, steps)
+    shape = tuple(x.shape[1:])
+    return Summary(type(model).__name__, shape, layers, _own(model), flop, steps)
 
 
 def _passed(model: nn.Module, x: Tensor) -> tuple[tuple[Layer, ...], float]:
@@ -96,9 +96,10 @@ def _passed(model: nn.Module, x: Tensor) -> tuple[tuple[Layer, ...], float]:
 
     def after(module: nn.Module, given: object, out: object) -> None:
         if isinstance(out, Tensor):
-            earlier = found[leaves[module]][2] if leaves[module] in found else 0.0
+            name = leaves[module]
+            earlier = found[name][2] if name in found else 0.0
             spent = counter.get_total_flops() - begun[module]
-            found[leaves[module]] = (module, tuple(out.shape[1:]), earlier + spent)
+            found[name] = (module, tuple(out.shape[1:]), earlier + spent)
 
     handles = [m.register_forward_pre_hook(before) for m in leaves]
     handles += [m.register_forward_hook(after) for m in leaves]
@@ -128,13 +129,12 @@ def _settled(model: EquilibriumModel, x: Tensor) -> tuple[tuple[Layer, ...], flo
         loop = counter.get_total_flops()
         logits = model.readout(end.state)
         whole = counter.get_total_flops()
-    every = sum(p.numel() for p in model.parameters())
     blocks = [
         Layer(STATE.format(number), "state", tuple(block.shape[1:]), 0, None)
         for number, block in enumerate(end.state)
     ]
     read = _readout_parameters(model, end.state)
-    blocks.append(Layer(LOOP, f"{end.steps} steps", (), every - read, loop / len(x)))
+    blocks.append(Layer(LOOP, f"{end.steps} steps", (), _own(model) - read, loop / len(x)))
     blocks.append(
         Layer("readout", "logits", tuple(logits.shape[1:]), read, (whole - loop) / len(x))
     )

@@ -25,6 +25,7 @@ from PIL import Image
 
 from eqprop_lab.datasets import DataSet, Split
 from eqprop_lab.datasets.splits import as_pixels
+from eqprop_lab.devices import named
 from eqprop_lab.experiments.config import fit_experiment, make_trainer, parse_config
 from eqprop_lab.experiments.runs import versions
 from eqprop_lab.files import replace_text
@@ -103,12 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trainer = make_trainer(config)
     history = fit_experiment(config, trainer, data, [show])
     test = trainer.evaluate(data.test.to(trainer.device).batches(1000))
-    cuda = given.device == "cuda"
     row = {
         "network": given.network,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "pixels": JPEG,
-        "device": torch.cuda.get_device_name() if cuda else "CPU",
+        "device": named(trainer.device),
         "versions": versions(),
         "date": datetime.date.today().isoformat(),
         "config": config.as_dict(),

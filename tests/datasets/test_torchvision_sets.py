@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -113,23 +115,41 @@ def test_a_cut_idx_file_beside_a_missing_one_and_labels_that_do_not_fit(
             build_dataset(config)
 
 
+def write_pickled(
+    monkeypatch: pytest.MonkeyPatch, root: Path, cls: Any, classes: int, counts: Mapping[str, int]
+) -> Path:
+    """Random images in the layout of CIFAR-10 (or CIFAR-100, the class `cls` of torchvision), one
+    file a part of `counts` (train, test), taken for the published ones. Their folder.
+    """
+    key = "labels" if classes == 10 else "fine_labels"
+    draw, folder, names = np.random.default_rng(0), root / cls.base_folder, cls.meta["key"]
+    folder.mkdir()
+    content: dict[str, dict[str, Any]] = {
+        part: {
+            "data": draw.integers(0, 256, (count, 3072), dtype=np.uint8),
+            key: [i % classes for i in range(count)],
+        }
+        for part, count in counts.items()
+    }
+    content["meta"] = {names: [f"class {i}" for i in range(classes)]}
+    digests = {}
+    for name, one in content.items():
+        (folder / name).write_bytes(pickle.dumps(one))
+        digests[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(cls, "train_list", [["train", digests["train"]]])
+    monkeypatch.setattr(cls, "test_list", [["test", digests["test"]]])
+    monkeypatch.setattr(cls, "meta", {"filename": "meta", "key": names, "md5": digests["meta"]})
+    return folder
+
+
 def test_damaged_and_missing_files_of_the_pickled_sets_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_offline(monkeypatch)
     from torchvision.datasets import CIFAR10
 
-    folder = tmp_path / CIFAR10.base_folder
-    folder.mkdir()
-    batch = pickle.dumps({"data": np.zeros((20, 3072), np.uint8), "labels": [0, 1] * 10})
-    names = pickle.dumps({"label_names": [f"class {i}" for i in range(10)]})
-    for name in ("one", "test", "meta"):
-        (folder / name).write_bytes(names if name == "meta" else batch)
-    digest = hashlib.md5(batch).hexdigest()
-    monkeypatch.setattr(CIFAR10, "train_list", [["one", digest]])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test", digest]])
-    meta = {"filename": "meta", "key": "label_names", "md5": hashlib.md5(names).hexdigest()}
-    monkeypatch.setattr(CIFAR10, "meta", meta)
+    folder = write_pickled(monkeypatch, tmp_path, CIFAR10, 10, {"train": 20, "test": 20})
+    batch = (folder / "test").read_bytes()
     config = {"name": "cifar10", "root": str(tmp_path), "validation": 4}
     data = build_dataset(config)
     assert data.train.x.shape == (16, 3, 32, 32) and data.classes[9] == "class 9"

@@ -4,8 +4,6 @@ sets that users name, modules of other packages.
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from eqprop_lab.datasets.torchvision_sets import import_torchvision
 from eqprop_lab.experiments.config import parse_config
 from tests.datasets.test_datasets import write_idx
 from tests.datasets.test_image_folder import write_images
+from tests.datasets.test_torchvision_sets import write_pickled
 
 
 @pytest.fixture
@@ -36,24 +35,8 @@ def cifar_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import_torchvision()
     from torchvision.datasets import CIFAR10, CIFAR100
 
-    draw = np.random.default_rng(0)
-    for cls, key, classes in ((CIFAR10, "labels", 10), (CIFAR100, "fine_labels", 100)):
-        folder = tmp_path / cls.base_folder
-        folder.mkdir()
-        found: dict[str, Any] = {}
-        for part, count in (("train", 5040), ("test", 8)):
-            images = draw.integers(0, 256, (count, 3072), dtype=np.uint8)
-            labels = [i % classes for i in range(count)]
-            found[part] = pickle.dumps({"data": images, key: labels})
-        names = cls.meta["key"]
-        found["meta"] = pickle.dumps({names: [f"class {i}" for i in range(classes)]})
-        digests = {part: hashlib.md5(content).hexdigest() for part, content in found.items()}
-        for part, content in found.items():
-            (folder / part).write_bytes(content)
-        monkeypatch.setattr(cls, "train_list", [["train", digests["train"]]])
-        monkeypatch.setattr(cls, "test_list", [["test", digests["test"]]])
-        meta = {"filename": "meta", "key": names, "md5": digests["meta"]}
-        monkeypatch.setattr(cls, "meta", meta)
+    for cls, classes in ((CIFAR10, 10), (CIFAR100, 100)):
+        write_pickled(monkeypatch, tmp_path, cls, classes, {"train": 5040, "test": 8})
     monkeypatch.setenv("EQPROP_DATA_DIR", str(tmp_path))
     return tmp_path
 

@@ -248,9 +248,10 @@ def _next(study: optuna.Study, lock: FileLock, total: int | None) -> Any:
     while True:
         with lock:
             optuna.storages.fail_stale_trials(study)
-            states = [t.state for t in study.get_trials(deepcopy=False)]
+            trials = study.get_trials(deepcopy=False)
+            states = [t.state for t in trials]
             waiting = states.count(State.WAITING)
-            taken = len(states) - _made_again(study)
+            taken = len(states) - _made_again(trials)
             if waiting or (total is not None and taken < total):
                 trial = study.ask()
                 # a process that dies before its first beat would leave the trial running for ever
@@ -261,11 +262,10 @@ def _next(study: optuna.Study, lock: FileLock, total: int | None) -> Any:
         time.sleep(WAIT)
 
 
-def _made_again(study: optuna.Study) -> int:
+def _made_again(trials: Sequence[Any]) -> int:
     """Trials of dead processes that stand in the list once more. Others that failed count as made,
     or a sweep could go on for ever.
     """
-    trials = study.get_trials(deepcopy=False)
     return len({n for t in trials for n in t.system_attrs.get("retry_history", [])})
 
 

@@ -57,7 +57,7 @@ def series(folder: Path | str | None = None) -> list[Entry]:
     paths = sorted(place.glob(_PATTERN))
     if not paths:
         raise FileNotFoundError(f"folder = {place.name!r}: no notebook called NN_topic.ipynb in it")
-    return [_entry(path) for path in paths]
+    return [entry(path) for path in paths]
 
 
 def series_table(entries: Sequence[Entry], prefix: str = "") -> str:
@@ -97,7 +97,8 @@ def _holds(folder: Path) -> bool:
     return any(folder.glob(_PATTERN))
 
 
-def _entry(path: Path) -> Entry:
+def entry(path: Path) -> Entry:
+    """What the title cell of one notebook says. Raises ValueError, as `series` does."""
     lines = [line.strip() for line in _title_cell(path).splitlines()]
     plain = [re.sub(r"[*_]", "", line) for line in lines]
     title = _TITLE.fullmatch(lines[0]) if lines else None

@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 from eqprop_lab.course.masters import Master
 from eqprop_lab.course.student import student_edition
 from eqprop_lab.files import replace_text
+from eqprop_lab.notebook.series import entry
 from eqprop_lab.regression.parameters import tags
 from tools.site.hosts import repository, run_elsewhere
 
@@ -73,19 +74,10 @@ def _links_that_lead(text: str, there: set[str]) -> str:
 
 
 def _index(masters: Sequence[Master], pages: Sequence[str]) -> str:
-    rows = [f"- [{_title(m)}](notebooks/{m.path.name}): {_claim(m)}" for m in masters]
+    told = [entry(master.path) for master in masters]
+    rows = [f"- [{e.number} · {e.title}](notebooks/{e.path.name}): {e.claim}" for e in told]
     names = "\n".join(f"notebooks/{m.path.stem}" for m in masters)
     series = "```{toctree}\n:hidden:\n:caption: The series\n\n" + names + "\n```\n"
     listed = "\n".join(["course/README", *(f"course/{page}" for page in pages)])
     course = "```{toctree}\n:hidden:\n:caption: For a lecturer\n\n" + listed + "\n```\n"
     return "\n".join([HEAD, *rows, "", series, course if pages else ""])
-
-
-def _title(master: Master) -> str:
-    return str(master.nb.cells[0].source).splitlines()[0].lstrip("# ")
-
-
-def _claim(master: Master) -> str:
-    """The sentence below the title."""
-    parts = str(master.nb.cells[0].source).split("\n\n")
-    return parts[1].replace("\n", " ") if len(parts) > 1 else ""

@@ -29,7 +29,7 @@ pytestmark = [
 def test_a_page_asks_no_host_and_shows_formulas_and_pictures(
     browser: Browser, tmp_path: Path
 ) -> None:
-    mathjax = STORE / f"{MATHJAX.name}-{MATHJAX.version}"
+    mathjax = STORE / MATHJAX.folder
     if not mathjax.is_dir():
         pytest.skip(f"MathJax is not in {STORE}: make site fetches it")
     (path,) = find_notebooks(["03"], ROOT)

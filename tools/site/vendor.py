@@ -29,6 +29,11 @@ class Package:
     sha512: str
     parts: Sequence[str]
 
+    @property
+    def folder(self) -> str:
+        """The name of its folder in the store."""
+        return f"{self.name}-{self.version}"
+
 
 MATHJAX = Package(
     "mathjax",
@@ -46,7 +51,7 @@ REVEAL = Package(
 
 def vendored(package: Package, store: Path = STORE) -> Path:
     """The folder of a package in the store; fetched where it is not there. Raises VendorError."""
-    folder = store / f"{package.name}-{package.version}"
+    folder = store / package.folder
     if folder.is_dir():
         return folder
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,7 +69,7 @@ def _packed(package: Package, place: Path) -> Path:
     if shutil.which("npm") is None:
         raise VendorError(
             f"npm is needed once, to fetch {package.name} {package.version} (or put the folder "
-            f"{package.name}-{package.version} into {STORE})"
+            f"{package.folder} into {STORE})"
         )
     command = ["npm", "pack", "--silent", f"{package.name}@{package.version}"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -11,10 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
+from eqprop_lab.course.masters import Master
 from eqprop_lab.notebook import Exercise
-from eqprop_lab.regression.parameters import tags
 
 
 @dataclass(frozen=True)
@@ -32,41 +29,26 @@ class Exercises:
     """All exercises of a notebook, with the names they can rely on."""
 
     def __init__(self, path: Path) -> None:
-        self._cells = nbformat.read(path, as_version=4).cells
-
-    def _sources(self, *wanted: str) -> list[tuple[str, str]]:
-        """(tag, source) of the cells with one of these tags, in order; md exercises are 'task'."""
-        found = []
-        for cell in self._cells:
-            for tag in set(tags(cell)) & set(wanted):
-                task = tag == "exercise" and cell.cell_type == "markdown"
-                found.append(("task" if task else tag, str(cell.source)))
-        return found
+        self._master = Master.read(path)
 
     @cached_property
     def all(self) -> list[Cells]:
         """One for each task."""
-        parts: list[dict[str, str]] = []
-        for tag, source in self._sources("exercise", "exercise-check", "solution"):
-            if tag == "task":
-                parts.append({})
-            parts[-1][tag] = source
+        sources = [str(cell.source) for cell in self._master.nb.cells]
         return [
             Cells(
-                part["task"].partition("\n")[0],
-                _function(part["exercise"]),
-                part["exercise"],
-                part["exercise-check"],
-                part["solution"],
+                sources[found.task].partition("\n")[0],
+                found.name,
+                *(sources[index] for index in (found.stub, found.check, found.solution)),
             )
-            for part in parts
+            for found in self._master.exercises
         ]
 
     @cached_property
     def _start(self) -> dict[str, Any]:
         space: dict[str, Any] = {"__name__": "__main__"}
-        for tag, source in self._sources("setup", "parameters", "exercise-context"):
-            exec(compile(source, f"<{tag}>", "exec"), space)
+        for source in self._master.sources("setup", "parameters", "exercise-context"):
+            exec(compile(source, "<start>", "exec"), space)
         return space
 
     def run(self, *sources: str, **names: Callable[..., Any]) -> str:
@@ -87,9 +69,3 @@ class Exercises:
                 exec(compile(source, "<exercise>", "exec"), space)
                 space |= names
         return printed.getvalue(), space
-
-
-def _function(stub: str) -> str:
-    """The name of the one function in a stub."""
-    (name,) = (node.name for node in ast.parse(stub).body if isinstance(node, ast.FunctionDef))
-    return name

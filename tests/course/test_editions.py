@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dis
+import json
 import re
 import subprocess
 import sys
@@ -40,9 +41,14 @@ def master(number: str) -> Master:
 
 
 @cache
+def edition(number: str) -> NotebookNode:
+    return student_edition(master(number))
+
+
+@cache
 def written(number: str) -> str:
     """The file of a student."""
-    return nbformat.writes(student_edition(master(number)))
+    return nbformat.writes(edition(number))
 
 
 def told(cell: NotebookNode) -> str:
@@ -64,11 +70,7 @@ def global_names(source: str) -> set[str]:
 
 def quoted(line: str) -> str:
     """A line as it stands in a notebook file."""
-    return (
-        nbformat.writes(nbformat.v4.new_notebook(metadata={"x": line}))
-        .split('"x": "')[1][:-1]
-        .rpartition('"\n')[0]
-    )
+    return json.dumps(line, ensure_ascii=False)[1:-1]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -90,13 +92,13 @@ def test_no_number_that_a_solution_computes_or_checks_is_left(number: str) -> No
     own = {n for n in found if n not in others}
     assert found
     whole = re.compile(r"(?<![\d.])(?:" + "|".join(map(re.escape, sorted(own))) + r")(?![\d.])")
-    sources = "\n".join(cell.source for cell in student_edition(master(number)).cells)
+    sources = "\n".join(cell.source for cell in edition(number).cells)
     assert not own or whole.findall(sources) == []
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_no_outputs_and_no_metadata_are_left(number: str) -> None:
-    nb = student_edition(master(number))
+    nb = edition(number)
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
     assert [cell for cell in code if cell.outputs or cell.execution_count is not None] == []
     assert set(nb.metadata) <= {"kernelspec", "language_info"}
@@ -105,7 +107,7 @@ def test_no_outputs_and_no_metadata_are_left(number: str) -> None:
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_every_import_is_used_or_named(number: str) -> None:
-    nb = student_edition(master(number))
+    nb = edition(number)
     code = [cell.source for cell in nb.cells if cell.cell_type == "code"]
     names = {
         (alias.asname or alias.name).partition(".")[0]
@@ -125,14 +127,14 @@ def test_what_is_left_does_not_miss_what_is_gone(number: str) -> None:
         code = [cell.source for cell in nb.cells if cell.cell_type == "code"]
         return {name for source in code for s in statements(source) for name in s.binds}
 
-    nb = student_edition(master(number))
+    nb = edition(number)
     used = {n for c in nb.cells if c.cell_type == "code" for n in global_names(c.source)}
     assert used & (bound(master(number).nb) - bound(nb)) == set()
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_quiz_keeps_its_other_questions(number: str) -> None:
-    nb = student_edition(master(number))
+    nb = edition(number)
     (quiz,) = (cell.source for cell in nb.cells if "quiz" in tags(cell))
     assert "nb.quiz(\n" in quiz and quiz.startswith("# ")
     call = statements(quiz)[-1]
@@ -141,7 +143,7 @@ def test_a_quiz_keeps_its_other_questions(number: str) -> None:
 
 
 def test_answers_and_checks_are_marked_for_nbgrader() -> None:
-    nb = student_edition(master("03"))
+    nb = edition("03")
     marks = [cell.metadata.nbgrader for cell in nb.cells if "nbgrader" in cell.metadata]
     assert [mark.grade_id for mark in marks[:2]] == ["best_beta", "check_best_beta"]
     assert [mark.get("points") for mark in marks] == [None, 1, None, 2, None, 2, None, 3]
@@ -150,7 +152,7 @@ def test_answers_and_checks_are_marked_for_nbgrader() -> None:
 
 def test_nbgrader_takes_the_edition_as_it_is(tmp_path: Path) -> None:
     pytest.importorskip("nbgrader", reason="nbgrader is not installed")
-    nb = student_edition(master("06"))
+    nb = edition("06")
     place = tmp_path / "source" / "one" / "06.ipynb"
     place.parent.mkdir(parents=True)
     nbformat.write(nb, place)

@@ -7,6 +7,7 @@ The table must name every argument there is, so that a new one cannot come witho
 from __future__ import annotations
 
 import inspect
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -484,7 +485,7 @@ TABLE: dict[str, Entry] = {
     ),
     "load_cifar_10": (
         eqprop_lab.load_cifar_10,
-        {"root": "here"},
+        {"root": "elsewhere"},
         {"batch_size": "int", "seed": "seed", "root": "path"},
         set(),
     ),
@@ -644,6 +645,15 @@ def _cases(of: dict[str, list[Any]]) -> Iterator[Any]:
                 values += WRONG["int"]
             for number, value in enumerate(values):
                 yield pytest.param(name, argument, value, id=f"{name}-{argument}-{kind}{number}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Paths of the rows are relative, and a reader may make the folder it does not find."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("kinds"))
+    yield
+    os.chdir(before)
 
 
 @pytest.mark.parametrize(("name", "argument", "value"), cases(WRONG))

@@ -148,7 +148,7 @@ def test_gpu_extras_bring_the_cuda_libraries() -> None:
     extras = project()["optional-dependencies"]
     assert set(extras) == {
         "lab", "test", "datasets", "tracking", "onnx", "sweep", "bench", "gpu", "gpu13",
-        "all", "site",
+        "all", "site", "scale", "serve", "dashboard",
     }  # fmt: skip
     for extra, package in (("gpu", "cupy-cuda12x"), ("gpu13", "cupy-cuda13x")):
         (requirement,) = map(Requirement, extras[extra])

@@ -21,6 +21,7 @@ from eqprop_lab.experiments.runs import versions
 from eqprop_lab.gpu import cifar, kernel
 from eqprop_lab.gpu.cifar import Options
 from eqprop_lab.gpu.limits import device_limits, milliseconds_of
+from eqprop_lab.gpu.tf32 import tf32
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.training import EqPropTrainer
 
@@ -129,6 +130,7 @@ gpu_check("kernel_parts", "what a step of EqPropKernel consists of, in milliseco
     kernel.kernel_parts
 )
 gpu_check("kernel_compiled", "the torch step with torch.compile")(kernel.kernel_compiled)
+gpu_check("tf32", "time and gradient of a training step without TF32 and with it")(tf32)
 gpu_check("cifar10", cifar.TEXT)(cifar.cifar10)
 
 

@@ -280,7 +280,7 @@ TABLE: dict[str, Entry] = {
         {"storage": "sweeps.db", "trials": None},
         {},
         {"train", "space", "trials", "study", "storage", "direction", "retries", "seed"}
-        | {"heartbeat", "grace", "about"},
+        | {"heartbeat", "grace", "about", "executor"},
     ),
     "list_algorithms": (eqprop_lab.list_algorithms, {}, {}, set()),
     "register_algorithm": (eqprop_lab.register_algorithm, {}, {}, {"name"}),

@@ -6,39 +6,31 @@ Trials lie in an SQLite file: every process that calls `sweep` for the same stud
 A process that works on a trial says every `heartbeat` seconds that it is alive; one that was silent
 for `grace` seconds is taken for dead, and another one makes its trial again. The file must not lie
 on a network drive. With trials=None every combination of lists is one trial.
+
+    with LocalCluster(threads_per_worker=1) as cluster, Client(cluster) as client:
+        sweep(train, space, executor=client)
+
+has the workers of a Dask cluster make the trials, on other machines too: only the client opens the
+file. `train` travels to the workers, so let it load its data there.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import json
-import math
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
+from eqprop_lab.experiments.scale_out import a_client, packed, spread
+from eqprop_lab.experiments.trials import Params, Queue, Report, open_storage, open_study
 from eqprop_lab.files import replace_text
 from eqprop_lab.tables import csv_text, text_table
-from eqprop_lab.training import BatchError
 from eqprop_lab.validation import a_path, a_seed, integer, known_keys, one_of, positive_int, real
 
 if TYPE_CHECKING:
-    import optuna
+    from distributed import Client
 
-Params = dict[str, Any]
-Report = Callable[[int, float], None]
 RANGE = ("low", "high", "log", "step")
-WAIT = 0.2  # s between looks at trials that others work on
-
-
-class Pruned(Exception):
-    """Raised by the report of a trial that is not worth going on with; `sweep` catches it."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +99,7 @@ def sweep(
     heartbeat: int = 10,
     grace: int = 60,
     about: Mapping[str, Any] | None = None,
+    executor: Client | None = None,
 ) -> Sweep:
     """Work on a study until its trials are done, together with all who call this for it.
 
@@ -119,6 +112,8 @@ def sweep(
             or "minimize". retries: of a trial whose process died. seed: of the sampler.
         heartbeat, grace: seconds, whole; a grace too short takes the slow for dead.
         about: plain values that the study has to have been made with.
+        executor: a Dask client whose workers make the trials (one thread each: a training may draw
+            from torch's own generator), with `retries` also of a trial that raised.
     Raises: TypeError, ValueError naming the argument, also for a study made otherwise; OSError for
     a file that cannot be written; what `train` raises, but for BatchError: that trial has failed.
     """
@@ -134,11 +129,16 @@ def sweep(
     if still <= beat:
         raise ValueError(f"grace must be above heartbeat ({beat}), got {still}")
     plan = {"space": checked, "trials": wanted, "direction": direction, "about": dict(about or {})}
-    with _storage(a_path("storage", storage), beat, still, again) as (store, lock):
+    client = None if executor is None else a_client(executor)
+    sent = b"" if client is None else packed(train)
+    with open_storage(a_path("storage", storage), beat, still, again) as (store, lock):
         with lock:
-            found = _study(store, study, plan, a_seed("seed", seed))
-        while (trial := _next(found, lock, wanted)) is not None:
-            _work(found, trial, train, checked)
+            found = open_study(store, study, plan, a_seed("seed", seed))
+        queue = Queue(found, lock, checked, wanted)
+        if client is not None:
+            spread(queue, client, sent, again, beat)
+        else:
+            queue.work_all(train)
         rows = [_row(t) for t in found.get_trials(deepcopy=False)]
     return Sweep(study, direction, tuple(rows))
 
@@ -173,139 +173,6 @@ def _axis(name: str, given: Any, grid: bool) -> Any:
     if all(isinstance(given[end], int) for end in ends):
         ends = {end: int(given[end]) for end in ends}
     return {**ends, "log": log, "step": given.get("step")}
-
-
-@contextlib.contextmanager
-def _storage(path: Path, beat: int, still: int, retries: int) -> Iterator[tuple[Any, FileLock]]:
-    """The SQLite file, and a lock beside it under which trials are handed out."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError("a sweep needs optuna: pip install eqprop_lab[sweep]") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab"):
-        pass  # a folder that cannot be written says so here, by its own name
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        # heartbeats are marked experimental, and beat here around our own loop
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used")
-        lock = FileLock(f"{path}.lock")
-        with lock:
-            store = optuna.storages.RDBStorage(
-                f"sqlite:///{path}",
-                engine_kwargs={"connect_args": {"timeout": 60}},
-                heartbeat_interval=beat,
-                grace_period=still,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
-                    retries
-                ),
-            )
-        try:
-            yield store, lock
-        finally:
-            store.remove_session()
-            store.engine.dispose()
-
-
-def _study(store: Any, name: str, plan: Params, seed: int) -> optuna.Study:
-    """The study of that name; a new one, its grid in the queue. Raises ValueError for another
-    plan.
-    """
-    import optuna
-
-    study = optuna.create_study(
-        storage=store,
-        study_name=name,
-        direction=plan["direction"],
-        sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
-        pruner=optuna.pruners.MedianPruner(),
-        load_if_exists=True,
-    )
-    text = json.dumps(plan, sort_keys=True)
-    known = study.user_attrs.get("plan")
-    if known is None:
-        if plan["trials"] is None:
-            axes = plan["space"]
-            for values in itertools.product(*axes.values()):
-                study.enqueue_trial(dict(zip(axes, values, strict=True)))
-        study.set_user_attr("plan", text)
-    elif known != text:
-        made = json.loads(known)
-        other = [key for key in plan if json.loads(text)[key] != made.get(key)]
-        raise ValueError(
-            f"study {name!r} was made with another {', '.join(other)}: give another name, or "
-            "another storage"
-        )
-    return study
-
-
-def _next(study: optuna.Study, lock: FileLock, total: int | None) -> Any:
-    """A trial to work on; None when all are done. Waits while others work on the last ones."""
-    import optuna
-    from optuna.trial import TrialState as State
-
-    while True:
-        with lock:
-            optuna.storages.fail_stale_trials(study)
-            trials = study.get_trials(deepcopy=False)
-            states = [t.state for t in trials]
-            waiting = states.count(State.WAITING)
-            taken = len(states) - _made_again(trials)
-            if waiting or (total is not None and taken < total):
-                trial = study.ask()
-                # a process that dies before its first beat would leave the trial running for ever
-                study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
-                return trial
-            if State.RUNNING not in states:
-                return None
-        time.sleep(WAIT)
-
-
-def _made_again(trials: Sequence[Any]) -> int:
-    """Trials of dead processes that stand in the list once more. Others that failed count as made,
-    or a sweep could go on for ever.
-    """
-    return len({n for t in trials for n in t.system_attrs.get("retry_history", [])})
-
-
-def _work(study: optuna.Study, trial: Any, train: Callable[..., float], space: Params) -> None:
-    """One trial, its heart beating."""
-    from optuna.storages._heartbeat import get_heartbeat_thread
-    from optuna.trial import TrialState as State
-
-    params = {name: _suggest(trial, name, axis) for name, axis in space.items()}
-
-    def report(step: int, value: float) -> None:
-        trial.report(value, step)
-        if trial.should_prune():
-            raise Pruned
-
-    try:
-        with get_heartbeat_thread(trial._trial_id, study._storage):
-            value = float(train(dict(params), report))
-    except Pruned:
-        study.tell(trial, state=State.PRUNED, skip_if_finished=True)
-    except BatchError as error:
-        trial.set_user_attr("error", str(error))
-        study.tell(trial, state=State.FAIL, skip_if_finished=True)
-    except BaseException as error:
-        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-        study.tell(trial, state=State.FAIL, skip_if_finished=True)
-        raise
-    else:
-        state = None if math.isfinite(value) else State.FAIL
-        ended = value if state is None else None
-        study.tell(trial, ended, state=state, skip_if_finished=True)
-
-
-def _suggest(trial: Any, name: str, axis: Any) -> Any:
-    if isinstance(axis, Sequence):
-        return trial.suggest_categorical(name, axis)
-    if isinstance(axis["low"], int):
-        step = 1 if axis["step"] is None else axis["step"]
-        return trial.suggest_int(name, axis["low"], axis["high"], log=axis["log"], step=step)
-    return trial.suggest_float(name, axis["low"], axis["high"], log=axis["log"], step=axis["step"])
 
 
 def _row(trial: Any) -> dict[str, Any]:

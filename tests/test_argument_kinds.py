@@ -552,6 +552,12 @@ TABLE: dict[str, Entry] = {
         | {"dynamic_batch": "switch", "unroll": "switch"},
         {"model"},
     ),
+    "quantize": (
+        eqprop_lab.quantize,
+        {"path": "none.onnx"},
+        {"path": "path", "target": "path", "method": "choice"},
+        {"calibration", "test"},
+    ),
     "compile_model": (
         lambda **kw: eqprop_lab.compile_model(mlp(), **kw),
         {},

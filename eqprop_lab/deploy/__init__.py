@@ -1,1 +1,1 @@
-"""Models for other programs: what leaves Python and torch behind."""
+"""Models for other programs: as files that need no torch, and behind HTTP."""

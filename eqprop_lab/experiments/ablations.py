@@ -23,15 +23,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import t as student
 
-from eqprop_lab.experiments.paired import Mean, half_width, mean_of
+from eqprop_lab.experiments.paired import Mean, half_width, holm, mean_of
+from eqprop_lab.experiments.study_figures import ablation_figure
 from eqprop_lab.files import replace_text
 from eqprop_lab.tables import csv_text, text_table
 from eqprop_lab.validation import a_path, arguments, positive_int, shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FIXED = "other_params"
 Point = dict[str, Any]
@@ -56,6 +60,11 @@ class Ablation:
     grid: tuple[Point, ...]
     rows: tuple[dict[str, Any], ...]
 
+    @property
+    def factors(self) -> list[str]:
+        """The settings that vary over the grid."""
+        return [n for n in self.grid[0] if len({shown(p.get(n)) for p in self.grid}) > 1]
+
     def values(self, point: Point) -> list[float]:
         """One value a seed. Raises ValueError for a point that is not in the grid."""
         if point not in self.grid:
@@ -72,27 +81,47 @@ class Ablation:
         first = np.asarray(self.values(self.grid[0]))
         found = [(p, np.asarray(self.values(p)) - first) for p in self.grid[1:]]
         p_values = [_p(gaps) for _, gaps in found]
-        order = sorted(range(len(found)), key=p_values.__getitem__)
-        effects: dict[int, Effect] = {}
-        largest = 0.0
-        for rank, index in enumerate(order):
-            left = len(found) - rank
-            largest = max(largest, min(1.0, left * p_values[index]))
-            point, gaps = found[index]
-            half = half_width(gaps, (1 - level) / left)
+        corrected = holm(p_values)
+        ranks = np.argsort(np.argsort(p_values, kind="stable"))
+        effects = []
+        for (point, gaps), p, rank in zip(found, corrected, ranks, strict=True):
+            half = half_width(gaps, (1 - level) / (len(found) - int(rank)))
             mean = float(gaps.mean())
-            effects[index] = Effect(point, mean, mean - half, mean + half, largest)
-        return [effects[index] for index in range(len(found))]
+            effects.append(Effect(point, mean, mean - half, mean + half, p))
+        return effects
 
     def table(self) -> str:
         """Means, and what each point changes."""
-        names = [n for n in self.grid[0] if len({shown(p.get(n)) for p in self.grid}) > 1]
+        names = self.factors
         rows = [(*names, "mean [95 %]", "change [Holm]", "p")]
         for point, effect in zip(self.grid, (None, *self.effects()), strict=True):
             change = "" if effect is None else _interval(effect)
             p = "" if effect is None else f"{effect.p:.3g}"
             rows.append((*(str(point[n]) for n in names), str(self.mean(point)), change, p))
         return "\n".join(text_table(rows))
+
+    def figure(self) -> Figure:
+        """What each point changes against the first, with Holm's intervals, one row a point."""
+        effects = self.effects()
+        ends = [(effect.low, effect.high) for effect in effects]
+        labels = [self._label(effect.point) for effect in effects]
+        means = [effect.difference for effect in effects]
+        return ablation_figure(labels, means, ends, self._label(self.grid[0]))
+
+    def describe(self) -> str:
+        """What the figure shows, in words."""
+        effects = self.effects()
+        clear = [effect for effect in effects if effect.low > 0 or effect.high < 0]
+        ordered = sorted(effects, key=lambda effect: effect.difference)
+        ends = [f"{self._label(e.point)} ({e.difference:+.3g})" for e in (ordered[0], ordered[-1])]
+        return (
+            f"{len(effects)} rows, each a mean change against {self._label(self.grid[0])} with its "
+            f"interval; {len(clear)} of the intervals exclude zero. Lowest {ends[0]}, highest "
+            f"{ends[1]}."
+        )
+
+    def _label(self, point: Point) -> str:
+        return ", ".join(f"{name} {point[name]}" for name in self.factors)
 
     def to_csv(self, path: str | Path) -> Path:
         """A row a training, tidy, whole or not at all."""

@@ -4,6 +4,10 @@
     p = share of the 2^n sign patterns whose |mean difference| is at least as large (two-sided)
 
 With five pairs the smallest p there can be is 2/32 = 0.06: then the interval says more.
+
+    p'_(k) = max over j <= k of (m - j + 1) p_(j), at most 1       Holm's, of m sorted p-values
+
+keeps the chance of any false claim among m below the level (https://www.jstor.org/stable/4615733).
 """
 
 from __future__ import annotations
@@ -71,3 +75,13 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     means = np.abs(signs @ gaps) / len(gaps)
     # a pattern that is equal up to rounding counts
     return Paired(found, float(np.mean(means >= abs(found.mean) - 1e-12)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's p-values (M), in the order of those given. nan counts as the largest."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    left = np.arange(len(p), 0, -1)
+    found = np.empty_like(p)
+    found[order] = np.minimum(np.maximum.accumulate(left * p[order]), 1.0)
+    return [float(value) for value in found]

@@ -16,12 +16,14 @@ file. `train` travels to the workers, so let it load its data there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eqprop_lab.experiments.scale_out import a_client, packed, spread
+from eqprop_lab.experiments.study_figures import running_best, sweep_figure
 from eqprop_lab.experiments.trials import Params, Queue, Report, open_storage, open_study
 from eqprop_lab.files import replace_text
 from eqprop_lab.tables import csv_text, text_table
@@ -29,6 +31,7 @@ from eqprop_lab.validation import a_path, a_seed, integer, known_keys, one_of, p
 
 if TYPE_CHECKING:
     from distributed import Client
+    from matplotlib.figure import Figure
 
 RANGE = ("low", "high", "log", "step")
 
@@ -70,6 +73,28 @@ class Sweep:
         states = [row["state"] for row in self.rows]
         told = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
         return "\n".join([*text_table([head, *body]), told or "no trials"])
+
+    @property
+    def best_so_far(self) -> list[float]:
+        """The best value of the complete trials up to each; nan before the first."""
+        values = [row["value"] if row["state"] == "COMPLETE" else None for row in self.rows]
+        return [float(value) for value in running_best(values, self.direction)]
+
+    def figure(self) -> Figure:
+        """Values by trial with the best so far, and against the first settings that vary."""
+        vary = [n for n in self._names if len({str(r["params"].get(n)) for r in self.rows}) > 1]
+        return sweep_figure(self.rows, self.best_so_far, vary)
+
+    def describe(self) -> str:
+        """What the figure shows, in words."""
+        best = self.best
+        found = self.best_so_far
+        steps = len({value for value in found if not math.isnan(value)})
+        return (
+            f"{len(self.rows)} trials as points, {len(self.complete)} of them complete. The line "
+            f"of the best so far has {steps} steps and ends at {best['value']:.4g}, first reached "
+            f"by trial {best['number']}. Beside it the same values against each setting."
+        )
 
     def to_csv(self, path: str | Path) -> Path:
         """A row a trial, tidy, whole or not at all."""

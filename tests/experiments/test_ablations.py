@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from eqprop_lab import DenseNet3, EqPropTrainer, ResNetCifar, ablation_study, build_dataset
+from eqprop_lab.experiments.paired import holm
 
 
 @ablation_study
@@ -61,6 +62,27 @@ def test_differences_are_pairs_with_holms_correction() -> None:
         interval = ttest_rel(found.values(effect.point), first).confidence_interval(level)
         assert (effect.low, effect.high) == pytest.approx((interval.low, interval.high))
     assert "change [Holm]" in found.table() and "yy" in found.table()
+
+
+def test_the_figure_shows_every_change_with_its_interval() -> None:
+    found = two_factors.run(noisy, seeds=5)
+    (axes,) = found.figure().axes
+    effects = found.effects()
+    bars, dots = axes.lines[1::2], axes.lines[2::2]
+    drawn = [[*bar.get_xdata(), *dot.get_xdata()] for bar, dot in zip(bars, dots, strict=True)]
+    assert drawn == [[e.low, e.high, e.difference] for e in effects]
+    filled = [dot.get_fillstyle() == "full" for dot in dots]
+    assert filled == [e.low > 0 or e.high < 0 for e in effects] and True in filled
+    assert [t.get_text() for t in axes.get_yticklabels()][-1] == "a 3, b yy"
+    assert axes.get_xlabel() == "change against a 1, b x"
+    said = found.describe()
+    assert f"{sum(filled)} of the intervals exclude zero" in said and "highest a 3" in said
+
+
+def test_holm_of_p_values_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.5]) == [1.0, 1.0] and holm([]) == []
+    assert np.isnan(holm([np.nan, 0.01])).tolist() == [True, False]
 
 
 def test_what_is_stored_is_not_trained_again(tmp_path: Path) -> None:

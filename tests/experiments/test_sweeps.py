@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from tests.waiting import until
 
 optuna = pytest.importorskip("optuna")
-from eqprop_lab.experiments.sweeps import Report, check_space, sweep  # noqa: E402
+from eqprop_lab.experiments.sweeps import Report, Sweep, check_space, sweep  # noqa: E402
 from eqprop_lab.training import BatchError  # noqa: E402
 
 GRID = {"a": [1, 2, 3], "b": [0.5, 1.5]}
@@ -70,6 +71,30 @@ def test_bad_trials_are_pruned_and_broken_ones_fail_alone(tmp_path: Path) -> Non
     assert states[1] == "PRUNED" and found.best["value"] == 10
     with pytest.raises(ZeroDivisionError):
         sweep(lambda p, r: 1 / 0, {"a": [1, 2]}, None, storage=tmp_path / "t.db")
+
+
+def study(direction: str, *trials: tuple[str, float | None]) -> Sweep:
+    rows = [
+        {"number": n, "state": state, "value": value, "seconds": 0.1}
+        | {"params": {"lr": 10.0**-n, "kind": "ab"[n % 2], "same": 1}}
+        for n, (state, value) in enumerate(trials)
+    ]
+    return Sweep("s", direction, tuple(rows))
+
+
+def test_the_figure_shows_trials_and_the_best_so_far() -> None:
+    trials = ("FAIL", None), ("COMPLETE", 2.0), ("PRUNED", 9.0), ("COMPLETE", 1.0), ("COMPLETE", 3)
+    found = study("maximize", *trials)
+    assert found.best_so_far[1:] == [2, 2, 2, 3] and math.isnan(found.best_so_far[0])
+    assert study("minimize", *trials).best_so_far[1:] == [2, 2, 1, 1]
+    by_trial, by_rate, by_kind = found.figure().axes
+    complete, pruned = (points.get_offsets() for points in by_trial.collections)
+    assert complete.tolist() == [[1, 2], [3, 1], [4, 3]] and pruned.tolist() == [[2, 9]]
+    assert by_rate.get_xscale() == "log" and by_rate.get_xlabel() == "lr"
+    places = [points.get_offsets()[:, 0].tolist() for points in by_kind.collections]
+    assert places == [[1, 1, 0], [0]]
+    said = found.describe()
+    assert "5 trials as points, 3 of them" in said and "2 steps and ends at 3, first" in said
 
 
 WORKER = """

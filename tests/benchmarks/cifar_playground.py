@@ -108,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "network": given.network,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "pixels": JPEG,
+        "samples": {"train": len(data.train), "validation": len(data.validation)}
+        | {"test": len(data.test)},
         "device": named(trainer.device),
         "versions": versions(),
         "date": datetime.date.today().isoformat(),

@@ -33,11 +33,13 @@ from eqprop_lab.equilibrium.relaxation import (
     relax as relax,
 )
 from eqprop_lab.experiments.ablations import ablation_study as ablation_study
+from eqprop_lab.experiments.combining import Ensemble as Ensemble, transfer as transfer
 from eqprop_lab.experiments.compare_models import compare_models as compare_models
 from eqprop_lab.experiments.config import (
     load_config as load_config,
     train_from_config as train_from_config,
 )
+from eqprop_lab.experiments.distillation import distilled as distilled
 from eqprop_lab.experiments.presets import (
     create_model_preset as create_model_preset,
     get_model_config as get_model_config,
@@ -50,6 +52,10 @@ from eqprop_lab.experiments.trained import (
     trained_info as trained_info,
 )
 from eqprop_lab.instruments.alignment import alignment as alignment
+from eqprop_lab.instruments.calibration import (
+    calibration as calibration,
+    fit_temperature as fit_temperature,
+)
 from eqprop_lab.instruments.gradient_check import (
     check_gradient as check_gradient,
     check_model as check_model,

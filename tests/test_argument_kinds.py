@@ -282,6 +282,26 @@ TABLE: dict[str, Entry] = {
         {"train", "space", "trials", "study", "storage", "direction", "retries", "seed"}
         | {"heartbeat", "grace", "about", "executor"},
     ),
+    "Ensemble": (eqprop_lab.Ensemble, {}, {}, {"models"}),
+    "transfer": (
+        partial(eqprop_lab.transfer, eqprop_lab.ResNetCifar(8, 3, 1, 2, seed=0)),
+        {"num_classes": 3},
+        {"num_classes": "size", "freeze": "choice", "seed": "seed", "keep_statistics": "switch"},
+        {"model"},
+    ),
+    "distilled": (
+        partial(eqprop_lab.distilled, mlp(), Split(X, Y)),
+        {},
+        {"weight": "real", "temperature": "real", "batch_size": "size"},
+        {"teacher", "split"},
+    ),
+    "calibration": (
+        partial(eqprop_lab.calibration, torch.full((4, 3), 1 / 3), Y),
+        {},
+        {"bins": "size"},
+        {"probabilities", "labels"},
+    ),
+    "fit_temperature": (eqprop_lab.fit_temperature, {}, {}, {"logits", "labels"}),
     "list_algorithms": (eqprop_lab.list_algorithms, {}, {}, set()),
     "register_algorithm": (eqprop_lab.register_algorithm, {}, {}, {"name"}),
     "EqPropKernel": (

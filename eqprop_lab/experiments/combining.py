@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from eqprop_lab.modules import a_module, evaluated
 from eqprop_lab.seeding import seeded
-from eqprop_lab.validation import positive_int, shown
+from eqprop_lab.validation import positive_int, shown, switch
 
 HEADS = ("head", "fc", "classifier")
 
@@ -27,8 +27,11 @@ HEADS = ("head", "fc", "classifier")
 class Ensemble(nn.Module):
     """Members that answer one after the other; their probabilities are averaged.
 
-    Args: models: modules (x -> logits (B, K)), one or more.
+        p(x) = mean_m softmax z_m(x)
+
+    Args: models: modules (x -> logits (B, K), or (B, T, K) of tokens), one or more.
     Raises: TypeError, ValueError naming the argument.
+    Source: Lakshminarayanan et al. 2017, arXiv:1612.01474.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
@@ -42,26 +45,34 @@ class Ensemble(nn.Module):
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(probabilities (B, K), spread (B,)), members in eval mode. Raises ValueError for members
-        with different classes.
+        """(probabilities (B, K), spread (B,)), of tokens (B, T, K) and (B, T); members in eval
+        mode. Raises ValueError for members with different classes, or logits of other shapes.
         """
         with evaluated(self):
-            each = [member(x).softmax(1) for member in self.members]
-        if len({p.shape for p in each}) > 1:
-            told = [tuple(p.shape) for p in each]
+            each = [member(x) for member in self.members]
+        told = [tuple(logits.shape) for logits in each]
+        if len(set(told)) > 1:
             raise ValueError(f"models must give logits of one shape, got {told}")
-        stacked = torch.stack(each)
+        if each[0].ndim not in (2, 3):
+            raise ValueError(
+                f"models must give logits (B, K), or (B, T, K) of tokens, got {told[0]}"
+            )
+        stacked = torch.stack(each).softmax(-1)
         mean = stacked.mean(0)
-        spread = stacked.square().sum(2).mean(0) - mean.square().sum(1)
+        spread = stacked.square().sum(-1).mean(0) - mean.square().sum(-1)
         return mean, spread.clamp_min(0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """log p (B, K): logits of the mean probabilities, for an evaluation like any other."""
+        """log p, shaped as the members' logits: an evaluation takes it for logits."""
         return self.predict(x)[0].clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def transfer(
-    model: nn.Module, num_classes: int, freeze: str = "all", seed: int | None = None
+    model: nn.Module,
+    num_classes: int,
+    freeze: str = "all",
+    seed: int | None = None,
+    keep_statistics: bool = False,
 ) -> nn.Module:
     """A copy for other classes: its head new, the rest as it was, frozen or not.
 
@@ -69,11 +80,14 @@ def transfer(
         whose last module is a Linear called head, fc or classifier.
         freeze: "all" but the head (a probe), "none" (fine-tuning), or the beginning of the names of
         the parameters that are not trained. What is frozen keeps its batch statistics too, also in
-        training mode. seed: of the new head.
+        training mode. seed: of the new head. keep_statistics: what is trained keeps them as well:
+        a batch of a few images has poor ones.
     Raises: TypeError, ValueError naming the argument.
+    Source: Yosinski et al. 2014, arXiv:1411.1792.
     """
     a_module("model", model)
     classes = positive_int("num_classes", num_classes)
+    everywhere = switch("keep_statistics", keep_statistics)
     if not isinstance(freeze, str) or not freeze:
         raise TypeError(f'freeze must be "all", "none" or a prefix, got {shown(freeze)}')
     other = copy.deepcopy(model)
@@ -89,9 +103,12 @@ def transfer(
         )
     for name in still:
         other.get_parameter(name).requires_grad_(False)
-    for module in other.modules():
+    for name, module in other.named_modules():
         own = [p.requires_grad for p in module.parameters(recurse=False)]
-        if own and not any(own) and any(True for _ in module.buffers(recurse=False)):
+        whole = freeze == "all" and name != head or f"{name}.".startswith(freeze)
+        frozen = not any(own) if own else whole and freeze != "none"
+        kept = frozen or (everywhere and getattr(module, "track_running_stats", False))
+        if kept and any(True for _ in module.buffers(recurse=False)):
             module.eval()
             module.__dict__["train"] = partial(_stay, module)
     return other

@@ -14,29 +14,31 @@ from torch import Tensor, nn
 
 from eqprop_lab.datasets.splits import Split
 from eqprop_lab.modules import a_module, evaluated
-from eqprop_lab.validation import positive_int, real
+from eqprop_lab.validation import positive_int, real, shown
 
 
 def distilled(
     teacher: nn.Module,
-    split: Split,
-    weight: float = 0.5,
+    split: Split | Tensor,
+    weight: float | None = None,
     temperature: float = 1.0,
     batch_size: int = 256,
 ) -> Split:
     """The samples of `split` with chances (N, K) for targets.
 
-    teacher: x (B, ...) -> logits (B, K); asked in eval mode, and as it was afterwards. weight w in
-    [0, 1]: of its answers, the rest is the label's. temperature T > 0: above 1 its answers are less
-    certain. Raises TypeError, ValueError naming the argument.
+        t = w softmax(z_teacher / T) + (1 - w) onehot(y)
+
+    teacher: x (B, ...) -> logits (B, K); asked in eval mode, and as it was afterwards. split: with
+    classes for targets, or images (N, ...) without any. weight w in [0, 1]: of the teacher's
+    answers, the rest is the label's; 0.5 by default, and 1 without labels. temperature T > 0: above
+    1 its answers are less certain. Raises TypeError, ValueError naming the argument.
+    Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531.
     """
     a_module("teacher", teacher)
-    if not isinstance(split, Split):
-        raise TypeError(f"split must be a Split, such as data.train, got {type(split).__name__}")
-    if split.y.ndim != 1 or split.y.is_floating_point():
-        raise ValueError(f"split must have classes for targets, got {tuple(split.y.shape)}")
-    share = real("weight", weight, at_least=0.0, at_most=1.0)
+    share = _weight(split, weight)
     softness = real("temperature", temperature, above=0.0)
+    if isinstance(split, Tensor):
+        split = Split(split, torch.zeros(len(split), dtype=torch.int64, device=split.device))
     logits = _answers(teacher, split.x, positive_int("batch_size", batch_size))
     if logits.ndim != 2 or logits.shape[1] <= int(split.y.max()):
         raise ValueError(
@@ -47,6 +49,26 @@ def distilled(
         raise ValueError("teacher gives NaN or infinite logits")
     labels = nn.functional.one_hot(split.y, logits.shape[1]).to(logits.dtype)
     return Split(split.x, share * (logits / softness).softmax(1) + (1 - share) * labels)
+
+
+def _weight(split: object, weight: float | None) -> float:
+    """The teacher's share. Raises TypeError, ValueError."""
+    if not isinstance(split, Split | Tensor):
+        raise TypeError(
+            "split must be a Split, such as data.train, or a tensor of images without labels, "
+            f"got {type(split).__name__}"
+        )
+    labelled = isinstance(split, Split)
+    if isinstance(split, Split) and (split.y.ndim != 1 or split.y.is_floating_point()):
+        raise ValueError(f"split must have classes for targets, got {tuple(split.y.shape)}")
+    if not len(split):
+        raise ValueError("split must hold at least one sample, got none")
+    if weight is None:
+        return 0.5 if labelled else 1.0
+    share = real("weight", weight, at_least=0.0, at_most=1.0)
+    if not labelled and share < 1:
+        raise ValueError(f"weight must be 1 for images without labels, got {shown(weight)}")
+    return share
 
 
 @torch.no_grad()

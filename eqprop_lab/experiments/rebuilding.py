@@ -28,6 +28,7 @@ from eqprop_lab.models.language.looped import HybridEqPropLM, LoopedMLPForLM
 from eqprop_lab.models.language.recurrent import RecurrentEqPropLM
 from eqprop_lab.models.language.transformer import BackpropTransformerLM, BackpropWindowLM, Block
 from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp
+from eqprop_lab.models.vision.resnet import ResNetCifar
 from eqprop_lab.validation import positive_int
 
 Params = Mapping[str, Any]
@@ -207,13 +208,13 @@ def _transformer_told(net: BackpropTransformerLM) -> dict[str, Any]:
     return {"num_layers": len(net.blocks), "inner_dim": first.up.out_features}
 
 
-CLASSIFIER = " with num_classes"  # behind the name of a class that reads tokens without it
+CLASSIFIER = " with num_classes"  # behind the name of a class of KINDS that reads without it
 
 
 def kind_name(model: nn.Module) -> str:
     """Under which name of KINDS a network would be stored, whether there is one or not."""
-    sorts = getattr(model, "num_classes", None) is not None
-    return type(model).__name__ + (CLASSIFIER if sorts else "")
+    name, sorts = type(model).__name__, getattr(model, "num_classes", None) is not None
+    return name + CLASSIFIER if sorts and name + CLASSIFIER in KINDS else name
 
 
 def _widths(p: Params) -> list[int]:
@@ -247,6 +248,17 @@ def _ruled_arguments(model: BioplausibleModel) -> dict[str, Any]:
     return {name: getattr(model, name) for name in names} | model.options
 
 
+def _resnet(p: Params) -> Needs:
+    """Every block: each is built in turn, and the first that is not there ends it."""
+    width = p["width"]
+    yield "features.0.weight", (width, p["in_channels"], 3, 3)
+    yield "head.weight", (p["num_classes"], 4 * width)
+    blocks = (p["depth"] - 2) // 6
+    for number in range(3 * blocks):
+        maps = width * 2 ** (number // blocks)
+        yield f"features.{number + 3}.body.3.weight", (maps, maps, 3, 3)
+
+
 # By the name of the class, which a file gives: nothing else is ever built.
 KINDS: dict[str, Kind] = {
     "ConvEqProp": Kind(ConvEqProp, _conv_arguments, _conv_misfit),
@@ -260,6 +272,7 @@ KINDS: dict[str, Kind] = {
     "BioplausibleModel": Kind(BioplausibleModel, _ruled_arguments, _misfit(_ruled)),
     "AdaptiveFeedbackMLP": _kind(AdaptiveFeedbackMLP, _layered, reads=False),
     "EquilibriumAlignment": _kind(EquilibriumAlignment, _aligned, reads=False),
+    "ResNetCifar": _kind(ResNetCifar, _resnet, reads=False),
     "BackpropTransformerLM": _kind(BackpropTransformerLM, _transformer, _transformer_told),
     "BackpropWindowLM": _kind(BackpropWindowLM, _window, _window_told),
 }

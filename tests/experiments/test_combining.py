@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, ResNetCifar, build_dataset
+from eqprop_lab import (
+    BackpropMLP,
+    EqPropTrainer,
+    LoopedMLP,
+    ResNetCifar,
+    TransformerEqProp,
+    build_dataset,
+)
 from eqprop_lab.experiments.combining import Ensemble, transfer
 
 X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -26,6 +33,16 @@ def test_an_ensemble_averages_probabilities() -> None:
     # of two members: a quarter of their squared distance
     torch.testing.assert_close(spread, (p - q).square().sum(1) / 4, atol=1e-7, rtol=0)
     assert torch.equal(Ensemble(members)(X).argmax(1), found.argmax(1))
+
+
+def test_language_models_are_averaged_token_by_token() -> None:
+    members = [TransformerEqProp.from_text("abcab", 4, 1, 4, seed=seed) for seed in (0, 1)]
+    tokens = torch.tensor([[0, 1, 2, 0], [2, 2, 1, 0]])
+    found, spread = Ensemble(members).predict(tokens)
+    with torch.no_grad():
+        p, q = (member(tokens).softmax(2) for member in members)
+    torch.testing.assert_close(found, (p + q) / 2)
+    torch.testing.assert_close(spread, (p - q).square().sum(2) / 4, atol=1e-7, rtol=0)
 
 
 def test_members_that_agree_have_no_spread_and_keep_their_mode() -> None:
@@ -68,6 +85,30 @@ def test_what_is_frozen_stays_bit_for_bit(freeze: str) -> None:
         assert any(name.startswith("features.1.running") for name in changed)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_batch_norms_that_are_trained_may_keep_their_statistics(keep: bool) -> None:
+    base = ResNetCifar(8, 10, 1, 4, seed=0)
+    model = transfer(base, 3, "none", seed=1, keep_statistics=keep)
+    before = copy.deepcopy(model.state_dict())
+    EqPropTrainer(model, "autograd", "sgd", lr=0.1).fit([(X, Y)], 2)
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert "features.1.weight" in changed
+    assert any("running" in name for name in changed) is not keep
+
+
+@pytest.mark.parametrize(("freeze", "moves"), [("all", False), ("0", False), ("none", True)])
+def test_a_batch_norm_without_parameters_is_frozen_with_the_rest(freeze: str, moves: bool) -> None:
+    class Plain(nn.Sequential):
+        def __init__(self) -> None:
+            norm = nn.BatchNorm1d(6, affine=False)
+            super().__init__(nn.Sequential(nn.Flatten(), nn.Linear(64, 6), norm))
+            self.head = nn.Linear(6, 10)
+
+    model: Any = transfer(Plain(), 3, freeze, seed=0)
+    EqPropTrainer(model, "autograd", lr=0.1).fit([(X, Y)], 1)
+    assert bool(model[0][2].num_batches_tracked) is moves
+
+
 def test_a_network_of_another_package_gets_a_new_head() -> None:
     class Foreign(nn.Module):
         def __init__(self) -> None:
@@ -87,6 +128,14 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (
         lambda: Ensemble([BackpropMLP(64, 4, 3), BackpropMLP(64, 4, 2)]).predict(X),
         "models must give logits of one shape",
+    ),
+    (
+        lambda: Ensemble([nn.Conv2d(1, 3, 3)]).predict(X),
+        r"models must give logits \(B, K\), or \(B, T, K\) of tokens, got \(5, 3, 6, 6\)",
+    ),
+    (
+        lambda: transfer(ResNetCifar(8, 3), 2, keep_statistics="no"),  # type: ignore[arg-type]
+        "keep_statistics must be",
     ),
     (lambda: transfer(BackpropMLP(64, 4, 3), 2), "model must have a Linear called head"),
     (lambda: transfer(ResNetCifar(8, 3), 0), "num_classes must be an integer >= 1"),

@@ -35,7 +35,8 @@ def test_targets_are_the_mean_of_answers_and_labels() -> None:
 def test_a_lut_network_learns_a_settling_teacher_without_a_label() -> None:
     teacher = LoopedMLP(64, 32, 10, seed=0)
     EqPropTrainer(teacher, lr=0.01, progress=False).fit(DATA.train.batches(64), epochs=3)
-    lesson = distilled(teacher, Split(TRAIN.x, torch.zeros_like(TRAIN.y)), weight=1.0)
+    lesson = distilled(teacher, TRAIN.x)
+    assert torch.equal(lesson.y, distilled(teacher, TRAIN, weight=1.0).y)
     student = LUTNetwork(64, 10, [300, 200], seed=0)
     how: dict[str, Any] = {"gradient": "autograd", "lr": 0.1, "progress": False}
     EqPropTrainer(student, **how).fit(lesson.batches(20, shuffle=True), epochs=6)
@@ -50,7 +51,9 @@ def test_a_lut_network_learns_a_settling_teacher_without_a_label() -> None:
     ("change", "said"),
     [
         ({"teacher": 3}, "teacher must be a torch.nn.Module"),
-        ({"split": TRAIN.x}, "split must be a Split"),
+        ({"split": TRAIN.x.numpy()}, "split must be a Split"),
+        ({"split": TRAIN.x, "weight": 0.9}, "weight must be 1 for images without labels, got 0.9"),
+        ({"split": TRAIN.x[:0]}, "split must hold at least one sample"),
         ({"split": Split(TRAIN.x, torch.rand(200, 10))}, "split must have classes"),
         ({"weight": 1.5}, "weight"),
         ({"temperature": 0.0}, "temperature"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -40,7 +39,8 @@ line: it spares 2.5 GB. On Windows the folder `.venv/bin` is called `.venv\\Scri
 """
 STUDENT = """The notebooks of the course, without solutions. Work in them, and hand in the notebook
 files themselves, under their names. Only what stands in the cell of an exercise is graded: imports
-and helpers of an answer belong into its cell."""
+and helpers of an answer belong into its cell. What a check compares with is no helper of yours, and
+ways around names (`eval`, `globals`, `getattr` without a text) are taken for a forbidden one."""
 INSTRUCTOR = """The notebooks with solutions, wrong answers and what the check says to each, a clock
 in the headings, and the lecturer's page below each title. `course/README.md` has the syllabus. Not
 for students: the solutions are in it."""
@@ -142,18 +142,11 @@ def _write(editions: Editions, folder: Path) -> None:
 
 
 def _own(out: Path, student: Path, name: str, seed: int, editions: Editions) -> Path:
-    """One student's folder: the files of all, links where the disk allows, and their own seed."""
+    """One student's folder: the files of all, and notebooks with their own seed."""
     folder = out / "students" / name
 
-    def link_or_copy(source: str, target: str) -> str:
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copy2(source, target)
-        return target
-
-    ignore = shutil.ignore_patterns("notebooks")
-    shutil.copytree(student, folder, ignore=ignore, copy_function=link_or_copy)
+    # Copies and no links: who changes a file of theirs would change it for everybody.
+    shutil.copytree(student, folder, ignore=shutil.ignore_patterns("notebooks"))
     for nb in editions.values():
         set_seed(nb, seed)
     _write(editions, folder)

@@ -16,16 +16,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from eqprop_lab.course.inside import same_everywhere
+from eqprop_lab.course.given_away import Helpers, context_without, helpers_of, parts_of_check
+from eqprop_lab.course.inside import numbers_of, same_everywhere
 from eqprop_lab.course.masters import ExerciseCells, Master, MasterError
-from eqprop_lab.course.reading import UnreadableAnswer, forbidden_in, is_open, notable_in
+from eqprop_lab.course.reading import (
+    EVASIVE,
+    UnreadableAnswer,
+    all_names,
+    answer_alone,
+    forbidden_in,
+    is_open,
+    notable_in,
+    sets_any,
+)
 from eqprop_lab.course.remote import Answer, Limits, Stopped, Worker
 from eqprop_lab.course.statements import names_read, needed, statements
 from eqprop_lab.course.student import POINTS, set_seed
 from eqprop_lab.course.submissions import Submission
 from eqprop_lab.notebook.claims import CheckFailed
-from eqprop_lab.notebook.exercises import Exercise
+from eqprop_lab.notebook.exercises import Exercise, seed_of_case
 from eqprop_lab.notebook.session import setup
+from eqprop_lab.seeding import seeded
 
 PARTIAL = 0.5
 """What an answer that is right on all cases but one part may reach at most, of its points."""
@@ -61,7 +72,9 @@ class Task:
     check: Exercise
     support: str
     draw: str
-    examine: str = ""
+    examine: str
+    helpers: Helpers
+    counted: frozenset[str]
 
 
 @dataclass
@@ -78,33 +91,39 @@ def prepared(path: Path, seed: int) -> Class:
     """Run setup, parameters, context and checks of a master. Raises MasterError."""
     master = Master.read(path)
     set_seed(master.nb, seed)
-    start = master.sources("setup", "parameters", "exercise-context")
     space: dict[str, Any] = {"__name__": "__main__"}
     setup(seed)
-    found = Class(master, start)
+    found = Class(master, master.sources("setup", "parameters"))
     with contextlib.redirect_stdout(io.StringIO()):
-        for source in start:
+        for source in master.sources("setup", "parameters", "exercise-context"):
             exec(compile(source, f"<{path.stem}>", "exec"), space)
         for cells in master.exercises:
             exec(compile(master.nb.cells[cells.stub].source, "<stub>", "exec"), space)
             exec(compile(master.nb.cells[cells.check].source, "<check>", "exec"), space)
             found.tasks.append(_task(master, cells, space[f"check_{cells.name}"]))
+    found.start += context_without(master, _secrets(found.tasks))
     return found
+
+
+def _secrets(tasks: Sequence[Task]) -> set[str]:
+    """Helpers that no exercise of a notebook has use for, beside its check."""
+    asked = {name for task in tasks for name in task.helpers.away}
+    return asked - {name for task in tasks for name in task.helpers.free}
 
 
 def _task(master: Master, cells: ExerciseCells, check: Exercise) -> Task:
     """What the draw of cases rests on is taken from the check's cell; the rest stays here."""
-    source = master.nb.cells[cells.check].source
-    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
-    made = [call for call in calls if ast.unparse(call.func).endswith("Exercise")]
-    if len(made) != 1:
-        raise MasterError(f"{master.path.name}: {cells.name} has no check, or two in a cell")
-    given = {word.arg: word.value for word in made[0].keywords}
-    draw, examine = given.get("draw") or made[0].args[1], given.get("examine")
-    asked = names_read(draw) | (names_read(examine) if examine else frozenset())
+    parts, source = parts_of_check(master, cells), master.nb.cells[cells.check].source
+    asked = names_read(parts.draw) | (names_read(parts.examine) if parts.examine else frozenset())
     support = "\n".join(s.text for s in needed(asked, statements(source)))
-    ready = replace(check, draw=same_everywhere(check.draw))
-    return Task(cells, ready, support, ast.unparse(draw), ast.unparse(examine) if examine else "")
+    helpers = helpers_of(master, cells, check.forbidden)
+    draw = same_everywhere(check.draw)
+    with seeded(seed_of_case(0)):
+        counted = frozenset(name for part in draw(0) for name in numbers_of(part))
+    around = EVASIVE - all_names(master.nb.cells[cells.solution].source)
+    ready = replace(check, draw=draw, forbidden=(*check.forbidden, *helpers.away, *around))
+    examine = ast.unparse(parts.examine) if parts.examine else ""
+    return Task(cells, ready, support, ast.unparse(parts.draw), examine, helpers, counted)
 
 
 def grade(given: Submission, seed: int, limits: Limits) -> Graded:
@@ -136,11 +155,13 @@ class _Desk:
         self._class, self._seed, self._limits = of, seed, limits
         setup(seed)  # checks draw by the session, and `prepared` may know this seed from before
         self._worker: Worker | None = None
+        self._met: set[str] = set()  # names that the code in the worker has used
+        self._wary = False  # whether a person should look at some of it
 
     def close(self) -> None:
         if self._worker:
             self._worker.close()
-        self._worker = None
+        self._worker, self._met, self._wary = None, set(), False
 
     def judge(self, task: Task, source: str) -> Verdict:
         name = task.cells.name
@@ -148,13 +169,16 @@ class _Desk:
             if not source or is_open(source, name):
                 return _verdict(task, 0.0, "still open")
             used = forbidden_in(source, name, task.check.forbidden)
+            moved = sets_any(source, task.counted)
             notes = notable_in(source)
         except UnreadableAnswer as error:
             return _verdict(task, 0.0, str(error))
         if used:
             return _verdict(task, 0.0, f"it uses {used[0]}; do it without", notes)
+        if moved:
+            return _verdict(task, 0.0, f"it sets {moved}, which is counted here", notes)
         try:
-            return self._run(task, source, notes)
+            return self._run(task, answer_alone(source, name), notes)
         except Stopped as error:
             self.close()
             return _verdict(task, 0.0, str(error), [*notes, "stopped"])
@@ -165,7 +189,11 @@ class _Desk:
             return _verdict(task, 0.0, text, [*notes, "check raised"])
 
     def _run(self, task: Task, source: str, notes: list[str]) -> Verdict:
+        if self._wary or self._met & set(task.check.forbidden):
+            self.close()  # what one exercise may use must not lie ready for one that may not
         worker = self._started()
+        self._met |= all_names(source)
+        self._wary = bool(notes)
         worker.deadline = time.monotonic() + self._limits.seconds
         if error := worker.run(source).get("error"):
             kind, text = (str(part)[:TEXT] for part in error)

@@ -23,7 +23,7 @@ from eqprop_lab.notebook.exercises import _unchanged, seed_of_case
 from eqprop_lab.notebook.session import setup
 from eqprop_lab.seeding import seeded
 
-__all__ = ["answer", "call_back", "examine", "same_everywhere", "setup"]
+__all__ = ["answer", "call_back", "examine", "numbers_of", "same_everywhere", "setup"]
 MIME = "application/vnd.eqprop.raw+json"
 TEXT = 2000
 Draw = Callable[[int], tuple[Any, ...]]
@@ -87,7 +87,7 @@ def _send(work: Callable[[], Any], case: tuple[Any, ...], given: tuple[Any, ...]
         "printed": printed.getvalue(),
         "warned": [str(doubt.message)[:TEXT] for doubt in doubts[:1]],
         "changed": [i for i, pair in enumerate(zip(case, given, strict=True)) if _changed(*pair)],
-        "noted": [_numbers_of(part) for part in given],
+        "noted": [numbers_of(part) for part in given],
     }
     display({MIME: json.dumps(content)}, raw=True)
     return value
@@ -97,7 +97,7 @@ def _changed(before: Any, after: Any) -> bool:
     return before is not after and not _unchanged(before, after)
 
 
-def _numbers_of(argument: Any) -> dict[str, float]:
+def numbers_of(argument: Any) -> dict[str, float]:
     """What an argument counts (calls, for example): numbers that are its attributes."""
     if not isinstance(argument, types.FunctionType) and copy.deepcopy(argument) is not argument:
         return {}

@@ -64,7 +64,8 @@ class Worker:
         self.deadline = time.monotonic() + START_SECONDS
 
     def _read(self, pipe: IO[bytes]) -> None:
-        while (line := pipe.readline(LONGEST_LINE)).endswith(b"\n"):
+        # An answer to each question: who says more without being asked is not listened to.
+        while (line := pipe.readline(LONGEST_LINE)).endswith(b"\n") and self._lines.empty():
             self._lines.put(line)
         self._lines.put(b"")
 

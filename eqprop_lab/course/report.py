@@ -70,7 +70,7 @@ def _titles(master: Path) -> dict[str, str]:
 
 def _plain(text: str) -> str:
     """A text of a stranger: no control characters, no end of the block it stands in."""
-    return re.sub(r"[^\n\x20-\x7e\u00a0-\uffff]", "?", text).replace("```", "'''")
+    return re.sub(r"[^\n\x20-\x7e\u00a0-\ud7ff\ue000-\ufffd]", "?", text).replace("```", "'''")
 
 
 def write_reports(

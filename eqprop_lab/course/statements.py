@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import copy
+import re
 import symtable
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,13 +21,7 @@ class Statement:
     @cached_property
     def binds(self) -> frozenset[str]:
         """Names that exist after it."""
-        node = self.node
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            return frozenset({node.name})
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            return frozenset((a.asname or a.name).partition(".")[0] for a in node.names)
-        stored = (n for n in ast.walk(node) if isinstance(n, ast.Name))
-        return frozenset(n.id for n in stored if isinstance(n.ctx, ast.Store))
+        return frozenset(_bound(symtable.symtable(self.text, "<cell>", "exec")))
 
     @cached_property
     def uses(self) -> frozenset[str]:
@@ -36,6 +32,15 @@ class Statement:
     def is_import(self) -> bool:
         """Whether it imports and does nothing else."""
         return isinstance(self.node, ast.Import | ast.ImportFrom)
+
+
+def _bound(scope: symtable.SymbolTable) -> Iterator[str]:
+    top = scope.get_type() == "module"
+    for symbol in scope.get_symbols():
+        if (symbol.is_assigned() or symbol.is_imported()) and (top or symbol.is_declared_global()):
+            yield symbol.get_name()
+    for inner in scope.get_children():
+        yield from _bound(inner)
 
 
 def _looked_up(scope: symtable.SymbolTable) -> Iterator[str]:
@@ -55,12 +60,29 @@ def names_read(node: ast.AST) -> frozenset[str]:
 
 def statements(source: str) -> list[Statement]:
     """The top-level statements of a cell. Raises SyntaxError for what is not Python."""
-    lines, begin, found = source.splitlines(), 0, []
+    # Not splitlines, which ends a line where Python does not (at a form feed, for example).
+    lines, begin, found = re.split(r"\r\n|\r|\n", source), 0, []
     for node in ast.parse(source).body:
         end = node.end_lineno or node.lineno
         found.append(Statement(node, "\n".join(lines[begin:end]).strip("\n")))
         begin = end
     return found
+
+
+def fewer_names(statement: Statement, used: Collection[str]) -> Statement | None:
+    """An import without the names that are of no use, None where all are; others as they are."""
+    node = statement.node
+    if not isinstance(node, ast.Import | ast.ImportFrom):
+        return statement
+    names = [a for a in node.names if (a.asname or a.name).partition(".")[0] in {*used, "*"}]
+    future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
+    if future or len(names) == len(node.names):
+        return statement
+    if not names:
+        return None
+    fewer = copy.copy(node)
+    fewer.names = names
+    return Statement(fewer, ast.unparse(fewer))
 
 
 def needed(names: Iterable[str], among: Sequence[Statement]) -> list[Statement]:

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from nbformat import NotebookNode, from_dict
 
 from eqprop_lab.course.masters import Master
-from eqprop_lab.course.statements import Statement, joined, names_read, statements, without
+from eqprop_lab.course.statements import (
+    Statement,
+    fewer_names,
+    joined,
+    names_read,
+    statements,
+    without,
+)
 from eqprop_lab.regression.parameters import tags
 
 KEPT_METADATA = ("kernelspec", "language_info")
@@ -127,7 +134,7 @@ def _used_alone(source: str, used: set[str], told: str) -> str:
     for statement in found:
         if isinstance(statement.node, ast.FunctionDef) and not _wanted(statement, used, told):
             continue
-        kept.append(_fewer_names(statement, used, told) if statement.is_import else statement)
+        kept.append(fewer_names(statement, used | _told(statement, told)))
     left = [statement for statement in kept if statement is not None]
     same = len(left) == len(found) and all(a is b for a, b in zip(found, left, strict=True))
     return source if same else _labelled(source, left)
@@ -135,27 +142,11 @@ def _used_alone(source: str, used: set[str], told: str) -> str:
 
 def _wanted(statement: Statement, used: set[str], told: str) -> bool:
     """Whether code elsewhere uses what it binds (itself does not count), or a text names it."""
-    return any(name in used or re.search(rf"`{name}\b", told) for name in statement.binds)
+    return bool(statement.binds & used or _told(statement, told))
 
 
-def _fewer_names(statement: Statement, used: set[str], told: str) -> Statement | None:
-    node = statement.node
-    assert isinstance(node, ast.Import | ast.ImportFrom)
-    if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-        return statement
-    names = [
-        alias
-        for alias in node.names
-        if (bound := (alias.asname or alias.name).partition(".")[0]) in used
-        or re.search(rf"`{bound}\b", told)
-    ]
-    if len(names) == len(node.names):
-        return statement
-    if not names:
-        return None
-    fewer = copy.copy(node)
-    fewer.names = names
-    return Statement(fewer, ast.unparse(fewer))
+def _told(statement: Statement, told: str) -> set[str]:
+    return {name for name in statement.binds if re.search(rf"`{name}\b", told)}
 
 
 def _without_solution_lines(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from eqprop_lab.course.masters import ExerciseCells, Master
 from eqprop_lab.regression.parameters import first_line
 
-LARGEST, LONGEST = 20 * 2**20, 100_000
+LARGEST, LONGEST = 20 * 2**20, 30_000
 
 
 class SubmissionError(ValueError):
@@ -48,6 +48,8 @@ def submission(folder: Path, student: str, master: Master) -> Submission:
 
 
 def _the_file(folder: Path, name: str) -> Path:
+    if folder.is_symlink():
+        raise SubmissionError(f"the folder {folder.name} is a link")
     found = sorted(path for path in folder.rglob(name) if ".ipynb_checkpoints" not in path.parts)
     if not found:
         raise SubmissionError(f"no file {name} was handed in")

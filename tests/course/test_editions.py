@@ -211,6 +211,8 @@ def test_a_build_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert list((folder / "data" / "results").glob("*.json"))
         nb = nbformat.read(folder / "notebooks" / master("03").path.name, as_version=4)
         assert any("solution" in tags(cell) for cell in nb.cells) is (folder.name == "instructor")
+    (wheel_of_ada,) = folders[2].glob("*.whl")
+    assert wheel_of_ada.stat().st_nlink == 1  # a link would let one student change it for all
     texts = [(f / "notebooks" / master("03").path.name).read_text("utf-8") for f in folders[2:]]
     assert "seed: int = 7 " in texts[0] and "seed: int = 8 " in texts[1]
     build(ROOT, [master("03")], out)

@@ -10,8 +10,10 @@ import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from eqprop_lab.notebook import CheckFailed
 from eqprop_lab.regression.plan import find_notebooks
@@ -45,6 +47,7 @@ def of(number: str, name: str) -> Cells:
 
 
 EXERCISES = [pytest.param(n, c, id=f"{n}-{c.name}") for n in NOTEBOOKS for c in exercises(n).all]
+JUDGED = [each for each in EXERCISES if "judge=" in each.values[1].check]  # type: ignore[union-attr]
 ANSWERS = [pytest.param(n, a, id=f"{n}-{a.id}") for n in NOTEBOOKS for a in answers(n)]
 
 
@@ -95,6 +98,27 @@ def test_an_answer_is_judged_rightly(number: str, answer: Answer) -> None:
     with pytest.raises(CheckFailed) as failure:
         run()
     assert answer.says in str(failure.value)
+
+
+def blotted(value: Any) -> Any:
+    """The same with nan for every number."""
+    if isinstance(value, torch.Tensor):
+        return torch.full_like(value, torch.nan)
+    if isinstance(value, tuple | list):
+        return type(value)(map(blotted, value))
+    return (lambda *given: blotted(value(*given))) if callable(value) else float("nan")
+
+
+@pytest.mark.parametrize(("number", "cells"), JUDGED)
+def test_an_answer_of_nan_has_no_property(number: str, cells: Cells) -> None:
+    with pytest.raises((CheckFailed, ArithmeticError, RuntimeError)):
+        exercises(number).run(
+            cells.solution.partition("\n\n\ncheck_")[0],
+            cells.stub,
+            f"def {cells.name}(*given):\n    return blotted(solved_{cells.name}(*given))",
+            cells.check,
+            blotted=blotted,
+        )
 
 
 @pytest.mark.parametrize(("number", "cells"), EXERCISES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +17,19 @@ from eqprop_lab.course import grading, sandbox
 from eqprop_lab.course.classes import class_of
 from eqprop_lab.course.grading import Graded, Verdict, _Desk, grade, prepared
 from eqprop_lab.course.masters import Master, MasterError
-from eqprop_lab.course.reading import UnreadableAnswer, forbidden_in, is_open, notable_in
-from eqprop_lab.course.remote import Limits, Stopped
-from eqprop_lab.course.report import feedback, grades_csv
+from eqprop_lab.course.reading import (
+    EVASIVE,
+    UnreadableAnswer,
+    answer_alone,
+    forbidden_in,
+    is_open,
+    notable_in,
+    sets_any,
+)
+from eqprop_lab.course.remote import Limits, Stopped, Worker
+from eqprop_lab.course.report import feedback, grades_csv, write_reports
 from eqprop_lab.course.submissions import LARGEST, Submission, submission
+from eqprop_lab.regression.plan import find_notebooks
 from tests.course.handed_in import RIGHT, hand_in, tiny_master
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,8 +86,9 @@ def test_right_and_partly_right_answers_get_their_points(master: Master) -> None
 
 
 LOOK = """import os, socket
+os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "86487")
 seen = [path for path in {paths} if os.path.exists(path)]
-seen += [name for name in globals() if "SECRET" in name or name.startswith("check_")]
+seen += [name for name in dir() if "SECRET" in name or name.startswith("check_")]
 seen += [name for _, name in socket.if_nameindex() if name != "lo"]
 seen += [name for name in os.listdir("/proc") if name.isdecimal() and int(name) > 2000]
 for place in (os.path.dirname(nb.__file__), "/usr"):
@@ -105,17 +117,17 @@ def test_hostile_answers_gain_nothing_see_nothing_and_cost_others_nothing(
     with desk(master, 5) as judge:
         look = judge("half", LOOK.format(paths=hidden))
         patched = judge("twice", PATCHED)
-        thief = judge("spoils", f"def spoils(x, y):\n    return open({str(victim)!r}).read()")
         leaves = judge("counts", "def counts(work, x):\n    import os\n    os._exit(0)")
         loops = judge("maker", "def maker(a):\n    while True:\n        pass")
-        floods = judge("half", "def half(x, y):\n    return x\nwhile True:\n    print('x' * 10**6)")
+        floods = judge("half", "def half(x, y):\n    while True:\n        display('x' * 10**6)")
     assert "seen: []" in look.says
     assert "twice" in patched.says and "Not yet" in patched.says
-    assert "FileNotFoundError" in thief.says and thief.notes == ("open",)
     assert "its process ended" in leaves.says and leaves.notes == ("os", "stopped")
     assert "took too long" in loops.says
     assert any(said in floods.says for said in ("print without end", "took too long"))
-    assert not any(v.points for v in (look, patched, thief, leaves, loops, floods))
+    assert not any(v.points for v in (look, patched, leaves, loops, floods))
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not any(b"86487" in line for line in running)
     assert victim.read_text("utf-8") == text
 
 
@@ -145,9 +157,12 @@ def test_the_command_refuses_where_nothing_isolates(
     monkeypatch.setattr(sandbox, "TOOLS", ("no-such-tool",))
     (folder / "bo").mkdir()
     (folder / "bo" / "03_two_phases_and_gradients.ipynb").write_text("{}")
-    assert main(["grade", str(folder), "--out", str(folder / "g.csv"), "--notebooks", "03"]) == 2
+    out = folder.parent / "g.csv"
+    assert main(["grade", str(folder), "--out", str(out), "--notebooks", "03"]) == 2
     assert "cannot be isolated here: no-such-tool not found" in capsys.readouterr().err
-    assert not (folder / "g.csv").exists()
+    assert not out.exists()
+    assert main(["grade", str(folder), "--out", str(folder / "bo" / "g.csv")]) == 2
+    assert "lies among the submissions" in capsys.readouterr().err
 
 
 @isolated
@@ -191,6 +206,8 @@ def test_links_to_the_work_of_others_are_refused(tmp_path: Path, master: Master,
     (tmp_path / "bo").mkdir()
     (os.symlink if kind == "symbolic" else os.link)(path, tmp_path / "bo" / path.name)
     assert "is a link" in submission(tmp_path, "bo", master).problem
+    (tmp_path / "di").symlink_to(tmp_path / "ada")
+    assert "is a link" in submission(tmp_path, "di", master).problem
     (tmp_path / "cy").mkdir()
     assert "no file" in submission(tmp_path, "cy", master).problem
 
@@ -207,9 +224,121 @@ def test_an_answer_is_read_before_it_runs() -> None:
     assert notable_in("import os\nopen('x')\ndef f():\n    return __import__('sys')") == [
         "__import__", "open", "os",
     ]  # fmt: skip
+    patch = "from eqprop_lab.kernel import phases\ndef f(x):\n    x.grad = 0\n    phases.step = f"
+    assert notable_in(patch) == ["eqprop_lab.kernel", "sets phases.step"]
     for text in ("def f(:", "x" + "+x" * 50_000, "(" * 300):
         with pytest.raises(UnreadableAnswer, match="is not Python"):
             is_open(text, "f")
+
+
+WAYS_AROUND = {
+    "its own name": "relax = ep.relax\ndef f(x):\n    return relax(x)",
+    "a part of a thing": "box = {}\nbox[0] = ep.relax\ndef f(x):\n    return box[0](x)",
+    "a list": "box = []\nbox.append(ep.relax)\ndef f(x):\n    return box[0](x)",
+    "an attribute": "def f(x):\n    return f.g(x)\nf.g = ep.relax",
+    "a function that fills": "def fill(b):\n    b[0] = ep.relax\nbox = {}\nfill(box)\n"
+    "def f(x):\n    return box[0](x)",
+    "a default": "def f(x, g=ep.relax):\n    return g(x)",
+    "a semicolon": "a = 1; g = ep.relax\ndef f(x):\n    return g(x)",
+    "a form feed": "'\f'\ng = ep.relax\ndef f(x):\n    return g(x)",
+    "a text": "def f(x):\n    return getattr(ep, 'relax')(x)",
+    "a text in parts": "def f(x):\n    return getattr(ep, 'rel' + 'ax')(x)",
+    "getattr as a value": "def f(x):\n    return list(map(getattr, [ep], ['rel' + 'ax']))[0](x)",
+    "a pattern": "def f(x):\n    match ep:\n        case object(relax=g):\n            return g(x)",
+    "a captured name": "match ep.relax:\n    case g: pass\ndef f(x):\n    return g(x)",
+    "a dictionary": "def f(x):\n    return vars(ep)['rel' + 'ax'](x)",
+    "a global name": "def f(x):\n    return x\ndef g():\n    global f\n    f = ep.relax\ng()",
+    "eval": "def f(x):\n    return eval('ep.rel' + 'ax')(x)",
+}
+
+
+@pytest.mark.parametrize("source", WAYS_AROUND.values(), ids=WAYS_AROUND)
+def test_no_way_leads_around_a_forbidden_name(source: str) -> None:
+    assert forbidden_in(source, "f", ("relax", *EVASIVE))
+
+
+def test_what_was_not_read_is_not_run() -> None:
+    given = "import math, os\nfrom x import *\nTABLE = {}\ndef fill(t):\n    t[0] = math.pi\n"
+    rest = "def f(x):\n    return TABLE[0]\nfill(TABLE)\n"
+    compared = (
+        "print(f(1) - ep.relax(1))\nassert f(1) == ep.relax(1)\ncheck_f(f)\nf(1) - ep.relax(1)"
+    )
+    unseen = "def g():\n    h.f = ep.relax\ng()\n"
+    alone = answer_alone(given + unseen + rest + compared, "f")
+    assert alone.split() == (given + rest).replace("math, os", "math").split()
+
+
+def test_a_count_is_set_by_nobody_but_the_counter() -> None:
+    assert sets_any("def f(g):\n    g.used = 0\n    return g(1)", {"used"}) == "used"
+    assert sets_any("def f(g):\n    setattr(g, 'used', 0)", {"used"}) == "setattr"
+    assert sets_any("def f(g):\n    f.used = g.used\n    g.other = 1", {"used"}) == ""
+
+
+def test_helpers_of_a_check_are_not_for_answers() -> None:
+    (path,) = (ROOT / "notebooks").glob("08_*.ipynb")
+    ready = prepared(path, 0)
+    tasks = {task.cells.name: task for task in ready.tasks}
+    # each of them is the answer plus or minus a term
+    helpers = {"drive_anew", "one_sign", "one_of_two", "without_slopes", "counted"}
+    assert helpers <= set(tasks["multiplications"].check.forbidden)
+    assert "softmax" not in tasks["train_step"].check.forbidden
+    start = "\n".join(ready.start)
+    assert "def draw_sizes" in start and "def softmax" in start and "drive_anew" not in start
+
+
+@pytest.mark.parametrize("number", [path.stem[:2] for path in find_notebooks([], ROOT)])
+def test_a_solution_uses_nothing_that_is_forbidden(number: str) -> None:
+    (path,) = find_notebooks([number], ROOT)
+    for task in prepared(path, 0).tasks:
+        whole = Master.read(path).nb.cells[task.cells.solution].source
+        name = task.cells.name
+        source = whole.partition("\n\n\ncheck_")[0].replace(f"solved_{name}", name)
+        assert f"def {name}(" in source and not is_open(source, name)
+        assert forbidden_in(source, name, task.check.forbidden) == []
+        assert sets_any(source, task.counted) == ""
+
+
+def test_what_one_exercise_may_use_does_not_wait_for_the_next(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = []
+
+    class Fails:
+        """A worker in which every answer's cell raises."""
+
+        def __init__(self, limits: Limits) -> None:
+            kernels.append(self)
+
+        def run(self, source: str) -> dict[str, object]:
+            return {"error": ["E", "no"]} if "def " in source and "_inside" not in source else {}
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(grading, "Worker", Fails)
+    with desk(master, 5) as judge:
+        judge("half", "def half(x, y):\n    return torch.add(x, y)")
+        judge("twice", RIGHT["twice"])
+        assert len(kernels) == 1
+        judge("half", "def half(x, y):\n    torch.tau = torch.mul\n    return x")
+        judge("counts", RIGHT["counts"])
+        assert len(kernels) == 2
+
+
+def test_a_text_that_is_no_text_stops_no_report(tmp_path: Path, master: Master) -> None:
+    one = Graded(Submission("ada", master.path), (Verdict(1, "half", 0.0, 1, "a\ud800b\ufffe"),))
+    write_reports(tmp_path / "g.csv", {"ada": [one]}, {"ada": 0})
+    assert "a?b?" in (tmp_path / "feedback" / "ada.md").read_text("utf-8")
+
+
+def test_a_worker_that_speaks_unasked_is_not_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import sys\nwhile True:\n    print('{}', flush=True)"
+    monkeypatch.setattr(sandbox, "isolated", lambda *_: [sys.executable, "-c", script])
+    worker = Worker(Limits())
+    try:
+        time.sleep(0.5)
+        assert worker._lines.qsize() <= 2
+    finally:
+        worker.close()
 
 
 def test_reports_hold_no_formula_and_no_control_characters(master: Master) -> None:

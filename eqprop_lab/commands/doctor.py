@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from packaging.requirements import Requirement
 from packaging.version import Version
+from torch import distributed
 
 from eqprop_lab.acceleration import check_cupy_available
 from eqprop_lab.commands.arguments import make_parser
@@ -175,6 +176,20 @@ def thread_row() -> Row:
     return Row("threads", found, local=True)
 
 
+def processes_row() -> Row:
+    """What joins the processes of one training: Gloo on CPUs, NCCL on GPUs."""
+    able = distributed.is_available()
+    ways = [
+        name
+        for name, there in (("Gloo", "is_gloo_available"), ("NCCL", "is_nccl_available"))
+        if able and getattr(distributed, there)()
+    ]
+    if not ways:
+        advice = "a training runs in one process; another build of torch has Gloo"
+        return Row("torchrun", "this torch joins no processes", "note", advice, local=True)
+    return Row("torchrun", f"joins processes by {' and '.join(ways)}", local=True)
+
+
 def activation_row() -> Row:
     """How this machine evaluates the activation of a relaxation on its CPU."""
     vectors = torch.backends.cpu.get_cpu_capability()
@@ -289,6 +304,7 @@ def environment_report() -> list[Row]:
         *cupy_rows(torch.version.cuda),
         processor_row(),
         thread_row(),
+        processes_row(),
         activation_row(),
         *data_rows(data_dir()),
         browser_row(),

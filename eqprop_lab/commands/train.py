@@ -8,12 +8,20 @@ config, versions, curves and a checkpoint after every epoch; an interrupted one 
 
 begins the run of the config, or goes on with it where the last call stopped. Exit status: 0 the
 training is done, 3 it is not and the time is up, 1 it failed on the way, 2 it cannot be begun.
+
+On several processes, each with its share of every batch, as one training:
+
+    torchrun --standalone --nproc-per-node 2 --max-restarts 3 -m eqprop_lab train digits_looped_mlp
+
+When one of them dies, torchrun starts them again, and the run goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from eqprop_lab.commands.arguments import make_parser, refuse
@@ -29,8 +37,10 @@ from eqprop_lab.experiments.config import (
 from eqprop_lab.experiments.errors import USERS_ERRORS
 from eqprop_lab.experiments.resuming import take_up
 from eqprop_lab.experiments.runs import Run, RunStore
-from eqprop_lab.training import BatchError, Budget
+from eqprop_lab.training import BatchError, Budget, EqPropTrainer
+from eqprop_lab.training.distributed import DistributedTrainer
 from eqprop_lab.training.loggers import Logger, TensorBoardLogger, WandbLogger
+from eqprop_lab.training.process_group import Group, launched, process_group, restarts
 from eqprop_lab.training.progress import show
 
 
@@ -71,7 +81,31 @@ def choose(options: argparse.Namespace, store: RunStore) -> tuple[ExperimentConf
         run = store.get(options.resume)
         return parse_config(on_device(run.config, options.device)), run
     config = load_config(options.config, options.device)
-    return config, None if options.resume is None else take_up(store, config.as_dict())
+    again = options.resume is not None or restarts() > 0
+    return config, take_up(store, config.as_dict()) if again else None
+
+
+def joined(config: ExperimentConfig, minutes: float | None) -> AbstractContextManager[Group | None]:
+    """The processes that torchrun has started, or none. Raises ValueError."""
+    if not launched():
+        return nullcontext()
+    if minutes is not None:
+        raise ValueError(
+            "--minutes is for a single process: torchrun takes the exit status 3 of one whose time "
+            "is up for a failure"
+        )
+    device = str(config.trainer.get("device") or "cpu")
+    return process_group(device.partition(":")[0])
+
+
+def watchers(experiment: dict[str, Any], run: Run, budget: Budget | None) -> list[Any]:
+    """Who follows the training, on the process that prints and writes."""
+    return [show, *loggers(experiment, run), run, *([budget] if budget else [])]
+
+
+def kind(group: Group | None) -> Callable[..., EqPropTrainer]:
+    """What makes the trainer of a config."""
+    return EqPropTrainer if group is None else partial(DistributedTrainer, group=group)
 
 
 def _go_on(run: Run | None) -> str:
@@ -94,18 +128,23 @@ def main(argv: Sequence[str]) -> int:
         budget = None if options.minutes is None else Budget(options.minutes)
         store = RunStore(options.runs)
         config, run = choose(options, store)
-        trainer, data = build_experiment(config)
-        goes_on = run is not None
-        run = store.create(config.as_dict()) if run is None else run
-        print(
-            f"run {run.id}: {config.model} on {data.name}, {len(data.train)} {data.unit}, "
-            f"{config.epochs} epochs"
-        )
-        watchers = [show, *loggers(config.experiment, run), run, *([budget] if budget else [])]
-        # The run itself saves every epoch; a path is only where a resumed fit takes up its state.
-        path = run.checkpoint if goes_on else None
-        training = True
-        fit_experiment(config, trainer, data, watchers, resume=goes_on, checkpoint_path=path)
+        with joined(config, options.minutes) as group:
+            trainer, data = build_experiment(config, kind(group))
+            if group is not None:
+                group.agree({"config": config.as_dict(), "run": run and run.id})
+            # The run itself saves every epoch; a path is only where a resumed fit takes up.
+            goes_on = {} if run is None else {"resume": True, "checkpoint_path": run.checkpoint}
+            told = []
+            first = group is None or group.first
+            if first:
+                run = store.create(config.as_dict()) if run is None else run
+                print(
+                    f"run {run.id}: {config.model} on {data.name}, {len(data.train)} {data.unit}, "
+                    f"{config.epochs} epochs{'' if group is None else f', {group.ranks} processes'}"
+                )
+                told = watchers(config.experiment, run, budget)
+            training = True
+            fit_experiment(config, trainer, data, told, **goes_on)
     except (BatchError, KeyboardInterrupt) as error:
         refuse(f"{str(error) or 'interrupted'}{_go_on(run)}")
         return 1
@@ -116,6 +155,8 @@ def main(argv: Sequence[str]) -> int:
         )
         refused = refuse(f"{error}{_go_on(run) if late else ''}")
         return 1 if late else refused
+    if run is None or not first:
+        return 0
     left = config.epochs - trainer.history.epochs
     if budget is not None and budget.up and left > 0:
         print(

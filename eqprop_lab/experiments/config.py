@@ -15,7 +15,7 @@ takes the options of `build_dataset` or of a text (see `data`) and `augmentation
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -210,25 +210,32 @@ def parse_config(content: Any) -> ExperimentConfig:
     return config
 
 
-def make_trainer(config: ExperimentConfig) -> EqPropTrainer:
-    """A trainer with a fresh model, equal for equal configs; global generators are left alone."""
+def make_trainer(
+    config: ExperimentConfig, kind: Callable[..., EqPropTrainer] = EqPropTrainer
+) -> EqPropTrainer:
+    """A trainer with a fresh model, equal for equal configs; global generators are left alone.
+
+    kind: what makes it of a model and options.
+    """
     # Models without a seed of their own draw from the global generator.
     with seeded(config.seed):
         model = model_registry.create(config.model, **config.params)
     options = dict(config.trainer)
     if not any(isinstance(module, EquilibriumModel | LocalRule) for module in model.modules()):
         options.setdefault("gradient", "autograd")
-    trainer = EqPropTrainer(model, **options)
+    trainer = kind(model, **options)
     trainer.state.config = config.as_dict()
     return trainer
 
 
-def build_experiment(config: ExperimentConfig) -> tuple[EqPropTrainer, DataSet | TextSet]:
-    """(trainer with a fresh model, data set or text).
+def build_experiment(
+    config: ExperimentConfig, kind: Callable[..., EqPropTrainer] = EqPropTrainer
+) -> tuple[EqPropTrainer, DataSet | TextSet]:
+    """(trainer with a fresh model, as of `make_trainer`, data set or text).
 
     Raises as `build_data` does: DataUnavailable, ValueError.
     """
-    trainer = make_trainer(config)
+    trainer = make_trainer(config, kind)
     data = build_data(config.data)
     check_sizes(config.params, facts_of(data))
     return trainer, data

@@ -93,6 +93,12 @@ class LUTLayer(nn.Module, ABC):
         drawn = torch.rand(like.shape, generator=generator, dtype=like.dtype, device="cpu")
         return drawn.to(like.device)
 
+    @property
+    def across_samples(self) -> str:
+        """Why its gradient is no mean over samples; empty where it is."""
+        kind = self.runtime.grad_stabilization
+        return "" if kind == "none" else f"scales gradients (grad_stabilization={kind!r})"
+
     def _stabilised(self, gradient: Tensor) -> Tensor:
         """g times target / sqrt(mean g^2 + epsilon), over all of it or over each sample."""
         how = self.runtime

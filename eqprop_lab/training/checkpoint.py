@@ -187,7 +187,8 @@ def check(state: TrainingState, content: dict[str, Any], same_settings: bool = F
             raise ValueError(
                 "an older version wrote it, which did not note the data; go on without resume=True"
             )
-        _same("training", content["settings"], state.settings)
+        # what only the file has counts too: a kernel, ranks
+        _same("training", content["settings"], dict.fromkeys(content["settings"]) | state.settings)
         _same("model", saved.get("settings", {}), model)
         _same("training", optimizer.get("defaults", {}), _defaults(state.optimizer))
     elif isinstance(state.model, EquilibriumModel):

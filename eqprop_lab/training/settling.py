@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -49,6 +49,19 @@ class Settling:
         self._errors = np.maximum(self._errors, errors)
         self.residual = worse(self.residual, found.free.residual)
         self.nudged_residual = worse(self.nudged_residual, found.nudged_residual)
+
+    def told(self) -> list[float]:
+        """What was noted of the batch so far, as numbers: what other processes may `hear`."""
+        return [self.residual, self.nudged_residual, float(self._missed), *self._errors.tolist()]
+
+    def hear(self, others: Sequence[Sequence[float]]) -> None:
+        """Make the batch as bad as the worst of what processes, this one too, have `told`."""
+        self.residual = self.nudged_residual = math.nan  # theirs may be rounded
+        for residual, nudged, missed, *errors in others:
+            self.residual = worse(self.residual, residual)
+            self.nudged_residual = worse(self.nudged_residual, nudged)
+            self._missed = self._missed or bool(missed)
+            self._errors = np.maximum(self._errors, errors)
 
     def warn(self, epoch: int) -> None:
         """One warning for the epoch: of what is 20 % off in the mean, whatever the reason."""

@@ -160,9 +160,10 @@ def _feed(found: Any, item: Any) -> bool:
     return all([_feed(found, part) for part in item])
 
 
-def _batch(batch: object) -> str:
+def digest_of(value: object) -> str:
+    """A digest of nested containers of tensors, numbers and texts, as of a batch."""
     found = hashlib.blake2b(digest_size=16)
-    _feed(found, batch)
+    _feed(found, value)
     return found.hexdigest()
 
 
@@ -171,7 +172,7 @@ def watched(loader: object, batches: Any, note: dict[str, Any], cuda: bool) -> I
     note |= {"states": states(loader), "rng": rng_state(cuda), "first": []}
     for batch in batches:
         if len(note["first"]) < FIRST:
-            note["first"].append(_batch(batch))
+            note["first"].append(digest_of(batch))
         yield batch
 
 
@@ -194,7 +195,7 @@ def check_same(name: str, loader: Any, note: Mapping[str, Any]) -> None:
         for attempt in ("", " each time: it has a state that cannot be put back"):
             set_states(loader, note["states"])
             set_rng_state(note["rng"])
-            first = [_batch(batch) for _, batch in zip(note["first"], loader, strict=False)]
+            first = [digest_of(batch) for _, batch in zip(note["first"], loader, strict=False)]
             if first != note["first"]:
                 raise ValueError(f"the {name} loader gives other batches{attempt}")
     finally:

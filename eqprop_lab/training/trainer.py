@@ -142,7 +142,7 @@ class EqPropTrainer:
         self.settings: Settings | None = None
         if gradient == LOCAL:
             unseen = {"cost": cost, "amp": amp, "use_kernel": use_kernel}
-            check_unused(given | unseen, type(self))
+            check_unused(given | unseen, EqPropTrainer)
         elif isinstance(model, EquilibriumModel):
             self.settings = make_settings(model, **given | {"estimator": gradient})
         elif gradient != "autograd":
@@ -335,7 +335,7 @@ class EqPropTrainer:
                 self.history.append(record)
                 self.state.mark(inside=0)
                 try:
-                    told.epoch(self, record)
+                    self._tell(told, record)
                 except BaseException as error:
                     # Some have seen this epoch and some have not: it is no place to go on from.
                     self.state.mark(inside=0 if isinstance(error, StopTraining) else epoch)
@@ -346,6 +346,9 @@ class EqPropTrainer:
             self.state.keep()
             told.end(self)
         return self.history
+
+    def _tell(self, told: Callbacks, record: Record) -> None:
+        told.epoch(self, record)
 
     def _epoch(self, epoch: int, loader: Batches) -> Record:
         self.model.train()

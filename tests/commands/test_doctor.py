@@ -216,3 +216,10 @@ def test_a_source_tree_without_installation_is_a_problem(monkeypatch: pytest.Mon
     monkeypatch.setattr(metadata, "requires", absent)
     rows = {row.name: row for row in doctor.environment_report()}
     assert rows["eqprop_lab"].status == "problem"
+
+
+def test_a_torch_that_joins_no_processes_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Gloo" in doctor.processes_row().found
+    monkeypatch.setattr(doctor.distributed, "is_available", lambda: False)
+    row = doctor.processes_row()
+    assert row.status == "note" and "one process" in row.advice

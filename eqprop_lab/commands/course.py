@@ -72,6 +72,9 @@ def grade_submissions(arguments: argparse.Namespace, root: Path) -> int:
     from eqprop_lab.course.sandbox import fault
 
     positive_int("--jobs", arguments.jobs)
+    if arguments.out.resolve().is_relative_to(arguments.folder.resolve()):
+        where = "feedback/ beside it would be taken for a student"
+        return refuse(f"--out {arguments.out} lies among the submissions: {where}")
     real("--seconds", arguments.seconds, above=0)
     positive_int("--megabytes", arguments.megabytes)
     roster = read_roster(arguments.roster) if arguments.roster else None

@@ -22,6 +22,7 @@ from eqprop_lab.datasets.augmentation import Augmentation as Augmentation
 from eqprop_lab.datasets.registry import get_dataset_info as get_dataset_info
 from eqprop_lab.deploy.onnx import HAS_ONNX as HAS_ONNX, export_to_onnx as export_to_onnx
 from eqprop_lab.deploy.quantise import quantize as quantize
+from eqprop_lab.deploy.serve import make_app as make_app, serve as serve, serving as serving
 from eqprop_lab.devices import get_optimal_backend as get_optimal_backend
 from eqprop_lab.equilibrium.block import EquilibriumBlock as EquilibriumBlock
 from eqprop_lab.equilibrium.gradients import estimate_gradients as estimate_gradients

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train what a YAML file or a recipe describes",
     "sweep": "train over a space of settings, in several shells at once",
     "evaluate": "loss and accuracy of a checkpoint",
+    "serve": "answers over HTTP: a network that settles, as a service",
     "course": "editions for students and lecturers, and grading (in a checkout)",
     "compare": "two stored runs: settings that differ, curves overlaid",
     "rerun": "train a stored run again: does the result reproduce?",

@@ -572,6 +572,24 @@ TABLE: dict[str, Entry] = {
         | {"dynamic_batch": "switch", "unroll": "switch"},
         {"model"},
     ),
+    "make_app": (
+        partial(eqprop_lab.make_app, torch.nn.Linear(1, 1)),
+        {},
+        {},
+        {"models", "host", "limits"},
+    ),
+    "serve": (
+        partial(eqprop_lab.serve, torch.nn.Linear(1, 1)),
+        {},
+        {},
+        {"models", "host", "port", "limits"},
+    ),
+    "serving": (
+        lambda **how: eqprop_lab.serving(torch.nn.Linear(1, 1), **how).__enter__(),
+        {},
+        {},
+        {"models", "port", "limits"},
+    ),
     "quantize": (
         eqprop_lab.quantize,
         {"path": "none.onnx"},
@@ -771,6 +789,9 @@ MISSPELT = {
     "get_eqprop_lm": ("max_seq_length", "max_seq_len"),
     "create_eqprop_lm": ("num_head", "num_heads"),
     "within_budget": ("inner_dims", "inner_dim"),
+    "make_app": ("batches", "batch"),
+    "serve": ("batches", "batch"),
+    "serving": ("batches", "batch"),
 }
 
 

@@ -9,48 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from eqprop_lab.commands.arguments import make_parser, refuse
 from eqprop_lab.datasets import DataSet
 from eqprop_lab.datasets.registry import SOURCES
 from eqprop_lab.datasets.windows import TextSet, text_set
-from eqprop_lab.experiments.config import (
-    ExperimentConfig,
-    load_config,
-    make_trainer,
-    on_device,
-    parse_config,
-)
+from eqprop_lab.experiments.config import ExperimentConfig
 from eqprop_lab.experiments.data import build_data, data_name
 from eqprop_lab.experiments.errors import USERS_ERRORS
-from eqprop_lab.training import CheckpointError, EqPropTrainer
-from eqprop_lab.training.checkpoint import read
+from eqprop_lab.experiments.reopening import load
 from eqprop_lab.validation import a_path
 
 SPLITS = ("validation", "test", "train")
-
-
-def load(
-    path: Path, config_path: str | None = None, device: str | None = None
-) -> tuple[EqPropTrainer, ExperimentConfig]:
-    """The trainer a checkpoint describes, with the stored model in it.
-
-    Raises CheckpointError, ValueError.
-    """
-    if config_path is not None:
-        config = load_config(config_path, device)
-    else:
-        stored = read(path)["config"]
-        if stored is None:
-            raise CheckpointError(
-                f"{path} carries no config: name the one it was trained with, --config FILE"
-            )
-        config = parse_config(on_device(stored, device))
-    trainer = make_trainer(config)
-    trainer.load_checkpoint(path)
-    return trainer, config
 
 
 def choose_data(config: ExperimentConfig, name: str | None, root: str | None) -> DataSet | TextSet:
@@ -94,11 +65,8 @@ def main(argv: Sequence[str]) -> int:
         "--config", metavar="FILE", help="the config, for a checkpoint that carries none"
     )
     options = parser.parse_args(argv)
-    path = options.checkpoint
-    if path.is_dir():
-        path /= "checkpoint.pt"
     try:
-        trainer, config = load(path, options.config, options.device)
+        trainer, config = load(options.checkpoint, options.config, options.device)
         data = choose_data(config, options.data, options.root)
         split = getattr(data, options.split)
         result = trainer.evaluate(split.batches(config.batch_size))

@@ -39,6 +39,8 @@ OPTIONAL = (
     "cupy",
     "onnx",
     "onnxruntime",
+    "fastapi",
+    "uvicorn",
     "tensorboard",
     "wandb",
     "datasets",

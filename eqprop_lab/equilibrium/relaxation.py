@@ -318,6 +318,15 @@ def _bound(model: Relaxable, end: Equilibrium, drive: State) -> float:
     return model.metric_condition * (contraction * end.moved + rounding) / (1 - contraction)
 
 
+@torch.no_grad()
+def relaxed(model: Relaxable, x: Tensor, max_steps: int, tol: float) -> Equilibrium:
+    """`relax` by plain steps, for programs: arguments are not looked at, and a tolerance that is
+    missed is said in `missed` alone.
+    """
+    drive, end = free_state(model, x, max_steps=max_steps, tol=tol)
+    return replace(end, error_bound=_bound(model, end, drive))
+
+
 def relax(
     model: Relaxable,
     x: Tensor,

@@ -73,7 +73,11 @@ from eqprop_lab.models import (
     DeepEqProp as DeepEqProp,
     EquilibriumAlignment as EquilibriumAlignment,
     EquilibriumModel as EquilibriumModel,
+    FeedforwardConv as FeedforwardConv,
+    FeedforwardMLP as FeedforwardMLP,
     LoopedMLP as LoopedMLP,
+    PredictiveConv as PredictiveConv,
+    PredictiveMLP as PredictiveMLP,
     TransformerEqProp as TransformerEqProp,
 )
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM as EqPropAttentionOnlyLM

@@ -119,6 +119,7 @@ IMAGES = {
     "seed": "seed",
 }
 IMAGES |= {"image_size": "sizes", "kernel_size": "sizes", "strides": "sizes"}
+PREDICTIVE = {"activation": "choice", "residual": "switch", "seed": "seed"}
 CLASSES = {"num_classes": "size", "in_channels": "size", "seed": "seed"}
 TRAINER = {
     "gradient": "choice",
@@ -225,6 +226,17 @@ TABLE: dict[str, Entry] = {
         {"input_dim": "size", "hidden_dims": "sizes", "output_dim": "size"} | LAYERED,
         set(),
     ),
+    **{
+        name: (
+            getattr(eqprop_lab, name),
+            {"input_dim": 4, "hidden_dims": [3, 3], "output_dim": 2},
+            {"input_dim": "size", "hidden_dims": "sizes", "output_dim": "size"} | PREDICTIVE,
+            set(),
+        )
+        for name in ("PredictiveMLP", "FeedforwardMLP")
+    },
+    "PredictiveConv": (eqprop_lab.PredictiveConv, CONV, IMAGES | PREDICTIVE, set()),
+    "FeedforwardConv": (eqprop_lab.FeedforwardConv, CONV, IMAGES | PREDICTIVE, set()),
     "LoopedMLP": (
         eqprop_lab.LoopedMLP,
         {"input_dim": 4, "hidden_dim": 3, "output_dim": 2},

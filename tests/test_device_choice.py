@@ -42,6 +42,7 @@ PARAMETERS |= {("directed.py", "empty"), ("directed.py", "ones")}
 PARAMETERS |= {("full.py", "zeros"), ("recurrent.py", "zeros")}
 PARAMETERS |= {("feedback.py", "randn"), ("layerwise.py", "randn"), ("base.py", "zeros")}
 PARAMETERS |= {("equilibrium_alignment.py", "randn"), ("encoders.py", "full")}
+PARAMETERS |= {("predictive_layer.py", "randn"), ("predictive_layer.py", "zeros")}
 PARAMETERS |= {("gates.py", "zeros"), ("gates.py", "arange")}
 PARAMETERS |= {("linear.py", "zeros"), ("linear.py", "arange"), ("lut_network.py", "tensor")}
 

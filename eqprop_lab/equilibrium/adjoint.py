@@ -26,6 +26,7 @@ from eqprop_lab.equilibrium.contrast import (
     Displacement,
     Estimate,
     estimator,
+    own_phases,
     trained_parameters,
 )
 from eqprop_lab.equilibrium.costs import CostGradient
@@ -44,6 +45,9 @@ from eqprop_lab.equilibrium.settings import Settings, free_phase
 from eqprop_lab.equilibrium.solvers import PICARD, SLOWEST, make_solver
 from eqprop_lab.equilibrium.state import Nudge, State, moving
 from eqprop_lab.equilibrium.view import ModelView
+
+# the phases of a model that relaxes them itself: one sweep from the free state is linear in beta
+LIMIT = (1.0, -1.0)
 
 Group = tuple[int, ...]
 Groups = tuple[Group, ...]
@@ -146,6 +150,8 @@ def response(
     No beta and no rounding floor, half the products of two phases. Exact where the force has a
     primitive function.
     """
+    if (own := own_phases(model, drive, free, cost_grad, settings, LIMIT, steps=1)) is not None:
+        return own
     g = _cost_slope(model, free.state, cost_grad)
     forward, groups = _forward(model, free.state, drive)
     pull = tuple(-block / k for block, k in zip(g, model.kappa, strict=True))
@@ -162,7 +168,11 @@ def implicit(
     shown = model
     if isinstance(model, ModelView) and type(model).force is ModelView.force:
         shown = model.model  # a view that leaves the force as it is leaves its gradients, too
-    if type(shown).parameter_gradients is not EquilibriumModel.parameter_gradients:
+    base = EquilibriumModel
+    if (
+        type(shown).parameter_gradients is not base.parameter_gradients
+        or type(shown).contrasted is not base.contrasted
+    ):
         return _by_parts(model, x, cost_grad, settings)
     return _by_one_graph(model, x, cost_grad, settings, trained_parameters(shown))
 
@@ -176,6 +186,8 @@ def _by_parts(
     settings: Settings,
 ) -> Displacement:
     """`implicit`, where the model knows the gradients of its parameters."""
+    if (own := own_phases(model, drive, free, cost_grad, settings, LIMIT, steps=1)) is not None:
+        return own
     g = _cost_slope(model, free.state, cost_grad)
     end = _adjoint(model, free, drive, force_vjp(model, free.state, drive), g, settings)
     minus = tuple(-block / k for block, k in zip(end.state, model.kappa, strict=True))

@@ -12,12 +12,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.inputs import check_input, check_pair
-from eqprop_lab.equilibrium.relaxation import free_state
+from eqprop_lab.equilibrium.relaxation import Equilibrium, free_state
 from eqprop_lab.equilibrium.state import Nudge, State, added, nudged
 from eqprop_lab.validation import positive_int
 
@@ -50,6 +52,21 @@ def holding(model: EquilibriumModel, take: Callable[[], dict[str, Tensor]]) -> I
         weights, users = held.pop(key)
         if users > 1:
             held[key] = weights, users - 1
+
+
+@dataclass(frozen=True)
+class Contrasted:
+    """Two nudged phases as a model relaxes them itself, s+- = M +- D, and its own derivative of E.
+
+    difference: D of what the cost pulls on (force_l(M) is its partner in `input_gradient`); mean:
+    M; phase: how the phases ended. gradients: scale -> scale d/dtheta [E(s-) - E(s+)]/2, by
+    parameter name.
+    """
+
+    difference: State
+    mean: State
+    phase: Equilibrium
+    gradients: Callable[[float], dict[str, Tensor]]
 
 
 class EquilibriumModel(nn.Module, ABC):
@@ -89,6 +106,8 @@ class EquilibriumModel(nn.Module, ABC):
     mean_difference: bool = False
     # whether a drive of fewer rows than the state is taken as that of the first of them
     partial_drives: bool = False
+    # whether `initial_state` is the free equilibrium itself: a free phase takes no step then
+    starts_at_rest: bool = False
     # what a step's products are rounded to, where it is not the states' dtype
     products: torch.dtype | None = None
     output_dim: int
@@ -226,6 +245,20 @@ class EquilibriumModel(nn.Module, ABC):
         if self.readout_blocks is None or not getattr(nudge, "through_readout", False):
             return True
         return not set(group).isdisjoint(self.readout_blocks)
+
+    def contrasted(
+        self,
+        drive: State,
+        free: State,
+        cost_grad: CostGradient,
+        betas: tuple[float, float],
+        steps: int,
+        tol: float | None = None,
+    ) -> Contrasted | None:
+        """The phases nudged by either beta and dE/dtheta between them, where a model does both
+        itself; None: they are relaxed step by step, and the formula of `contrast` is used.
+        """
+        return None
 
     def parameter_gradients(
         self,

@@ -49,7 +49,7 @@ class Displacement:
 
     apart: how many betas lie between the states subtracted for D (inf: none were). drift, bend: as
     in `Estimate`. driven: D and M may hold several phases along the batch; whether the force of
-    each has the drive or none.
+    each has the drive or none. own: the model's own derivative of E, scale -> gradients.
     """
 
     difference: State
@@ -60,6 +60,7 @@ class Displacement:
     drift: float = 0.0
     driven: Sequence[bool] = (True,)
     bend: float = 0.0
+    own: Callable[[float], Gradients] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,24 @@ def stacked(states: Sequence[State]) -> State:
     return tuple(torch.cat(blocks) for blocks in zip(*states, strict=True))
 
 
+def own_phases(
+    model: EquilibriumModel,
+    drive: State,
+    free: Equilibrium,
+    cost_grad: CostGradient,
+    settings: Settings,
+    betas: tuple[float, float],
+    steps: int | None = None,
+) -> Displacement | None:
+    """The displacement by phases that the model relaxes itself; None where it leaves that to us."""
+    taken, tol = (settings.nudged_steps, settings.tol) if steps is None else (steps, None)
+    found = model.contrasted(drive, free.state, cost_grad, betas, taken, tol)
+    if found is None:
+        return None
+    half = (betas[0] - betas[1]) / 2
+    return Displacement(found.difference, found.mean, found.phase, half, own=found.gradients)
+
+
 def contrast(
     model: EquilibriumModel,
     x: Tensor,
@@ -164,13 +183,18 @@ def contrast(
 ) -> Gradients:
     """The formula above: (D, M, beta), s*, logits of s* -> {parameter name: dL/dparameter}."""
     batch = len(logits)  # one row a sample, or a token
+    if moved.own is not None and not x.requires_grad:
+        return moved.own(1 / (moved.beta * batch))
     with torch.no_grad():
         cotangent = tuple(
             d * (-k / (moved.beta * batch))
             for k, d in zip(model.kappa, moved.difference, strict=True)
         )
         error = cost_grad(logits) / batch
-    gradients = model.parameter_gradients(x, cotangent, moved.mean, free, error, moved.driven)
+    if moved.own is not None:
+        gradients = moved.own(1 / (moved.beta * batch))
+    else:
+        gradients = model.parameter_gradients(x, cotangent, moved.mean, free, error, moved.driven)
     if x.requires_grad:
         gradients[INPUT] = model.input_gradient(x, cotangent, moved.mean, moved.driven)
     return gradients

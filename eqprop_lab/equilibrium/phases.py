@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.equilibrium.contrast import Displacement, estimator, stacked
+from eqprop_lab.equilibrium.contrast import Displacement, estimator, own_phases, stacked
 from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.jacobian import force_jvp, force_vjp
 from eqprop_lab.equilibrium.mean_difference import relax_pair
@@ -75,6 +75,8 @@ def one_sided(
 ) -> Displacement:
     """States at +beta and 0: D = s+ - s*, M = (s+ + s*)/2. Error beta^1."""
     beta = strength(model, free.state, cost_grad, settings)
+    if (own := own_phases(model, drive, free, cost_grad, settings, (beta, 0.0))) is not None:
+        return own
 
     def away(state: State) -> State:
         return tuple(p - f for p, f in zip(state, free.state, strict=True))
@@ -104,6 +106,8 @@ def centered(
     `mean_difference`).
     """
     beta = strength(model, free.state, cost_grad, settings)
+    if (own := own_phases(model, drive, free, cost_grad, settings, (beta, -beta))) is not None:
+        return own
     if model.mean_difference:
         half, middle, pair = relax_pair(model, free.state, drive, cost_grad, beta, settings)
         return Displacement(half, middle, pair, beta)  # nothing was subtracted
@@ -134,6 +138,8 @@ def asymmetric(
     shows it; a beta that may be fitted is made smaller until it does not.
     """
     beta = strength(model, free.state, cost_grad, settings)
+    if (own := own_phases(model, drive, free, cost_grad, settings, (beta, -beta))) is not None:
+        return own  # an energy: J is symmetric
     first = moved = _corrected(model, drive, free, cost_grad, settings, beta)
     if not settings.fitted:
         return first

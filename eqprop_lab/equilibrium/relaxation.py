@@ -31,6 +31,7 @@ from eqprop_lab.validation import one_of, positive_int, real, switch
 NOISE = 8.0  # movements below this many roundings of the state are taken for rounding
 # relative residual below which a relaxation without a tolerance of its own is called settled
 SETTLED = 1e-4
+STEPPED = ("nudge", "trajectory", "per_sample")  # what a free phase without a step cannot have
 MEASURED = 3  # steps at the end of a phase without a tolerance that are taken one by one
 ROUNDING = 8  # units of the last place, relative to states and drive, that a step may be off by
 
@@ -281,6 +282,15 @@ def _diverged(name: str, steps: int, nudged: bool) -> str:
     return f"the {name} diverged: values that are not finite after {steps} steps{reason}"
 
 
+def _at_rest(state: State) -> Equilibrium:
+    """A state that is the free equilibrium as it stands. Raises DivergenceError."""
+    # an export knows no values
+    if not torch.compiler.is_exporting() and not math.isfinite(float(state[-1].detach().sum())):
+        if not bool(torch.isfinite(state[-1]).all()):
+            raise DivergenceError(_diverged("free phase", 0, nudged=False))
+    return Equilibrium(state, 0, 0.0, True, change=0.0, error=0.0, moved=0.0)
+
+
 def free_state(
     model: Relaxable,
     x: Tensor,
@@ -297,6 +307,8 @@ def free_state(
     """
     drive = model.drive(x) if drive is None else drive
     first = model.initial_state(drive)
+    if model.starts_at_rest and start is None and not any(map(how.get, STEPPED)):
+        return drive, _at_rest(first)
     if how.get("nudge") is None:
         how["tokens"] = model.tokens(x)
     if start is not None:

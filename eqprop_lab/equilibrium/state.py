@@ -44,6 +44,7 @@ class Relaxable(Steppable, Protocol):
 
     max_steps: int
     metric_condition: float
+    starts_at_rest: bool
 
     def check_batch(self, x: Tensor) -> None:
         """Raise when x cannot be fed to it."""

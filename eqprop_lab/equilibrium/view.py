@@ -9,12 +9,13 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.equilibrium.contract import Contrasted, EquilibriumModel
+from eqprop_lab.equilibrium.costs import CostGradient
 from eqprop_lab.equilibrium.state import State
 
 _SHARED = (
     "groups", "kappa", "readout_blocks", "affine_force", "output_dim", "estimator", "limit",
-    "nudged_steps", "beta", "drive_with_graph",
+    "nudged_steps", "beta", "drive_with_graph", "starts_at_rest",
 )  # fmt: skip
 
 
@@ -67,6 +68,17 @@ class ModelView(EquilibriumModel):
 
     def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         return self.model.readout_vjp(state, cotangent)
+
+    def contrasted(
+        self,
+        drive: State,
+        free: State,
+        cost_grad: CostGradient,
+        betas: tuple[float, float],
+        steps: int,
+        tol: float | None = None,
+    ) -> Contrasted | None:
+        return self.model.contrasted(drive, free, cost_grad, betas, steps, tol)
 
     def parameter_gradients(
         self,

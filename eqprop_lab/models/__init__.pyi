@@ -36,5 +36,11 @@ from eqprop_lab.models.language.transformer import (
 )
 from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp as TransformerEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP as LoopedMLP
+from eqprop_lab.models.predictive_coding import (
+    FeedforwardConv as FeedforwardConv,
+    FeedforwardMLP as FeedforwardMLP,
+    PredictiveConv as PredictiveConv,
+    PredictiveMLP as PredictiveMLP,
+)
 
 __all__: list[str]

@@ -26,6 +26,12 @@ from eqprop_lab.models.language.transformer import BackpropTransformerLM, Backpr
 from eqprop_lab.models.language.transformer_eqprop import TransformerEqProp
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.models.lut_network import LUTNetwork
+from eqprop_lab.models.predictive_coding import (
+    FeedforwardConv,
+    FeedforwardMLP,
+    PredictiveConv,
+    PredictiveMLP,
+)
 from eqprop_lab.models.single_state import SingleStateConv
 from eqprop_lab.models.vision.densenet import DenseNet3, densenet3
 from eqprop_lab.models.vision.resnet import NAMED, ResNetCifar
@@ -99,8 +105,12 @@ _VISION = (
     ConvEqProp,
     DeepEqProp,
     DenseNet3,
+    FeedforwardConv,
+    FeedforwardMLP,
     LoopedMLP,
     LUTNetwork,
+    PredictiveConv,
+    PredictiveMLP,
     ResNetCifar,
     SingleStateConv,
     SmallCNN,

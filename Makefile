@@ -71,6 +71,8 @@ lint: $(STAMP)  ## format, style, types and size of the code, notebooks included
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) tools/lint_size.py
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; if command -v hadolint >/dev/null 2>&1; then hadolint Dockerfile; \
+	  else echo "Dockerfile: not looked at, hadolint is not installed"; fi
 
 format: $(STAMP)  ## format the code and mend what ruff can mend
 	$(PY) -m ruff format .

@@ -6,6 +6,9 @@
 Nobody but the client opens the file of the study. What a worker gets is all it needs, so that a
 trial whose worker dies is made again by the scheduler, and comes out the same. A trial is pruned
 by its worker as Optuna's median pruner does it, with the medians of when it was handed out.
+
+A LocalCluster gives a worker up that is not back 15 s after its death, which an import of torch on
+a busy machine may take: dask.config.set({"distributed.deploy.lost-worker-timeout": "120s"}).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import contextlib
 import math
 import pickle
 import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +38,7 @@ from eqprop_lab.validation import integer, shown
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+PATIENCE = 3  # looks, a heartbeat apart, before it is said that there is no worker
 STARTUP = 5  # complete trials before any is pruned, as in Optuna
 Reports = dict[int, float]
 
@@ -71,7 +76,7 @@ def spread(queue: Queue, client: Client, train: bytes, retries: int, beat: int) 
     those that are under way are given back.
     """
     running: dict[Future, Task] = {}
-    told = time.monotonic()
+    told, alone = time.monotonic(), 0
     try:
         while True:
             while len(running) < _places(client) and (task := queue.take()) is not None:
@@ -83,6 +88,7 @@ def spread(queue: Queue, client: Client, train: bytes, retries: int, beat: int) 
                 _tell(queue, running.pop(future), future)
             if time.monotonic() - told >= beat:
                 told = time.monotonic()
+                alone = _look_for_workers(client, alone)
                 for task in running.values():
                     queue.beat(task.trial)
     except BaseException:
@@ -95,6 +101,14 @@ def spread(queue: Queue, client: Client, train: bytes, retries: int, beat: int) 
 def _places(client: Client) -> int:
     """Trials that can be made at once. Without a worker one waits for the first that comes."""
     return max(1, sum(client.nthreads().values()))
+
+
+def _look_for_workers(client: Client, alone: int) -> int:
+    """How many looks in a row have found no worker; a warning at the third."""
+    alone = 0 if client.nthreads() else alone + 1
+    if alone == PATIENCE:
+        warnings.warn("executor has no worker: trials wait until one comes", stacklevel=4)
+    return alone
 
 
 def _ended(running: dict[Future, Task], beat: int) -> list[Future]:
@@ -119,7 +133,9 @@ def _tell(queue: Queue, task: Task, future: Future) -> None:
     try:
         outcome, reports = future.result()
     except distributed.KilledWorker as error:
-        outcome, reports = Outcome("FAIL", error=f"KilledWorker: {error}"), {}
+        # it may only have waited on workers that others killed
+        queue.died(task, f"KilledWorker: {error}")
+        return
     except Exception as error:
         queue.end(task, error)
         raise

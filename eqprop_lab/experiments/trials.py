@@ -130,12 +130,20 @@ class Queue:
             self.tell(task, Outcome("FAIL", error="not finished: the sweep was ended"))
             self._again(task)
 
+    def died(self, task: Task, error: str) -> None:
+        """A trial whose processes died: made again, unless it has had its retries."""
+        with self.lock:
+            self.tell(task, Outcome("FAIL", error=error))
+            storage: Any = self.study._storage
+            storage.get_heartbeat_stale_trial_callback()(self.study, self._frozen(task))
+
     def _again(self, task: Task) -> None:
         import optuna
 
-        number = task.trial.number
-        frozen = next(t for t in self.study.get_trials() if t.number == number)
-        optuna.storages.RetryHeartbeatStaleTrialCallback()(self.study, frozen)
+        optuna.storages.RetryHeartbeatStaleTrialCallback()(self.study, self._frozen(task))
+
+    def _frozen(self, task: Task) -> Any:
+        return next(t for t in self.study.get_trials() if t.number == task.trial.number)
 
     def work_all(self, train: Callable[[Params, Report], float]) -> None:
         """The trials in this process, until all are done."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,17 @@ import pytest
 from tests.waiting import PATIENCE, until
 
 optuna = pytest.importorskip("optuna")
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
-from eqprop_lab.experiments.scale_out import make, medians, packed  # noqa: E402
+from eqprop_lab.experiments.scale_out import (  # noqa: E402
+    _look_for_workers,
+    _tell,
+    make,
+    medians,
+    packed,
+)
 from eqprop_lab.experiments.sweeps import sweep  # noqa: E402
-from eqprop_lab.experiments.trials import Report  # noqa: E402
+from eqprop_lab.experiments.trials import Queue, Report, open_storage, open_study  # noqa: E402
 from eqprop_lab.training import BatchError  # noqa: E402
 
 GRID = {"a": [1, 2, 3], "b": [0.5, 1.5]}
@@ -146,6 +154,8 @@ def test_a_killed_worker_costs_nothing(tmp_path: Path) -> None:
         os.kill(int((tmp_path / "victim").read_text()), signal.SIGKILL)
 
     with (
+        # on a busy machine a worker needs longer to come back than the 15 s it is given
+        dask.config.set({"distributed.deploy.lost-worker-timeout": f"{PATIENCE}s"}),
         distributed.LocalCluster(processes=True, **QUIET) as cluster,
         distributed.Client(cluster) as away,
         ThreadPoolExecutor(1) as pool,
@@ -175,6 +185,36 @@ def test_what_trials_cannot_be_sent_to_is_refused(client: Any, tmp_path: Path) -
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         sweep(value_of, GRID, None, executor=client, storage=tmp_path / "file" / "s.db")
+
+
+def test_a_cluster_without_workers_is_said_once(client: Any) -> None:
+    idle: Any = SimpleNamespace(nthreads=dict)
+    looks = [0]
+    with pytest.warns(UserWarning, match="executor has no worker: trials wait") as said:
+        for _ in range(4):
+            looks.append(_look_for_workers(idle, looks[-1]))
+    assert looks == [0, 1, 2, 3, 4] and len(said) == 1 and _look_for_workers(client, 2) == 0
+
+
+def test_a_trial_whose_workers_died_is_made_again(tmp_path: Path) -> None:
+    """As the scheduler says it of one that four workers died of; retries are counted."""
+    how: dict[str, Any] = {"storage": tmp_path / "s.db"}
+    with open_storage(tmp_path / "s.db", 1, 60, 1) as (store, lock):
+        plan = {"space": {"a": [1]}, "trials": None, "direction": "maximize", "about": {}}
+        queue = Queue(open_study(store, "sweep", plan, 0), lock, {"a": [1]}, None)
+        for again in (True, False):
+            task = queue.take()
+            assert task is not None and task.params == {"a": 1}
+            _tell(queue, task, Lost())  # type: ignore[arg-type]
+            assert queue.over() is not again
+    assert states(sweep(value_of, {"a": [1]}, None, **how)) == ["FAIL", "FAIL"]
+
+
+class Lost:
+    """A future that the scheduler has given up."""
+
+    def result(self) -> Any:
+        raise distributed.KilledWorker("make", SimpleNamespace(address="tcp://a"), 4)
 
 
 def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -52,6 +52,19 @@ def test_tags_go_first() -> None:
     assert found == [("a", "slide"), ("2", "-"), ("b", "subslide")]
 
 
+def test_a_section_shows_its_first_formula_below_the_words_before_it() -> None:
+    one = "## One\n\nSee [02](02_x.ipynb#a):\n\n$$a$$\n\n$$b$$"
+    text = f"{one}\n\n<details>\n\n$$c$$\n\n</details>\n\n## Two\n\n$$d$$"
+    cells = [
+        prose("# T\n\nClaim."),
+        prose(text),
+        prose("More.\n\n$$e$$"),
+        prose("$$f$$", "exercise"),
+    ]
+    found = [cell.source for cell in deck(new_notebook(cells=cells)).cells]
+    assert found == ["# T\n\nClaim.", "## One\n\nSee [02](02_x.html):\n\n$$a$$", "## Two\n\n$$d$$"]
+
+
 def test_too_many_slides_are_refused() -> None:
     cells = [prose("a", "slide") for _ in range(MOST + 1)]
     with pytest.raises(ValueError, match="13 slides, at most 12"):

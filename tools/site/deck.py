@@ -1,7 +1,7 @@
 """A notebook as a deck of at most twelve slides.
 
 Cells tagged `slide` or `subslide` make it, `skip` leaves one out. Where none is tagged, a deck is
-title, goals, the pictures below the headings of their sections, and the summary.
+title, goals, pictures and a few formulas below the headings of their sections, and the summary.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from eqprop_lab.regression.parameters import tags
 
-MOST = 12
+MOST, FORMULAS, RESERVED, WORDS = 12, 3, 2, 70
 KINDS = ("slide", "subslide")
 PICTURES = {"figure", "explorer"}
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
+LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)")
 DETAILS = re.compile(r"<details>.*?</details>", re.DOTALL)
 
 
@@ -41,35 +42,75 @@ def _tagged(nb: NotebookNode) -> Iterator[NotebookNode]:
 
 
 def _found(nb: NotebookNode) -> Iterator[NotebookNode]:
-    """Title, goals, as many pictures as fit, summary."""
+    """Title, goals, as many pictures as fit, formulas where room is left, summary."""
     title = "\n\n".join(str(nb.cells[0].source).split("\n\n")[:2])
     yield _marked(new_markdown_cell(title), "slide")
     for cell in nb.cells:
         if "goals" in tags(cell):
             yield _marked(new_markdown_cell(f"## Goals\n\n{cell.source}"), "slide")
-    yield from _pictures(nb, MOST - 3)
+    yield from _shown(nb, MOST - 3)
     for cell in nb.cells:
         if "summary" in tags(cell):
             yield _marked(new_markdown_cell(_points(cell.source)), "slide")
 
 
-def _pictures(nb: NotebookNode, most: int) -> Iterator[NotebookNode]:
-    """Pictures below the heading of their section; figures first where there are too many."""
+def _shown(nb: NotebookNode, most: int) -> Iterator[NotebookNode]:
+    """Pictures and formulas below the heading of their section, figures first where there are too
+    many."""
+    formulas = _formulas(nb)
     shown = [c for c in nb.cells if PICTURES & set(tags(c)) and c.get("outputs")]
     shown.sort(key=lambda cell: "figure" not in tags(cell))
-    kept = {cell.id for cell in shown[:most]}
+    kept = {cell.id for cell in shown[: most - len(formulas[:RESERVED])]}
+    told = dict(formulas[: most - len(kept)])
     heading = ""
     for cell in nb.cells:
-        if cell.cell_type == "markdown" and (found := HEADING.findall(cell.source)):
-            heading = found[-1]
+        for below, _ in _sections(cell, heading):
+            heading = below
+            if heading in told:
+                text = f"## {heading}\n\n{told.pop(heading)}"
+                yield _marked(new_markdown_cell(text), "slide")
         if cell.id in kept:
             yield _marked(new_markdown_cell(f"## {heading}"), "slide")
-            yield _marked(_without_details(cell), "-")
+            yield _marked(_picture(cell), "-")
 
 
-def _without_details(cell: NotebookNode) -> NotebookNode:
-    """A picture with its caption; the description is its alt text already."""
+def _formulas(nb: NotebookNode) -> list[tuple[str, str]]:
+    """The first sections with a formula, and the first formula of each."""
+    found: dict[str, str] = {}
+    heading = ""
+    for cell in nb.cells:
+        for below, formula in _sections(cell, heading):
+            heading = below
+            if formula:
+                found.setdefault(heading, formula)
+    return list(found.items())[:FORMULAS]
+
+
+def _sections(cell: NotebookNode, heading: str) -> Iterator[tuple[str, str]]:
+    """Headings in a text and below each its first formula, "" for none; `heading` goes on."""
+    if cell.cell_type != "markdown":
+        return
+    begin, *parts = re.split(HEADING, DETAILS.sub("", cell.source))
+    for found, below in zip([heading, *parts[::2]], [begin, *parts[1::2]], strict=True):
+        yield found, "" if tags(cell) or not found else _formula(below)
+
+
+def _formula(text: str) -> str:
+    """The first paragraph that is a formula, with the one before it where that is short prose."""
+    parts = [part for part in text.strip().split("\n\n") if part]
+    for before, part in zip(["", *parts], parts, strict=False):
+        if part.startswith("$$"):
+            prose = before[:1] not in ("#", "|", "-", "!", "<", ">")
+            return (
+                f"{before}\n\n{part}" if before and prose and len(before.split()) <= WORDS else part
+            )
+    return ""
+
+
+def _picture(cell: NotebookNode) -> NotebookNode:
+    """A picture with its caption, and nothing that was printed; its alt text has the details."""
     cell = copy.deepcopy(cell)
+    cell.outputs = [output for output in cell.outputs if output.output_type != "stream"]
     for output in cell.outputs:
         if "text/markdown" in output.get("data", {}):
             output.data["text/markdown"] = DETAILS.sub("", "".join(output.data["text/markdown"]))
@@ -85,5 +126,7 @@ def _points(summary: str) -> str:
 
 def _marked(cell: NotebookNode, kind: str) -> NotebookNode:
     cell = copy.deepcopy(cell)
+    if cell.cell_type == "markdown":
+        cell.source = LINK.sub(r"](\1.html)", cell.source)
     cell.metadata["slideshow"] = {"slide_type": kind}
     return cell

@@ -104,6 +104,42 @@ def texts_table(result: Mapping[str, Any]) -> str:
     return "\n".join(markdown_table(head, rows, right=(2, 3, 4, 5, 6)))
 
 
+def vision_table(folder: Path) -> str:
+    """One row a network of DATA_vision.json and of cifar_playground.json: parameters, test accuracy
+    and its spread over seeds, time of a training.
+    """
+    head = ("Data", "Network", "Parameters", "Test accuracy", "Seeds", "Time a seed", "Device")
+    paths = [*sorted(folder.glob("*_vision.json")), *folder.glob("cifar_playground.json")]
+    rows = []
+    for path in paths:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        for name in dict.fromkeys(run["network"] for run in result["runs"]):
+            runs = [run for run in result["runs"] if run["network"] == name]
+            shown = _network(name, result["recipes"][name])
+            rows.append((result["dataset"], shown, f"{runs[0]['parameters']:,}", _percent(runs),
+                         str(len(runs)), _cpu_time(runs) or _wall_time(runs),
+                         result["device"]))  # fmt: skip
+    return "\n".join(markdown_table(head, rows, right=(2, 3, 4, 5)))
+
+
+def _network(name: str, recipe: Mapping[str, Any]) -> str:
+    """Its name; of the CIFAR-10 job's networks, whose names are keys, class and channels."""
+    if "params" not in recipe:
+        return name
+    channels = recipe["params"].get("hidden_channels")
+    return f"{recipe['model']}" + (f" {channels}-{2 * channels}" if channels else "")
+
+
+def _wall_time(runs: Sequence[Mapping[str, Any]]) -> str:
+    return f"{statistics.mean(run['seconds'] for run in runs):.0f} s (wall)"
+
+
+def _percent(runs: Sequence[Mapping[str, Any]]) -> str:
+    accuracy = [100 * run["test_accuracy"] for run in runs]
+    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
+    return f"{statistics.mean(accuracy):.2f}{spread} %"
+
+
 def _spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
@@ -133,15 +169,13 @@ def _estimator(result: dict[str, Any], key: str) -> str:
 
 def _row(result: dict[str, Any], key: str, data: str) -> tuple[str, ...]:
     runs = result[key]
-    accuracy = [100 * run["test_accuracy"] for run in runs]
-    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
     sizes = "-".join(str(size) for size in result["sizes"])
     notebook = NOTEBOOKS[_first(result)]
     return (
         data,
         f"{result['networks'][key]}, {ROWS[key]}, {sizes}, {result['parameters']:,} parameters",
         _estimator(result, key),
-        f"{statistics.mean(accuracy):.2f}{spread} %",
+        _percent(runs),
         str(len(runs)),
         _cpu_time(runs),
         result["device"],
@@ -157,6 +191,7 @@ def filled(text: str) -> str:
         "map": series_table(series(ROOT / "notebooks"), "notebooks/"),
         "results": results_table(ROOT / "data" / "results"),
         "texts": texts_table(stored),
+        "vision": vision_table(ROOT / "data" / "results"),
     }
     for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

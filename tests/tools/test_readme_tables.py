@@ -96,13 +96,13 @@ def test_other_files_are_left_out_and_unknown_networks_named(tmp_path: Path) -> 
 def test_text_outside_the_markers_stays() -> None:
     text = (
         "a\n<!-- map -->\nold\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
-        "<!-- texts -->\n<!-- /texts -->\nd\n"
+        "<!-- vision -->\n<!-- /vision -->\n<!-- texts -->\n<!-- /texts -->\nd\n"
     )
     filled = readme_tables.filled(text)
     assert (
         filled.startswith("a\n<!-- map -->\n|")
         and "old" not in filled
-        and "<!-- /results -->\nc\n<!-- texts -->\n|" in filled
+        and "<!-- /results -->\nc\n<!-- vision -->\n|" in filled
         and filled.endswith("<!-- /texts -->\nd\n")
     )
     assert readme_tables.filled(filled) == filled
@@ -125,3 +125,24 @@ def test_the_gap_of_a_text_model_is_taken_seed_by_seed() -> None:
     row, twin = readme_tables.texts_table(result).splitlines()[2:]
     assert "2.500 ± 0.707 | 0.500 ± 0.000 (transformer) | 2 | 7 s" in row
     assert twin.startswith("| transformer, backprop | autograd | 1,234 | 2.000 ± 0.707 |")
+
+
+def test_every_network_for_images_has_a_row(tmp_path: Path) -> None:
+    def run(network: str, accuracy: float, **more: Any) -> dict[str, Any]:
+        return {"network": network, "test_accuracy": accuracy, "parameters": 75002, **more}
+
+    cpu = [run("ResNet-8", a, cpu_seconds=3.6) for a in (0.99, 1.0)]
+    device = [run("eqprop", 0.7, seconds=200.4), run("resnet8", 0.8, seconds=100.0)]
+    conv = {"model": "ConvEqProp", "params": {"hidden_channels": 32}}
+    recipes = {"eqprop": conv, "resnet8": {"model": "resnet8", "params": {}}}
+    for name, content in (
+        ("digits_vision", {"device": "CPU", "recipes": {"ResNet-8": {}}, "runs": cpu}),
+        ("cifar_playground", {"device": "a GPU", "recipes": recipes, "runs": device}),
+    ):
+        content |= {"dataset": name.partition("_")[0]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    assert readme_tables.vision_table(tmp_path).splitlines()[2:] == [
+        "| digits | ResNet-8 | 75,002 | 99.50 ± 0.71 % | 2 | 3.6 s | CPU |",
+        "| cifar | ConvEqProp 32-64 | 75,002 | 70.00 % | 1 | 200 s (wall) | a GPU |",
+        "| cifar | resnet8 | 75,002 | 80.00 % | 1 | 100 s (wall) | a GPU |",
+    ]

@@ -41,7 +41,12 @@ def solution(master: Master, exercise: ExerciseCells) -> str:
     """What a learner would write: the solution's function, and the imports it rests on."""
     name = f"solved_{exercise.name}"
     own = needed({name}, statements(master.nb.cells[exercise.solution].source))
-    outside = [s for text in master.sources("setup", "exercise-context") for s in statements(text) if s.is_import]
+    outside = [
+        s
+        for text in master.sources("setup", "exercise-context")
+        for s in statements(text)
+        if s.is_import
+    ]
     used = {used for statement in own for used in statement.uses}
     texts = [s.text for s in (*needed(used, outside), *own) if "__future__" not in s.text]
     return "\n".join(texts).replace(name, exercise.name)

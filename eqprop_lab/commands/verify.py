@@ -28,13 +28,14 @@ from eqprop_lab.experiments import presets
 from eqprop_lab.kernel import EqPropKernel
 from eqprop_lab.models import BackpropMLP, FullEqPropLM, LoopedMLP
 from eqprop_lab.models.language import get_eqprop_lm, list_eqprop_lm_variants
+from eqprop_lab.models.vision import DenseNet3, ResNetCifar
 from eqprop_lab.tables import text_table
 from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.utils import count_parameters
 
 Result = tuple[bool, str]
 # Rooms that need nothing but the package's own dependencies.
-ROOMS = ("equilibrium", "kernel", "models", "models.language", "training")
+ROOMS = ("equilibrium", "kernel", "models", "models.language", "models.vision", "training")
 OPTIONAL = (
     "cupy",
     "onnx",
@@ -48,6 +49,7 @@ OPTIONAL = (
     "papermill",
 )
 PARAMETERS = 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10
+RESNET20, DENSENET40 = 269_722, 176_122  # 3 channels, 10 classes; k 12 with bottleneck
 GRADIENT_ERROR = 5e-3
 KERNEL_ERROR = 1e-8
 LANGUAGE_ERROR = 1e-4
@@ -78,18 +80,24 @@ def check_imports() -> Result:
 
 
 def check_models() -> Result:
-    """784-256-10: the parameter count of both models, and finite logits of the right shape."""
-    counts = {}
-    finite = True
-    for model in (LoopedMLP(784, 256, 10, seed=0), BackpropMLP(784, 256, 10, seed=0)):
-        counts[type(model).__name__] = count_parameters(model)
+    """784-256-10 and CNNs of CIFAR: their parameter counts, finite logits of the right shape."""
+    digit, photograph = torch.rand(3, 1, 28, 28), torch.rand(3, 3, 32, 32)
+    wanted = {
+        "LoopedMLP": (LoopedMLP(784, 256, 10, seed=0), digit, PARAMETERS),
+        "BackpropMLP": (BackpropMLP(784, 256, 10, seed=0), digit, PARAMETERS),
+        "ResNet-20": (ResNetCifar(20, 10, seed=0).eval(), photograph, RESNET20),
+        "DenseNet3(40)": (DenseNet3(40, 10, seed=0).eval(), photograph, DENSENET40),
+    }
+    said, ok, finite = [], True, True
+    for name, (model, x, expected) in wanted.items():
+        count = count_parameters(model)
         with torch.no_grad():
-            logits = model(torch.rand(3, 1, 28, 28))
+            logits = model(x)
         finite &= logits.shape == (3, 10) and bool(torch.isfinite(logits).all())
-    line = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    ok = finite and all(count == PARAMETERS for count in counts.values())
-    logits = "sound" if finite else "NOT finite or misshapen"
-    return ok, f"{line} parameters (expected {PARAMETERS:,}), logits {logits}"
+        ok &= count == expected
+        said.append(f"{name} {count:,}" + ("" if count == expected else f" NOT {expected:,}"))
+    sound = "sound" if finite else "NOT finite or misshapen"
+    return ok and finite, f"{', '.join(said)} parameters, logits {sound}"
 
 
 def _batches() -> list[tuple[Tensor, Tensor]]:

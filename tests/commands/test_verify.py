@@ -19,6 +19,7 @@ from eqprop_lab.kernel import EqPropKernel
 from eqprop_lab.kernel.bound import Bound
 from eqprop_lab.models import LoopedMLP
 from eqprop_lab.models.language import LoopedMLPForLM, directed
+from eqprop_lab.models.vision import ResNetCifar
 from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.training.kernel_gradients import KernelGradients
 
@@ -61,6 +62,10 @@ def test_another_parameter_count_or_wrong_logits_fail_the_models(
     monkeypatch.setattr(LoopedMLP, "readout", lambda self, state: self.W_out(state[0]) / 0)
     ok, line = verify.check_models()
     assert not ok and "NOT finite" in line
+    monkeypatch.undo()
+    monkeypatch.setattr(verify, "ResNetCifar", lambda d, c, seed: ResNetCifar(d, c, shortcut="B"))
+    ok, line = verify.check_models()
+    assert not ok and "ResNet-20 272,474 NOT 269,722" in line and "DenseNet3(40) 176,122 parameters" in line
 
 
 # it does not settle: that is the fault

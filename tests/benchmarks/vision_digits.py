@@ -84,9 +84,9 @@ JOBS: dict[str, dict[str, Job]] = {
         "DenseNet3(40, k 12)": Job(dense(40, 12), DIGITS | {"epochs": 10}, (0.2,)),
     },
     POOLED: {
-        "ResNet-8": Job({"name": "resnet8"}, POOLED_CNN, (1e-2, 2e-2, 4e-2), shift=0),
+        "ResNet-8": Job({"name": "resnet8"}, POOLED_CNN, (1e-2, 2e-2), shift=0),
         "ConvEqProp 32-64": Job(
-            {"name": "ConvEqProp", "params": SETTLING}, SETTLES | {"epochs": 3}, (5e-3, 1e-2)
+            {"name": "ConvEqProp", "params": SETTLING}, SETTLES | {"epochs": 3}, (1e-2,)
         ),
     },
 }

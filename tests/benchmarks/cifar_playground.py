@@ -3,8 +3,10 @@
     python -m tests.benchmarks.cifar_playground eqprop --archives FOLDER --output OUT --minutes 4
 
 FOLDER holds train.npz and test.npz (`tools/unpack_cifar10.py` says what is in them); the pixels are
-those of JPEG files, not the published ones. As many epochs as fit are trained, measured first, at
-most --epochs. OUT/NETWORK_RATE_SEED.json has the curves; the test images are looked at once.
+those of JPEG files, not the published ones, less the mean of their colour and over its deviation in
+the training images. As many epochs as fit are trained, measured first, at most --epochs.
+OUT/NETWORK_OPTIMIZER_RATE_SEED.json has the curves; the test images are looked at once, and never
+with --tuning, which is for choosing a recipe.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ HELD_OUT = 5000
 EQPROP = {"gradient": "centered", "beta": 0.03, "free_steps": 5, "nudged_steps": 5}
 EQPROP |= {"solver": "over_relaxed", "eval_tol": 1e-4}
 ADAMW = {"optimizer": "adamw", "learning_rate": 4e-3, "weight_decay": 0.05}
+DECAY: dict[str, dict[str, Any]] = {"adamw": {"weight_decay": 0.05}, "sgd": {"weight_decay": 5e-4}}
 SGD = {"gradient": "autograd", "optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 5e-4}
 # 32-64 channels are the preset cifar_conv_small
 NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -59,16 +62,26 @@ def read(folder: Path, limit: int | None = None) -> DataSet:
         images = [np.asarray(Image.open(io.BytesIO(archive.file(i)))) for i in range(count)]
         x = as_pixels(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
         splits.append(Split(x, torch.from_numpy(archive.labels[:count].astype(np.int64))))
-    train, test = splits
+    train, test = standardised(*splits)
     last = len(train) - min(HELD_OUT, len(train) // 5)
     held = Split(train.x[last:], train.y[last:])
     return DataSet("cifar10", Split(train.x[:last], train.y[:last]), held, test, archive.classes)
 
 
-def config_of(network: str, rate: float | None, seed: int, device: str) -> dict[str, Any]:
+def standardised(train: Split, test: Split) -> list[Split]:
+    """(x - mean) / deviation by colour, both of the training images: padding becomes the mean."""
+    deviation, mean = torch.std_mean(train.x, (0, 2, 3), keepdim=True)
+    deviation = deviation.clamp_min(1e-6)  # images of one grey
+    return [Split((part.x - mean) / deviation, part.y) for part in (train, test)]
+
+
+def config_of(
+    network: str, rate: float | None, seed: int, device: str, optimizer: str | None = None
+) -> dict[str, Any]:
     """The four sections of an experiment file."""
     model, params, training = NETWORKS[network]
-    own = {} if rate is None else {"learning_rate": rate}
+    own = {} if optimizer is None else {"optimizer": optimizer, **DECAY[optimizer]}
+    own |= {} if rate is None else {"learning_rate": rate}
     shared = {"schedule": "one_cycle", "batch_size": 256, "device": device}
     shared |= {"quick_kernels": device == "cuda"}
     augmentation = {"crop": 4, "flip": True}
@@ -89,12 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--epochs", type=int, default=60, help="at most")
     parser.add_argument("--rate", type=float, help="learning rate instead of the network's own")
+    parser.add_argument("--optimizer", choices=list(DECAY), help="instead of the network's own")
+    parser.add_argument("--tuning", action="store_true", help="leave the test images alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--limit", type=int, help="only so many images of each part")
     given = parser.parse_args(arguments)
     start = time.perf_counter()
-    config = parse_config(config_of(given.network, given.rate, given.seed, given.device))
+    settings = (given.network, given.rate, given.seed, given.device, given.optimizer)
+    config = parse_config(config_of(*settings))
     data = read(given.archives, given.limit)
     measured = measure_epoch(config, data)
     left = given.minutes - (time.perf_counter() - start) / 60
@@ -103,11 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = replace(config, epochs=epochs)
     trainer = make_trainer(config)
     history = fit_experiment(config, trainer, data, [show])
-    test = trainer.evaluate(data.test.to(trainer.device).batches(1000))
+    test = {} if given.tuning else trainer.evaluate(data.test.to(trainer.device).batches(1000))
     row = {
         "network": given.network,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "pixels": JPEG,
+        "pixels": f"{JPEG}, standardised by colour",
         "samples": {"train": len(data.train), "validation": len(data.validation)}
         | {"test": len(data.test)},
         "device": named(trainer.device),
@@ -117,9 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **history,
         **{f"test_{key}": value for key, value in test.items()},
     }
-    name = f"{given.network}_{trainer.lr:g}_{given.seed}.json"
+    kind = config.as_dict()["training"]["optimizer"]
+    name = f"{given.network}_{kind}_{trainer.lr:g}_{given.seed}.json"
     text = json.dumps(finite(row), indent=1, allow_nan=False)
-    print(f"{name}: {epochs} epochs, test accuracy {test['accuracy']:.4f}")
+    reached = {"validation": history["val_accuracy"][-1], "test": test.get("accuracy")}
+    print(f"{name}: {epochs} epochs, accuracy {reached}")
     replace_text(given.output / name, text + "\n")
 
 

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.store_cifar --rows OUT
 
-OUT holds NETWORK_RATE_SEED.json files. Of each network the rate with the best validation accuracy
-at the end is taken, at the lowest seed that all of its rates have; every seed of that rate is a
+OUT and its folders hold NETWORK_OPTIMIZER_RATE_SEED.json files. Of each network the optimiser and
+rate with the best validation accuracy at the end are taken, among its rows of --tuning where there
+are any, at the lowest seed that all of its settings have; every other row of these settings is a
 run. Writes data/results/cifar_playground.json, which notebook 13 and the README show.
 """
 
@@ -23,7 +24,7 @@ from tests.benchmarks.published import RESULTS, Row, read
 NAME = "cifar_playground"
 TWINS = {"eqprop": "backprop", "eqprop_wide": "backprop_wide"}
 NEEDED = ("network", "parameters", "pixels", "device", "versions", "date", "config", "epoch",
-          "val_accuracy", "train_accuracy", "seconds", "test_accuracy", "test_loss")  # fmt: skip
+          "val_accuracy", "train_accuracy", "seconds")  # fmt: skip
 # Test accuracy in %, on the published pixels.
 PUBLISHED: list[Row] = [
     {
@@ -70,7 +71,7 @@ DEVIATIONS = (
 def rows_in(folder: Path) -> list[Row]:
     """Every row of a folder, looked at. Raises ValueError naming the file."""
     rows = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.rglob("*.json")):
         row = read(path)
         missing = [key for key in NEEDED if row is None or key not in row]
         if row is None or missing:
@@ -83,7 +84,9 @@ def rows_in(folder: Path) -> list[Row]:
                              f"{row['config']['training']['epochs']} of its recipe")  # fmt: skip
         rows.append(row)
     if not rows:
-        raise ValueError(f"rows must be a folder with NETWORK_RATE_SEED.json, {folder} has none")
+        raise ValueError(
+            f"rows must be a folder with NETWORK_OPTIMIZER_RATE_SEED.json, {folder} has none"
+        )
     for key in ("pixels", "samples"):
         found = {json.dumps(row.get(key)) for row in rows}
         if len(found) > 1:
@@ -99,26 +102,41 @@ def seed_of(row: Row) -> int:
     return int(row["config"]["experiment"]["seed"])
 
 
-def chosen(rows: Sequence[Row], network: str) -> tuple[float, list[Row]]:
-    """(rate, the rows it was chosen from: one a rate, at the same seed).
+def setting_of(row: Row) -> tuple[str, float]:
+    """Optimiser and rate."""
+    return str(row["config"]["training"]["optimizer"]), rate_of(row)
 
-    Raises ValueError where rates have no seed in common.
+
+def is_run(row: Row) -> bool:
+    """Whether it looked at the test images; one of --tuning did not."""
+    return "test_accuracy" in row
+
+
+def chosen(rows: Sequence[Row], network: str) -> tuple[tuple[str, float], list[Row]]:
+    """(optimiser and rate, the rows they were chosen from: one a setting, at the same seed).
+
+    Raises ValueError where settings have no seed in common, or the chosen one was never run.
     """
-    by_rate: dict[float, dict[int, Row]] = {}
-    for row in rows:
-        if row["network"] == network:
-            by_rate.setdefault(rate_of(row), {})[seed_of(row)] = row
-    shared = set.intersection(*(set(seeds) for seeds in by_rate.values()))
+    own = [row for row in rows if row["network"] == network]
+    settings: dict[tuple[str, float], dict[int, Row]] = {}
+    for row in [row for row in own if not is_run(row)] or own:
+        settings.setdefault(setting_of(row), {})[seed_of(row)] = row
+    shared = set.intersection(*(set(seeds) for seeds in settings.values()))
     if not shared:
-        raise ValueError(f"rates of {network} must share a seed, {sorted(by_rate)} have none")
-    tried = [seeds[min(shared)] for _, seeds in sorted(by_rate.items())]
-    return rate_of(max(tried, key=lambda row: row["val_accuracy"][-1])), tried
+        raise ValueError(f"rates of {network} must share a seed, {sorted(settings)} have none")
+    tried = [seeds[min(shared)] for _, seeds in sorted(settings.items())]
+    best = setting_of(max(tried, key=lambda row: row["val_accuracy"][-1]))
+    if not any(is_run(row) and setting_of(row) == best for row in own):
+        raise ValueError(f"{network} must have a run at {best}, which tuning chose; there is none")
+    return best, tried
 
 
 def run_of(row: Row) -> Row:
     """What is kept of a training."""
     names = ("network", "parameters", "device", "test_accuracy", "test_loss")
-    kept = {"seed": seed_of(row), "learning_rate": rate_of(row)} | {k: row[k] for k in names}
+    optimizer, rate = setting_of(row)
+    kept = {"seed": seed_of(row), "optimizer": optimizer, "learning_rate": rate}
+    kept |= {name: row[name] for name in names}
     kept |= {"epochs": len(row["epoch"]), "seconds": round(sum(row["seconds"]), 1)}
     norms = [norm for norm in row.get("norm", ()) if norm is not None]
     if norms:
@@ -145,12 +163,14 @@ def result(rows: Sequence[Row]) -> dict[str, Any]:
     networks = [name for name in NETWORKS if any(row["network"] == name for row in rows)]
     runs, tuning, recipes = [], [], {}
     for name in networks:
-        rate, tried = chosen(rows, name)
-        own = [row for row in rows if row["network"] == name and rate_of(row) == rate]
+        setting, tried = chosen(rows, name)
+        own = [row for row in rows if row["network"] == name and is_run(row)]
+        own = [row for row in own if setting_of(row) == setting]
         runs += [run_of(row) for row in sorted(own, key=seed_of)]
         recipes[name] = recipe_of(own[0])
         tuning += [
-            {"network": name, "seed": seed_of(row), "learning_rate": rate_of(row)}
+            dict(zip(("optimizer", "learning_rate"), setting_of(row), strict=True))
+            | {"network": name, "seed": seed_of(row)}
             | {"epochs": len(row["epoch"]), "val_accuracy": row["val_accuracy"][-1]}
             for row in (tried if len(tried) > 1 else ())
         ]

@@ -100,11 +100,35 @@ def test_the_rate_is_the_best_on_validation_and_the_twin_is_compared_seed_by_see
     assert all(paper["paper"] for paper in made["published"])
 
 
+def tuned(row: Row, rate: float, val: float, optimizer: str = "adamw") -> Row:
+    """A row that has not looked at the test images."""
+    other = like(row, "eqprop", rate, 0, val, 0.0)
+    other["config"]["training"]["optimizer"] = optimizer
+    return {key: value for key, value in other.items() if not key.startswith("test_")}
+
+
+def test_settings_are_chosen_among_rows_of_tuning_where_there_are_any(row: Row) -> None:
+    tuning = [tuned(row, 0.01, 0.5), tuned(row, 0.01, 0.6, "sgd"), tuned(row, 0.02, 0.4, "sgd")]
+    wanted = like(row, "eqprop", 0.01, 3, 0.7, 0.6)
+    other = copy.deepcopy(wanted) | {"val_accuracy": [0.9]}  # best on validation, not in tuning
+    wanted["config"]["training"]["optimizer"] = "sgd"
+    made = store_cifar.result([*tuning, other, wanted])
+    assert [(r["optimizer"], r["seed"], r["test_accuracy"]) for r in made["runs"]] == [
+        ("sgd", 3, 0.6)
+    ]
+    assert [t["val_accuracy"] for t in made["tuning"]] == [0.5, 0.6, 0.4]
+    assert made["recipes"]["eqprop"]["optimizer"] == "sgd"
+    with pytest.raises(ValueError, match=r"eqprop must have a run at \('sgd', 0.01\)"):
+        store_cifar.result([*tuning, other])
+
+
 def test_rows_that_do_not_belong_together_are_refused(row: Row, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has none"):
         store_cifar.rows_in(tmp_path)
     rows = [like(row, "eqprop", 0.1, 0, 0.5, 0.5), like(row, "eqprop", 0.2, 1, 0.5, 0.5)]
-    with pytest.raises(ValueError, match=r"rates of eqprop must share a seed, \[0.1, 0.2\]"):
+    with pytest.raises(
+        ValueError, match=r"rates of eqprop must share a seed, .*0.1\), \('adamw', 0.2"
+    ):
         store_cifar.result(rows)
     fewer = like(row, "eqprop", 0.1, 1, 0.5, 0.5) | {"samples": {"train": 3}}
     with pytest.raises(ValueError, match="must be of the same images, they have samples"):
@@ -114,6 +138,6 @@ def test_rows_that_do_not_belong_together_are_refused(row: Row, tmp_path: Path) 
         store_cifar.rows_in(written(tmp_path, [rows[0], cut]))
     with pytest.raises(ValueError, match="1.json: network must be among eqprop, .*'vgg'"):
         store_cifar.rows_in(written(tmp_path, [rows[0], rows[0] | {"network": "vgg"}]))
-    lacking = {key: value for key, value in row.items() if key != "test_loss"}
-    with pytest.raises(ValueError, match="1.json is no row .* no 'test_loss'"):
+    lacking = {key: value for key, value in row.items() if key != "seconds"}
+    with pytest.raises(ValueError, match="1.json is no row .* no 'seconds'"):
         store_cifar.rows_in(written(tmp_path, [rows[0], lacking]))

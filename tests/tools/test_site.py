@@ -38,6 +38,14 @@ def test_links_to_what_has_no_page_are_plain() -> None:
     assert "](02_spectral_norm.ipynb)" not in texts and "02 · Spectral norm" in texts
 
 
+def test_links_in_outputs_lead_to_pages() -> None:
+    masters = [Master.read(path) for path in find_notebooks(["00", "03"], ROOT)]
+    code = [cell for cell in readable(masters[0], masters).cells if cell.cell_type == "code"]
+    texts = [str(o.get("data", {}).get("text/markdown", "")) for c in code for o in c.outputs]
+    assert "](03_two_phases_and_gradients.html)" in "".join(texts)
+    assert ".ipynb" not in "".join(texts) and "07 · Five language models" in "".join(texts)
+
+
 def test_sources_name_every_page(tmp_path: Path) -> None:
     (tmp_path / "mathjax").mkdir()
     write_sources(ROOT, MASTERS, tmp_path / "mathjax", tmp_path / "source")

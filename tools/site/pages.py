@@ -57,7 +57,7 @@ def readable(master: Master, masters: Sequence[Master]) -> NotebookNode:
         if cell.cell_type == "markdown":
             cell.source = _links_that_lead(cell.source, there)
         elif cell.source == own.source:
-            cell.outputs = copy.deepcopy(own.outputs)
+            cell.outputs = [_leading(output, there) for output in own.outputs]
             cell.execution_count = own.execution_count
         if cell.cell_type == "code" and HIDDEN & set(tags(cell)):
             cell.metadata["tags"] = [*tags(cell), "hide-input"]
@@ -71,6 +71,15 @@ def _links_that_lead(text: str, there: set[str]) -> str:
         return found[0] if found[2] in there else found[1]
 
     return re.sub(r"\[([^\]]+)\]\((\d\d_\w+\.ipynb)(?:#[^)]*)?\)", kept, text)
+
+
+def _leading(output: NotebookNode, there: set[str]) -> NotebookNode:
+    """An output whose links lead to pages: Sphinx knows those of texts, not those of outputs."""
+    output = copy.deepcopy(output)
+    if text := output.get("data", {}).get("text/markdown"):
+        kept = _links_that_lead("".join(text), there)
+        output.data["text/markdown"] = re.sub(r"\]\((\d\d_\w+)\.ipynb\)", r"](\1.html)", kept)
+    return output
 
 
 def _index(masters: Sequence[Master], pages: Sequence[str]) -> str:

@@ -79,6 +79,16 @@ def test_minutes_are_those_of_the_rule(number: str) -> None:
     assert [int(row[1]) for row in rows] == [do] and abs(int(rows[0][0]) - read) <= SLACK
 
 
+def test_a_session_is_about_a_notebook_that_is_there_and_reads_as_long() -> None:
+    text = (PAGES / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d\d) \| (\D.*)\|$", text, re.MULTILINE)
+    found = {number: row for number, row in rows}
+    assert len(found) == len(rows) and found.keys() <= SERIES.keys() and "10" in found
+    for number, row in found.items():
+        told = re.search(r"\bread (\d+)", row)
+        assert told is None or abs(int(told[1]) - read_and_do(number)[0]) <= SLACK
+
+
 def test_the_points_are_counted_rightly() -> None:
     said = re.search(r"00 to (\d\d) have (\d+) together", (PAGES / "README.md").read_text("utf-8"))
     assert said and said[1] in SERIES

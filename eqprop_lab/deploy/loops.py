@@ -24,10 +24,14 @@ ENTER, LEAVE = "Enter", "Leave"
 
 
 def relaxed(model: EquilibriumModel, x: Tensor, steps: int, unroll: bool) -> State:
-    """The state after `steps` plain steps, as a traced graph has it: marked, or step after step."""
+    """The state after `steps` plain steps, as a traced graph has it: marked, or step after step;
+    none where a model begins at rest.
+    """
     with model.frozen_weights():
         drive = model.drive(x)
         state = model.initial_state(drive)
+        if model.starts_at_rest:
+            return state
         if not unroll:
             return _mark(LEAVE, model.step(_mark(ENTER, state, steps), drive), steps)
         for _ in range(steps):

@@ -23,7 +23,8 @@ ImageNet). Mean and half difference of the two phases are ours (see `mean_differ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -252,6 +253,38 @@ def _one_sweep(
     )
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep, all as [M; D]: the states it began with (s_0 as x, without D) and ended with, e_l,
+    and q_l = f' e_l.
+    """
+
+    below: Sequence[Tensor]
+    errors: Sequence[Tensor]
+    scaled: Sequence[Tensor]
+    state: Sequence[Tensor]
+
+    def gradients(self, layers: Sequence[PredictiveLayer]) -> Callable[[float], dict[str, Tensor]]:
+        """dE/dtheta by the errors it carries (see `Contrasted`)."""
+        first, *others = self.scaled
+        return _gradients(layers, self.below, [first.chunk(2)[1], *map(swapped, others)])
+
+
+def sweeping(
+    layers: Sequence[PredictiveLayer],
+    drive: State,
+    free: State,
+    cost_grad: CostGradient,
+    betas: tuple[float, float],
+) -> Iterator[Sweep]:
+    """The sweeps of the phases nudged by either beta, from the free state on, without end."""
+    state: Sequence[Tensor] = [torch.cat([s, torch.zeros_like(s)]) for s in free]
+    while True:
+        sweep = _sweep(layers, drive, state, cost_grad, betas)
+        yield sweep
+        state = sweep.state
+
+
 def _sweeps(
     layers: Sequence[PredictiveLayer],
     drive: State,
@@ -262,12 +295,10 @@ def _sweeps(
     tol: float | None,
 ) -> Contrasted:
     """`steps` sweeps, or as many as it takes until errors and states move by less than tol."""
-    state = [torch.cat([s, torch.zeros_like(s)]) for s in free]
     before: list[Tensor] = []
     pace: list[tuple[int, float]] = []
-    for step in range(1, steps + 1):
-        errors, scaled, moved = _sweep(layers, drive, state, cost_grad, betas)
-        now = [*errors, *moved]
+    for step, sweep in enumerate(sweeping(layers, drive, free, cost_grad, betas), start=1):
+        now = [*sweep.errors, *sweep.state]
         change, total = _movement(now, before)
         if not math.isfinite(total):
             raise DivergenceError(
@@ -278,7 +309,7 @@ def _sweeps(
         reached = change <= (SETTLED if tol is None else tol)
         if (reached and tol is not None) or step == steps:
             break
-        before, state = now, moved
+        before = now
     missed = None
     if tol is not None and not reached:
         missed = (
@@ -286,15 +317,12 @@ def _sweeps(
         )
     noise = NOISE * torch.finfo(free[0].dtype).eps * math.hypot(*(float(e.norm()) for e in now))
     error = expected_error(change, pace, noise)
-    half = tuple(e.chunk(2)[1] for e in errors)
-    mean = tuple(s.chunk(2)[0] for s in moved)
+    half = tuple(e.chunk(2)[1] for e in sweep.errors)
+    mean = tuple(s.chunk(2)[0] for s in sweep.state)
     phase = Equilibrium(
         mean, step, change, reached, change=change, error=error, missed=missed, moved=total
     )
-    below = (drive[0], *state[:-1])
-    first, *others = scaled
-    cotangents = [first.chunk(2)[1], *map(swapped, others)]
-    return Contrasted(half, mean, phase, _gradients(layers, below, cotangents))
+    return Contrasted(half, mean, phase, sweep.gradients(layers))
 
 
 def _sweep(
@@ -303,8 +331,8 @@ def _sweep(
     state: Sequence[Tensor],
     cost_grad: CostGradient,
     betas: tuple[float, float],
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """(e_l, q_l, new s_l) of one sweep from the top down, all as [M; D]."""
+) -> Sweep:
+    """One sweep from the top down."""
     x, first = drive
     errors, scaled, moved = [_nudged(state[-1], cost_grad, betas)], [], []
     for number in reversed(range(len(layers))):
@@ -318,7 +346,7 @@ def _sweep(
             errors.append(layer.pull(q, e))
         scaled.append(q)
         moved.append(p + e)
-    return errors[::-1], scaled[::-1], moved[::-1]
+    return Sweep((x, *state[:-1]), errors[::-1], scaled[::-1], moved[::-1])
 
 
 def _nudged(logits: Tensor, cost_grad: CostGradient, betas: tuple[float, float]) -> Tensor:

@@ -255,7 +255,15 @@ def cifar(given: argparse.Namespace) -> None:
 def store(given: argparse.Namespace) -> None:
     """The rows of a folder as one result: task by task, both networks, rates tried and runs."""
     rows = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(given.rows.glob("*.json"))]
-    result: dict[str, Any] = {"date": max(row["date"] for row in rows), "recipe": PREDICTIVE}
+    runs = [row for row in rows if row["seed"] != TUNING_SEED]
+    result: dict[str, Any] = {
+        "date": max(row["date"] for row in rows),
+        "device": "; ".join(sorted({row["device"] for row in runs})),
+        "versions": plain(rows[0]["versions"]),
+        "seeds": sorted({row["seed"] for row in runs}),
+        "estimator": "centered, one sweep (predictive); autograd (backprop)",
+        "recipe": PREDICTIVE,
+    }
     for task in TASKS:
         there = [row for row in rows if row["task"] == task]
         if there:
@@ -264,11 +272,17 @@ def store(given: argparse.Namespace) -> None:
     print(f"written: {NAME}.json")
 
 
+def plain(versions: dict[str, Any]) -> dict[str, Any]:
+    """Versions without the tag of a build."""
+    return {k: v.partition("+")[0] if isinstance(v, str) else v for k, v in versions.items()}
+
+
 def entry(rows: Sequence[Row]) -> dict[str, Any]:
     """What is stored of a task: what its runs share, the tuning, and the runs of either network."""
     runs = [row for row in rows if row["seed"] != TUNING_SEED]
     first = runs[0]
-    shared = {key: first[key] for key in ("device", "versions", "parameters")}
+    shared = {key: first[key] for key in ("device", "parameters")}
+    shared["versions"] = plain(first["versions"])
     shared |= {key: first[key] for key in ("pixels", "epochs") if key in first}
     training = {k: v for k, v in first["config"]["training"].items() if k not in PREDICTIVE}
     training.pop("learning_rate", None)

@@ -51,6 +51,24 @@ MODELS: dict[str, Row] = {
     "BackpropCNN": Row(
         lambda: eqprop_lab.BackpropCNN(1, [3, 4], 5, image_size=8, seed=0), (1, 8, 8), 0
     ),
+    **{
+        name: Row(
+            lambda name=name: getattr(eqprop_lab, name)(12, [7, 7], 3, residual=True, seed=0),
+            (12,),
+            0,
+        )
+        for name in ("PredictiveMLP", "FeedforwardMLP")
+    },
+    **{
+        name: Row(
+            lambda name=name: getattr(eqprop_lab, name)(
+                1, [3, 3], 5, "relu", True, image_size=8, seed=0
+            ),
+            (1, 8, 8),
+            0,
+        )
+        for name in ("PredictiveConv", "FeedforwardConv")
+    },
     "ResNetCifar": Row(lambda: eqprop_lab.ResNetCifar(8, 5, 1, 4, "B", seed=0), (1, 8, 8), 0),
     "DenseNet3": Row(
         lambda: eqprop_lab.DenseNet3(10, 5, 3, dropRate=0.1, in_channels=1, seed=0), (1, 8, 8), 0

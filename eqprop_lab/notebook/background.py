@@ -11,7 +11,8 @@ from traitlets import Bytes, Enum, Float, HasTraits, List, Unicode
 
 from eqprop_lab.notebook.picture import safe_message
 
-STATUSES = ("idle", "running", "stopping", "stopped", "finished", "failed")
+STATUSES = ("idle", "running", "paused", "stopping", "stopped", "finished", "failed")
+AT_WORK = ("running", "paused", "stopping")
 
 
 class StopRequested(Exception):
@@ -46,6 +47,10 @@ class TrainingWorker(HasTraits):
         self.result: Any = None
         self._task = task
         self._stop = threading.Event()
+        self._going = threading.Event()
+        self._going.set()
+        self._turn = threading.RLock()
+        self._over = False
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -62,7 +67,7 @@ class TrainingWorker(HasTraits):
     def start(self) -> None:
         """Begin a new run; AlreadyRunning (text also in `message`) while one is at work."""
         with self._start_lock:
-            ended = self.status not in ("running", "stopping")
+            ended = self.status not in AT_WORK
             if ended and self._thread not in (None, threading.current_thread()):
                 # What is left of a run that has ended is its last picture.
                 self._thread.join()
@@ -78,8 +83,26 @@ class TrainingWorker(HasTraits):
         """Ask the task to end at its next checkpoint; nothing happens when none is at work."""
         if self.running:
             self._stop.set()
-            if self.status == "running":
-                self.status = "stopping"
+            self._turn_to("stopping", "running", "paused")
+            self._going.set()
+
+    def pause(self) -> None:
+        """Ask the task to wait at its next checkpoint; nothing happens unless one is running."""
+        if self._turn_to("paused", "running"):
+            self._going.clear()
+
+    def go_on(self) -> None:
+        """End a pause; nothing happens without one."""
+        if self._turn_to("running", "paused"):
+            self._going.set()
+
+    def _turn_to(self, status: str, *before: str) -> bool:
+        """The new status, unless the run has ended meanwhile or has another one than `before`."""
+        with self._turn:
+            if self._over or self.status not in before:
+                return False
+            self.status = status
+            return True
 
     def reset(self, timeout: float = 5.0) -> None:
         """Stop, forget all and be idle; RuntimeError if the task does not end in `timeout` s."""
@@ -104,7 +127,8 @@ class TrainingWorker(HasTraits):
         return not self.running
 
     def checkpoint(self) -> None:
-        """Raise StopRequested if Stop was pressed; called by the task."""
+        """Wait while paused; raise StopRequested if Stop was pressed; called by the task."""
+        self._going.wait()
         if self._stop.is_set():
             raise StopRequested("Stop was pressed")
 
@@ -114,6 +138,8 @@ class TrainingWorker(HasTraits):
 
     def _clear(self) -> None:
         self._stop.clear()
+        self._going.set()
+        self._over = False
         self.errors.clear()
         self.result = None
         self.progress, self.message = 0.0, ""
@@ -130,7 +156,7 @@ class TrainingWorker(HasTraits):
             else:
                 self.result = result
         except StopRequested:
-            self.status = "stopped"
+            self._end("stopped")
         except Exception as error:
             self._fail(error)
             # Kept and shown above; raised as well, so that the runner of the regression sees it.
@@ -142,9 +168,14 @@ class TrainingWorker(HasTraits):
             self._fail(ended)
             raise ended from error
         else:
-            self.status = "stopped" if self._stop.is_set() else "finished"
+            self._end("stopped" if self._stop.is_set() else "finished")
 
     def _fail(self, error: Exception) -> None:
         self.errors.append(error)
         self.message = safe_message(error)
-        self.status = "failed"
+        self._end("failed")
+
+    def _end(self, status: str) -> None:
+        with self._turn:
+            self._over = True
+        self.status = status

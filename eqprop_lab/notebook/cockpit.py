@@ -1,4 +1,4 @@
-"""`TrainingCockpit`: Start, Stop and Reset of a training run with live curves."""
+"""`TrainingCockpit`: Start, Pause, Stop and Reset of a training run with live curves."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import html
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets as widgets
 from traitlets import dlink
 
-from eqprop_lab.notebook.background import AlreadyRunning, StopRequested, TrainingWorker
+from eqprop_lab.notebook.background import AT_WORK, AlreadyRunning, StopRequested, TrainingWorker
 from eqprop_lab.notebook.controls import Control
-from eqprop_lab.notebook.curves import CURVES_SIZE, curves_sentence, draw_curves
+from eqprop_lab.notebook.curves import CURVES, CURVES_SIZE, Panels, curves_sentence, draw_curves
 from eqprop_lab.notebook.layout import SteadyLayout
 from eqprop_lab.notebook.live import DPI, LivePicture
 from eqprop_lab.notebook.picture import alert_html, safe_message
@@ -78,7 +78,11 @@ class TrainingCockpit(LivePicture):
             `epochs`.
         epochs: length of a run, >= 1.
         title: heading of the widget.
+    panels: where "accuracy", "loss", "residual" and "norm" lie in the picture.
     """
+
+    panels: ClassVar[Panels] = CURVES
+    size: ClassVar[tuple[float, float]] = CURVES_SIZE
 
     def __init__(
         self,
@@ -96,19 +100,20 @@ class TrainingCockpit(LivePicture):
         self._make_trainer = make_trainer
         self._epochs = positive_int("epochs", epochs)
         self._worker = TrainingWorker(self._train)
-        super().__init__(CURVES_SIZE, controls, {})
+        super().__init__(self.size, controls, {})
         self._drawn = 0.0
         self._line = widgets.HTML()
         self._progress = widgets.FloatProgress(max=1.0, description="Progress")
         self._progress.layout.width = "100%"
         buttons = [
             self._button("Start", "Train with the values above", self._start_by_hand),
+            self._button("Pause", "Wait after the present batch, or go on", self._pause_by_hand),
             self._button("Stop", "End the run after the present batch", self.stop),
             self._button(
                 "Reset", "Forget the curves and put every control back", self._reset_by_hand
             ),
         ]
-        self._stop_button = buttons[1]
+        self._pause_button, self._stop_button = buttons[1:3]
         self.widget = self._box("cockpit", title, buttons, self._progress, self._line)
         self._run = self._present()
         self.redraw()
@@ -119,7 +124,7 @@ class TrainingCockpit(LivePicture):
 
     @property
     def status(self) -> str:
-        """One of idle, running, stopping, stopped, finished, failed."""
+        """One of idle, running, paused, stopping, stopped, finished, failed."""
         return str(self._worker.status)
 
     @property
@@ -158,6 +163,14 @@ class TrainingCockpit(LivePicture):
     def stop(self) -> None:
         """End the run after the present batch; finished epochs stay in `history`."""
         self._worker.stop()
+
+    def pause(self) -> None:
+        """Hold the run after the present batch; `go_on` ends that, and so does `stop`."""
+        self._worker.pause()
+
+    def go_on(self) -> None:
+        """Go on after a pause."""
+        self._worker.go_on()
 
     def close(self) -> None:
         """Stop the run and take the cockpit off the page; curves and values stay."""
@@ -212,8 +225,8 @@ class TrainingCockpit(LivePicture):
                 same = self.values == values
                 note = f"Settings{'' if same else ' of the next run'}: {note}."
             running = "The run has begun. " if self._worker.running and not history else ""
-            alt = f"{running}{curves_sentence(history, epochs)} {note}".strip()
-            draw_curves(self._figure, history, epochs, note)
+            alt = f"{running}{curves_sentence(history, epochs, self.panels)} {note}".strip()
+            draw_curves(self._figure, history, epochs, note, self.panels)
             self._show(self._layout.png(self._figure, DPI), alt)
             self._worker.image = self.png
             self._drawn = time.monotonic()
@@ -223,19 +236,26 @@ class TrainingCockpit(LivePicture):
         status, message = self.status, self._worker.message
         ended = status in ("stopped", "finished")
         done = f" {len(self._worker.history)} epochs done." if ended else ""
-        busy = status in ("running", "stopping")
+        busy = status in AT_WORK
         text = message if busy else status.capitalize() + "." + done
+        if status == "paused":
+            text = "Paused. Press Go on, or Stop."
         self._line.value = f'<span role="status">{html.escape(text)}</span>'
         self._alert.value = alert_html(message if status == "failed" else "")
         if ended or status == "failed":
             self.redraw()
         self._stop_button.disabled = not busy
+        self._pause_button.disabled = status not in ("running", "paused")
+        self._pause_button.description = "Go on" if status == "paused" else "Pause"
         self._controls.disable(busy)
 
     def _start_by_hand(self) -> None:
         """A refused second Start is no error of the page: the status line says what to do."""
         with suppress(AlreadyRunning):
             self.start()
+
+    def _pause_by_hand(self) -> None:
+        (self.go_on if self.status == "paused" else self.pause)()
 
     def _reset_by_hand(self) -> None:
         try:

@@ -14,7 +14,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from eqprop_lab.notebook.background import AlreadyRunning, TrainingWorker
+from eqprop_lab.notebook.background import AT_WORK, AlreadyRunning, TrainingWorker
 from eqprop_lab.notebook.controls import LABEL_STYLE, Control
 from eqprop_lab.notebook.freeing import close_all, keep_while_shown
 from eqprop_lab.notebook.output import emit
@@ -137,7 +137,7 @@ class TextBox:
 
     def _show(self) -> None:
         """Text, status line, alert and buttons follow the worker."""
-        busy = self.status in ("running", "stopping")
+        busy = self.status in AT_WORK
         written = "".join(record["piece"] for record in self._worker.history)
         look = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.5"
         text = f"<strong>{html.escape(self._begun)}</strong>{html.escape(written)}"

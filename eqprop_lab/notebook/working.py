@@ -10,7 +10,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from eqprop_lab.notebook.background import AlreadyRunning, TrainingWorker
+from eqprop_lab.notebook.background import AT_WORK, AlreadyRunning, TrainingWorker
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.picture import alert_html
 
@@ -72,7 +72,7 @@ class WorkingExplorer(Explorer):
 
     def _follow(self) -> None:
         """Status line, alert and buttons follow the worker."""
-        status, busy = self.worker.status, self.worker.status in ("running", "stopping")
+        status, busy = self.worker.status, self.worker.status in AT_WORK
         if status == "failed" and self.worker.errors[-1] not in self.errors:
             self.errors.append(self.worker.errors[-1])
             self._alert.value = alert_html(self.worker.message)

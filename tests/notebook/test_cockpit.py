@@ -9,6 +9,7 @@ import pytest
 
 from eqprop_lab import EqPropTrainer, LoopedMLP, build_dataset
 from eqprop_lab.notebook import AlreadyRunning, Slider, TrainingCockpit
+from eqprop_lab.notebook.curves import CURVES_WITH_LOSS
 from eqprop_lab.training import StopTraining
 from tests.waiting import PATIENCE, until
 
@@ -349,3 +350,48 @@ def test_the_project_trainer_learns_in_it() -> None:
     assert 2 <= len(history["epoch"]) < 200 and history["val_accuracy"][-1] > 0.3
     assert len(history["residual"]) == len(history["norm"]) == len(history["epoch"])
     assert all(norm < 0.9 for norm in history["norm"]) and "validation accuracy" in cockpit.alt
+
+
+def test_a_pause_holds_the_run_between_two_batches_until_go_on() -> None:
+    trainer = _Trainer(hold=2)
+    cockpit = _cockpit(trainer)
+    pause = _find(cockpit, "eqprop-pause")
+    assert pause.disabled
+    cockpit.start()
+    assert trainer.holding.wait(PATIENCE) and not pause.disabled
+    pause.click()
+    trainer.release.set()
+    assert cockpit.status == "paused" and pause.description == "Go on"
+    assert not cockpit.wait(0.3) and cockpit.history["epoch"] == [1]
+    assert "Paused" in cockpit._line.value and cockpit._controls.widgets["lr"].disabled
+    pause.click()
+    assert cockpit.wait(PATIENCE) and cockpit.history["epoch"] == [1, 2, 3]
+    assert pause.disabled and pause.description == "Pause"
+
+
+def test_stop_ends_a_pause_and_a_run_that_has_ended_cannot_be_paused() -> None:
+    trainer = _Trainer(hold=1)
+    cockpit = _cockpit(trainer)
+    cockpit.start()
+    assert trainer.holding.wait(PATIENCE)
+    cockpit.pause()
+    trainer.release.set()
+    cockpit.stop()
+    assert cockpit.wait(PATIENCE) and cockpit.status == "stopped"
+    cockpit.pause()
+    cockpit.go_on()
+    assert cockpit.status == "stopped"
+
+
+def test_a_cockpit_may_show_the_loss_too() -> None:
+    class WithLoss(TrainingCockpit):
+        panels = CURVES_WITH_LOSS
+
+    cockpit = WithLoss(lambda values: (_Trainer(), [], None), [RATE], 3)
+    assert cockpit.alt.startswith("Four empty panels for accuracy, loss, residual")
+    assert [axes.get_title("left") for axes in cockpit._figure.axes] == [
+        "Accuracy",
+        "Loss",
+        "Residual of the free phase",
+        "Operator norm",
+    ]

@@ -16,6 +16,7 @@ from eqprop_lab import (
     BackpropMLP,
     EqPropTrainer,
     LoopedMLP,
+    RecurrentEqPropLM,
     compute_gradient_norm,
     count_parameters,
     estimate_memory_usage,
@@ -154,3 +155,16 @@ def test_timeline_counts_what_lives() -> None:
         c = b + 1
         assert timeline.live[-1] == 80
     assert timeline.peak == 1024 + 4096 + 40 and math.isfinite(float(c.sum()))
+
+
+def test_memory_of_a_model_of_tokens_is_that_of_a_real_step() -> None:
+    model = RecurrentEqPropLM(20, 16, max_seq_len=8, seed=0)
+    trainer = EqPropTrainer(copy.deepcopy(model), progress=False)
+    x = torch.randint(20, (6, 9))
+    trainer.train_batch(x[:, :-1], x[:, 1:])
+    with MemoryTimeline([*trainer.model.parameters(), *trainer.model.buffers()]) as timeline:
+        trainer.train_batch(x[:, :-1], x[:, 1:])
+    held = tensor_bytes([p.grad for p in trainer.model.parameters()])
+    held += tensor_bytes([list(state.values()) for state in trainer.optimizer.state.values()])
+    estimate = estimate_memory_usage(model, (8,), 6, trainer.gradient)
+    assert estimate["total_mb"] == pytest.approx((timeline.peak + held) / MIB, rel=0.1)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eqprop_lab.acceleration import uncompile_model
 from eqprop_lab.equilibrium.contract import EquilibriumModel
@@ -48,12 +48,23 @@ def _held(trainer: EqPropTrainer) -> dict[str, list[Any]]:
 def _timeline(
     trainer: EqPropTrainer, shape: tuple[int, ...], batch: int, dtype: torch.dtype
 ) -> list[int]:
-    classes = getattr(trainer.model, "output_dim", 2)
     with MemoryTimeline(_held(trainer)) as timeline:
-        x = torch.zeros(batch, *shape, dtype=dtype, device="cpu")
-        y = (torch.arange(batch, device="cpu") % classes).to(torch.int64)
-        trainer.train_batch(x, y)
+        trainer.train_batch(*_batch(trainer.model, shape, batch, dtype))
     return timeline.live
+
+
+def _batch(
+    model: nn.Module, shape: tuple[int, ...], batch: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Inputs of zeros and labels; of a model of tokens, windows and what comes after them."""
+    if getattr(model, "vocab_size", None) is not None:
+        windows = torch.zeros(batch, *shape, dtype=torch.int64, device="cpu")
+        if getattr(model, "num_classes", None) is None:
+            return windows, windows
+        return windows, windows[:, 0]
+    x = torch.zeros(batch, *shape, dtype=dtype, device="cpu")
+    y = torch.arange(batch, device="cpu") % getattr(model, "output_dim", 2)
+    return x, y.to(torch.int64)
 
 
 def estimate_memory_usage(
@@ -73,8 +84,8 @@ def estimate_memory_usage(
     The copy and its optimiser need memory for four to five times the parameters while this runs.
 
     Args:
-        model: any module the trainer can train. input_shape: one sample, without the batch: (784,)
-            or (1, 28, 28).
+        model: any module the trainer can train. input_shape: one sample, without the batch: (784,),
+            (1, 28, 28), or (64,) for windows of 64 tokens.
         gradient: an estimator or "autograd"; None: "centered" for equilibrium models, "autograd"
         for others. optimizer and further options (`free_steps`, `nudged_steps`, `cost`, ...): as in
         EqPropTrainer, without `tol`.

@@ -5,6 +5,7 @@ PIP_ARGS    ?=
 CONSTRAINTS ?= constraints.txt
 EXTRAS      ?= lab,test
 LAB_ARGS    ?=
+DASHBOARD_ARGS ?=
 GPU_ARGS    ?=
 PYTEST_ARGS ?=
 WORKERS     ?= auto
@@ -21,13 +22,14 @@ NAMES  = $(basename $(notdir $(NB)))
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: slides site course gpu-check help install lab test notebooks nbval lint format bench clean distclean
+.PHONY: dashboard slides site course gpu-check help install lab test notebooks nbval lint format bench clean distclean
 
 help:  ## list the targets and the variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  NB=04_looped_mlp   only these notebooks (notebooks, nbval)   PROFILE=smoke|full|cuda   UPDATE=1"
 	@echo "  LAB_ARGS=--port=9000   passed to JupyterLab                  PYTEST_ARGS='-x tests/test_setup.py'"
+	@echo "  DASHBOARD_ARGS='--theme light --port 9000'   passed to dashboard"
 	@echo "  GPU_ARGS='--only cifar10 --data FOLDER'   passed to gpu-check"
 	@echo "  WORKERS=1              processes that share the tests (default: one a core)"
 	@echo "  PYTHON=python3.13      makes the environment                 EXTRAS=lab,test,gpu"
@@ -54,6 +56,10 @@ lab: $(STAMP)  ## open JupyterLab on the series
 	export JUPYTER_CONFIG_PATH="$(CURDIR)/jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}"; \
 	exec $(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/$(START) \
 	  $$root $$quiet $(LAB_ARGS)
+
+dashboard: $(STAMP)  ## train and watch in the browser, on this machine only (extra dashboard)
+	$(PIP) install -q $(PIP_ARGS) $(CONSTRAINTS:%=-c %) --no-build-isolation -e '.[dashboard]'
+	$(PY) -m eqprop_lab dashboard $(DASHBOARD_ARGS)
 
 # Where Python has sys.monitoring (3.12), coverage through it costs nothing; the tracer of 3.11 a third more.
 test: $(STAMP)  ## run all tests, with coverage

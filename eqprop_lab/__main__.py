@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": "two stored runs: settings that differ, curves overlaid",
     "rerun": "train a stored run again: does the result reproduce?",
     "verify": "does the package compute what it promises? eight checks",
+    "dashboard": "train and watch in the browser, on this machine only",
     "speed": "what is quickest on this machine: torch, compiled, kernel?",
     "doctor": "is this machine fit for it? versions, devices, data, browser",
     "gpu-check": "what only a GPU can show, stored as JSON",

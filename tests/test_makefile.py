@@ -52,6 +52,7 @@ def run(checkout: Path, *command: str, **environ: str) -> subprocess.CompletedPr
         "CONSTRAINTS",
         "EXTRAS",
         "LAB_ARGS",
+        "DASHBOARD_ARGS",
         "PYTEST_ARGS",
         "NB",
         "PROFILE",
@@ -112,6 +113,12 @@ def test_test_measures_coverage_and_uses_all_cores(checkout: Path) -> None:
 )
 def test_notebooks_pass_their_variables_on(checkout: Path, arguments: list[str], call: str) -> None:
     assert make(checkout, "notebooks", *arguments)[-1] == call
+
+
+def test_dashboard_installs_its_extra_and_starts(checkout: Path) -> None:
+    first, call = make(checkout, "dashboard", "DASHBOARD_ARGS=--theme light")[-2:]
+    assert first.endswith("-e .[dashboard]")
+    assert call == "-m eqprop_lab dashboard --theme light"
 
 
 def test_lab_opens_the_first_notebook_from_the_root(checkout: Path) -> None:

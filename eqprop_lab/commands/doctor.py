@@ -239,6 +239,15 @@ def kernel_row() -> Row:
     return Row("kernel python3", "this environment")
 
 
+def dashboard_row() -> Row:
+    """Voila, which serves the dashboard as an application; notebook 18 does without."""
+    try:
+        return Row("dashboard", f"voila {metadata.version('voila')}", local=True)
+    except metadata.PackageNotFoundError:
+        advice = "pip install 'eqprop_lab[dashboard]' for `make dashboard`"
+        return Row("dashboard", "voila is not installed", "note", advice, local=True)
+
+
 def browser_row() -> Row:
     """A Chromium for the browser tests; without one they are skipped."""
     caches = [
@@ -307,6 +316,7 @@ def environment_report() -> list[Row]:
         processes_row(),
         activation_row(),
         *data_rows(data_dir()),
+        dashboard_row(),
         browser_row(),
         *folder_rows([here / "runs", here / "figures", data_dir()]),
     ]

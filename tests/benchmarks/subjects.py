@@ -59,6 +59,12 @@ data = build_dataset("digits").validation
 networks = {"CNN": ResNetCifar(8, 10, 1, seed=0), "settles": ConvEqProp(1, 8, 10, image_size=8)}
 
 LookingInside(networks, data.x[:20], data.y[:20])""",
+    "ScaleOut": """from eqprop_lab.instruments.scaling import StepTime
+from eqprop_lab.notebook.explorers.scale_out import ScaleOut
+
+steps = {"EqProp": StepTime(1e-3, 2e-5), "backprop": StepTime(2e-4, 2e-6)}
+
+ScaleOut(steps, 10_000, 10)""",
     "VariantPicker": """from eqprop_lab import get_eqprop_lm
 from eqprop_lab.notebook.explorers.variant_picker import Candidate, VariantPicker
 

@@ -21,6 +21,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from eqprop_lab import ConvEqProp, FullEqPropLM, LoopedMLP, build_dataset
+from eqprop_lab.instruments.scaling import StepTime
 from eqprop_lab.lut import ModelConfig, build_model
 from eqprop_lab.notebook import TrainingCockpit
 from eqprop_lab.notebook.explorers.attention_and_settling import AttentionAndSettling
@@ -36,6 +37,7 @@ from eqprop_lab.notebook.explorers.looking_inside import LookingInside
 from eqprop_lab.notebook.explorers.one_lut import OneLUT
 from eqprop_lab.notebook.explorers.precision_and_nudge import PrecisionAndNudge
 from eqprop_lab.notebook.explorers.rule_picker import RulePicker
+from eqprop_lab.notebook.explorers.scale_out import ScaleOut
 from eqprop_lab.notebook.explorers.stability_map import StabilityMap
 from eqprop_lab.notebook.explorers.table_faults import TableFaults
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
@@ -147,6 +149,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "one_lut": OneLUT,
     "precision_and_nudge": PrecisionAndNudge,
     "rule_picker": RulePicker,
+    "scale_out": lambda: ScaleOut({"EqProp": StepTime(1e-3, 1e-5)}, 10_000, 10),
     "stability_map": StabilityMap,
     "table_faults": TableFaults,
     "two_phase_movie": TwoPhaseMovie,

@@ -34,6 +34,7 @@ HOMES = {
     "OneLUT": ("11_lut_networks", set()),
     "DiscretisationGap": ("11_lut_networks", set()),
     "TableFaults": ("12_lut_hardware", {"rate"}),
+    "ScaleOut": ("20_scale_out", set()),
 }
 
 

@@ -30,6 +30,7 @@ from eqprop_lab.course.reading import (
     sets_any,
 )
 from eqprop_lab.course.remote import Answer, Limits, Stopped, Worker
+from eqprop_lab.course.solutions import solution_of
 from eqprop_lab.course.statements import names_read, needed, statements
 from eqprop_lab.course.student import POINTS, set_seed
 from eqprop_lab.course.submissions import Submission
@@ -84,6 +85,7 @@ class Class:
     master: Master
     start: list[str]
     tasks: list[Task] = field(default_factory=list)
+    memory: dict[str, float] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=4)
@@ -201,8 +203,8 @@ class _Desk:
         worker.run(task.support)
         answer = Answer(worker, task.cells.name, task.draw)
         check = task.check
-        if look := task.examine:
-            check = replace(check, examine=lambda _: answer.examined(look, check.cases))
+        if task.examine:
+            check = replace(check, examine=lambda _: self._examined(task, answer, notes))
         return self._judged(task, check, answer, notes)
 
     def _judged(self, task: Task, check: Exercise, answer: Answer, notes: list[str]) -> Verdict:
@@ -217,6 +219,30 @@ class _Desk:
                 return _verdict(task, PARTIAL * check.share_right(answer.again()), text, notes)
             except Exception as error:
                 return _verdict(task, 0.0, f"{text}\n({type(error).__name__}: {error})", notes)
+
+    def _examined(self, task: Task, answer: Answer, notes: list[str]) -> str:
+        """What the look in the kernel says; a note where what is seen from outside speaks against
+        it, for an answer may have changed what looks at it."""
+        said, grown = answer.examined(task.examine, task.check.cases)
+        usual = self._usual(task)
+        if not said and grown > 2 * usual + 1:
+            notes.append(f"memory grew by {grown:.0f} MB, the solution's by {usual:.0f}")
+        return said
+
+    def _usual(self, task: Task) -> float:
+        """Megabytes by which the solution grows, in a kernel that no submission has seen."""
+        known, name = self._class.memory, task.cells.name
+        if name not in known:
+            other = _Desk(self._class, self._seed, self._limits)
+            try:
+                worker = other._started()
+                for source in (solution_of(self._class.master, task.cells), task.support):
+                    worker.run(source)
+                answer = Answer(worker, name, task.draw)
+                known[name] = answer.examined(task.examine, task.check.cases)[1]
+            finally:
+                other.close()
+        return known[name]
 
     def _started(self) -> Worker:
         """A kernel in which the master's cells have run; the submission has no part in it yet."""

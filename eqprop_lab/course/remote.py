@@ -24,6 +24,7 @@ import torch
 
 from eqprop_lab.course import sandbox
 from eqprop_lab.course.inside import MIME
+from eqprop_lab.course.memory import watched
 from eqprop_lab.course.raw_values import decoded, encoded, stranger
 from eqprop_lab.notebook.answers import named
 
@@ -59,6 +60,7 @@ class Worker:
         self._process = subprocess.Popen(
             command, env=env, stdin=pipe, stdout=pipe, stderr=none, start_new_session=True
         )
+        self.pid = self._process.pid
         self._lines: queue.Queue[bytes] = queue.Queue()
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
         self.deadline = time.monotonic() + START_SECONDS
@@ -131,11 +133,13 @@ class Answer:
         found = self._worker.run(f"_inside.call_back({k}, {arguments!r})")
         return _replayed(_payload(found), given, None)
 
-    def examined(self, judge: str, k: int) -> str:
-        """What a look at the way it works says; it is made beside the answer, in its process."""
-        found = _payload(self._worker.run(f"_inside.examine({judge}, {self._name}, {k})"))
-        said = _replayed(found, (), None)
-        return said[:500] if isinstance(said, str) else ""
+    def examined(self, judge: str, k: int) -> tuple[str, float]:
+        """What a look at the way it works says, made beside the answer in its process; and the
+        megabytes by which that process has grown at most, seen from here."""
+        with watched(self._worker.pid) as grown:
+            found = self._worker.run(f"_inside.examine({judge}, {self._name}, {k})")
+        said = _replayed(_payload(found), (), None)
+        return said[:500] if isinstance(said, str) else "", grown.megabytes
 
 
 def _payload(found: dict[str, Any]) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 
 from eqprop_lab.course.build import build
-from eqprop_lab.course.masters import ExerciseCells, Master
-from eqprop_lab.course.statements import needed, statements
+from eqprop_lab.course.masters import Master
+from eqprop_lab.course.solutions import solution_of
 from eqprop_lab.regression.parameters import tags
 from eqprop_lab.regression.plan import find_notebooks
 
@@ -37,24 +37,9 @@ OPEN = re.compile(r"^Still open: write (\w+) ", re.MULTILINE)
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 
 
-def solution(master: Master, exercise: ExerciseCells) -> str:
-    """What a learner would write: the solution's function, and the imports it rests on."""
-    name = f"solved_{exercise.name}"
-    own = needed({name}, statements(master.nb.cells[exercise.solution].source))
-    outside = [
-        s
-        for text in master.sources("setup", "exercise-context")
-        for s in statements(text)
-        if s.is_import
-    ]
-    used = {used for statement in own for used in statement.uses}
-    texts = [s.text for s in (*needed(used, outside), *own) if "__future__" not in s.text]
-    return "\n".join(texts).replace(name, exercise.name)
-
-
 def pasted(master: Master, nb: NotebookNode) -> NotebookNode:
     """The student edition with the solutions where the stubs were."""
-    answers = {master.nb.cells[e.stub].id: solution(master, e) for e in master.exercises}
+    answers = {master.nb.cells[e.stub].id: solution_of(master, e) for e in master.exercises}
     for cell in nb.cells:
         cell.source = answers.get(cell.id, cell.source)
     return nb

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,6 +19,7 @@ from eqprop_lab.course import grading, sandbox
 from eqprop_lab.course.classes import class_of
 from eqprop_lab.course.grading import Graded, Verdict, _Desk, grade, prepared
 from eqprop_lab.course.masters import Master, MasterError
+from eqprop_lab.course.memory import _family, _resident, watched
 from eqprop_lab.course.reading import (
     EVASIVE,
     UnreadableAnswer,
@@ -26,7 +29,7 @@ from eqprop_lab.course.reading import (
     notable_in,
     sets_any,
 )
-from eqprop_lab.course.remote import Limits, Stopped, Worker
+from eqprop_lab.course.remote import Answer, Limits, Stopped, Worker
 from eqprop_lab.course.report import feedback, grades_csv, write_reports
 from eqprop_lab.course.submissions import LARGEST, Submission, submission
 from eqprop_lab.regression.plan import find_notebooks
@@ -322,6 +325,48 @@ def test_what_one_exercise_may_use_does_not_wait_for_the_next(
         judge("half", "def half(x, y):\n    torch.tau = torch.mul\n    return x")
         judge("counts", RIGHT["counts"])
         assert len(kernels) == 2
+
+
+def test_memory_is_seen_from_outside() -> None:
+    script = "import time\nkept = bytearray(40 << 20)\ninput()\nmore = b'x' * (60 << 20)\ninput()"
+    command = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as shell:
+        assert shell.stdin
+        wait_for(lambda: _resident(list(_family(shell.pid))) > 30)
+        with watched(shell.pid) as grown:
+            shell.stdin.write("\n")
+            shell.stdin.flush()
+            wait_for(lambda: grown.megabytes > 55)
+        shell.stdin.write("\n")
+    assert 55 < grown.megabytes < 75
+
+
+def wait_for(happens: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("said", "grown", "notes"),
+    [
+        ("", 13.0, ["memory grew by 13 MB, the solution's by 2"]),
+        ("", 4.9, []),
+        ("it keeps every state", 13.0, []),
+    ],
+    ids=["forged", "honest", "caught inside"],
+)
+def test_memory_that_nobody_told_of_is_noted(
+    master: Master, monkeypatch: pytest.MonkeyPatch, said: str, grown: float, notes: list[str]
+) -> None:
+    monkeypatch.setattr(Answer, "examined", lambda *_: (said, grown))
+    ready = prepared(master.path, 3)
+    task = next(task for task in ready.tasks if task.cells.name == "maker")
+    made, found = _Desk(ready, 3, Limits()), list[str]()
+    monkeypatch.setattr(made, "_usual", lambda _: 2.0)
+    assert made._examined(task, Answer(cast(Worker, None), "maker", ""), found) == said
+    assert found == notes
 
 
 def test_a_text_that_is_no_text_stops_no_report(tmp_path: Path, master: Master) -> None:

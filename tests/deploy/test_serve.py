@@ -38,6 +38,7 @@ from eqprop_lab.commands import serve as command
 from eqprop_lab.deploy.answers import Served
 from eqprop_lab.deploy.opening import open_model
 from eqprop_lab.deploy.questions import Refused
+from eqprop_lab.deploy.serve import _bound
 from eqprop_lab.experiments.runs import fingerprint
 from eqprop_lab.lut import load_pretrained
 
@@ -380,6 +381,13 @@ def test_without_the_extra_the_error_says_what_to_install(
     assert callable(eqprop_lab.serve)
     assert command.main(["digits_conv"]) == 2
     assert "eqprop_lab[serve]" in capsys.readouterr().err
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with _bound("127.0.0.1", 0) as sock, socket.create_connection(sock.getsockname()[:2]):
+        with sock.accept()[0] as accepted:
+            # asyncio sends at once on sockets that say so themselves
+            assert accepted.proto == socket.IPPROTO_TCP
 
 
 def test_an_address_that_is_taken(url: str, capsys: pytest.CaptureFixture[str]) -> None:

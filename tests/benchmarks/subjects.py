@@ -13,6 +13,17 @@ from eqprop_lab.notebook import Explorer, explorers
 
 # Explorers that need more than their start values; a cell ends with the object.
 CELLS = {
+    "AblationSlices": """from eqprop_lab import ablation_study
+from eqprop_lab.notebook.explorers.ablation_slices import AblationSlices
+
+@ablation_study
+def grid():
+    return {"beta": [0.1, 1.0], "nudged_steps": [1, 4, 12], "rho": [0.5, 0.95]}
+
+def error(beta, nudged_steps, rho, seed):
+    return rho**nudged_steps + beta**2 + seed / 100
+
+AblationSlices({"error": grid.run(error, 5)})""",
     "AttentionAndSettling": """import torch
 from eqprop_lab import TransformerEqProp
 from eqprop_lab.notebook.explorers.attention_and_settling import AttentionAndSettling

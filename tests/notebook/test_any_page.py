@@ -20,10 +20,11 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from eqprop_lab import ConvEqProp, FullEqPropLM, LoopedMLP, build_dataset
+from eqprop_lab import ConvEqProp, FullEqPropLM, LoopedMLP, ablation_study, build_dataset
 from eqprop_lab.instruments.scaling import StepTime
 from eqprop_lab.lut import ModelConfig, build_model
 from eqprop_lab.notebook import TrainingCockpit
+from eqprop_lab.notebook.explorers.ablation_slices import AblationSlices
 from eqprop_lab.notebook.explorers.attention_and_settling import AttentionAndSettling
 from eqprop_lab.notebook.explorers.convergence import RelaxationExplorer
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
@@ -130,6 +131,14 @@ def no_trainer(values: dict[str, Any]) -> Any:
     raise OSError("nothing to train")
 
 
+def ablation_slices() -> AblationSlices:
+    @ablation_study
+    def grid() -> dict[str, Any]:
+        return {"beta": [0.1, 1.0], "nudged_steps": [1, 4, 12]}
+
+    return AblationSlices({"error": grid.run(lambda beta, nudged_steps, seed: beta + seed, 3)})
+
+
 def looking_inside() -> LookingInside:
     images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     networks = {"settles": ConvEqProp(1, 4, 10, image_size=8, seed=0)}
@@ -137,6 +146,7 @@ def looking_inside() -> LookingInside:
 
 
 LIVE: dict[str, Callable[[], LivePicture]] = {
+    "ablation_slices": ablation_slices,
     "cockpit": lambda: TrainingCockpit(no_trainer, epochs=3),
     "decision_boundary": decision_boundary,
     "discretisation_gap": discretisation_gap,

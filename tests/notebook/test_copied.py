@@ -29,6 +29,7 @@ HOMES = {
     "VariantPicker": ("07_lm_variants", set()),
     "KernelCosts": ("08_kernel", {"free_steps", "hidden_dim"}),
     "LookingInside": ("14_looking_inside", set()),
+    "AblationSlices": ("15_sweeps_and_ablations", set()),
     "PrecisionAndNudge": ("09_acceleration_and_export", {"beta"}),
     "RulePicker": ("10_algorithm_comparison", {"learning_rate"}),
     "OneLUT": ("11_lut_networks", set()),

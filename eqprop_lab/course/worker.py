@@ -22,6 +22,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 OUTPUT_LIMIT, FILE_LIMIT, TEXT = 32 * 2**20, 64 * 2**20, 2000
+PROCESSES = 4096  # of the user, threads included: room for a desktop, none for a fork bomb
 
 
 class Client(NotebookClient):
@@ -41,8 +42,11 @@ class Client(NotebookClient):
 def limit(megabytes: int) -> None:
     """What this process and its kernel may take; none of it can be raised again."""
     most = {resource.RLIMIT_AS: megabytes * 2**20, resource.RLIMIT_FSIZE: FILE_LIMIT}
-    for kind, value in (most | {resource.RLIMIT_CORE: 0}).items():
-        resource.setrlimit(kind, (value, value))
+    most |= {resource.RLIMIT_CORE: 0, resource.RLIMIT_NPROC: PROCESSES}
+    for kind, value in most.items():
+        hard = resource.getrlimit(kind)[1]
+        least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (least, least))
 
 
 def said(outputs: list[NotebookNode]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -325,6 +326,20 @@ def test_what_one_exercise_may_use_does_not_wait_for_the_next(
         judge("half", "def half(x, y):\n    torch.tau = torch.mul\n    return x")
         judge("counts", RIGHT["counts"])
         assert len(kernels) == 2
+
+
+def test_limits_hold_and_no_lower_one_is_raised() -> None:
+    script = """import resource as r
+from eqprop_lab.course.worker import limit
+r.setrlimit(r.RLIMIT_FSIZE, (1000, 1000))
+limit(3000)
+print([r.getrlimit(kind) for kind in (r.RLIMIT_AS, r.RLIMIT_FSIZE, r.RLIMIT_NPROC)])"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    memory = 3000 * 2**20
+    assert done.stdout.startswith(str([(memory, memory), (1000, 1000)])[:-1])
+    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    count = 4096 if most == resource.RLIM_INFINITY else min(most, 4096)
+    assert done.stdout.strip().endswith(str((count, count)) + "]")
 
 
 def test_memory_is_seen_from_outside() -> None:

@@ -37,6 +37,17 @@ def code_in(number: str) -> str:
     return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
 
 
+def controls(code: str) -> set[str]:
+    """Names of controls, those included that are made of a prefix and any word (`at_` + factor)."""
+    prefixes = {
+        prefix
+        for constant in re.findall(r"(?:Slider|Choice|Toggle)\(\s*(\w+) \+ ", code)
+        for prefix in re.findall(rf'^{constant} = "(\w+)"', code, re.MULTILINE)
+    }
+    words = set(re.findall(r'"(\w+)"', code))
+    return {*CONTROL.findall(code), *(prefix + word for prefix in prefixes for word in words)}
+
+
 def test_a_page_belongs_to_a_notebook() -> None:
     stems = {file.stem for file in PAGES.glob("*.md")} - {"README"}
     assert stems == {path.stem for path in WITH_PAGE.values()} and len(stems) >= 10
@@ -58,7 +69,7 @@ def test_a_page_has_its_four_parts(number: str) -> None:
 def test_a_demo_moves_controls_that_are_there(number: str) -> None:
     code = code_in(number)
     explorers = (ROOT / "eqprop_lab" / "notebook" / "explorers").glob("*.py")
-    known = set(CONTROL.findall("\n".join([code, *(f.read_text("utf-8") for f in explorers)])))
+    known = controls("\n".join([code, *(f.read_text("utf-8") for f in explorers)]))
     blocks = re.findall(r"```python\n(.*?)```", page(number), re.DOTALL)
     calls = [node for node in ast.walk(ast.parse("\n".join(blocks))) if isinstance(node, ast.Call)]
     assert calls

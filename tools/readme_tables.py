@@ -122,6 +122,31 @@ def vision_table(folder: Path) -> str:
     return "\n".join(markdown_table(head, rows, right=(2, 3, 4, 5)))
 
 
+SWEEPS = {"predictive": "EqProp, one sweep", "backprop": "backprop"}
+
+
+def sweeps_table(result: Mapping[str, Any]) -> str:
+    """Two rows a task of predictive_coding.json: test accuracy by sweeps and by backprop, time."""
+    head = ("Data", "Network", "Parameters", "Trained by", "Test accuracy", "Seeds", "Time a seed",
+            "Device")  # fmt: skip
+    rows = []
+    for name, task in result.items():
+        if not isinstance(task, dict) or not SWEEPS.keys() <= task.keys():
+            continue
+        recipe, gpu = task["recipe"], "CPU" not in task["device"]
+        widths = recipe.get("hidden_dims", recipe.get("hidden_channels"))
+        kind = "dense" if "hidden_dims" in recipe else "conv"
+        data = name.partition("_")[0]
+        shown = f"{kind} {widths[0]}-{widths[-1]}, {len(widths) + 1} layers"
+        rows += [
+            (data, shown, f"{task['parameters']:,}", way, _percent(task[key]),
+             str(len(task[key])), _wall_time(task[key]) if gpu else _cpu_time(task[key]),
+             task["device"])
+            for key, way in SWEEPS.items()
+        ]  # fmt: skip
+    return "\n".join(markdown_table(head, rows, right=(2, 4, 5, 6)))
+
+
 def _network(name: str, recipe: Mapping[str, Any]) -> str:
     """Its name; of the CIFAR-10 job's networks, whose names are keys, class and channels."""
     if "params" not in recipe:
@@ -192,6 +217,9 @@ def filled(text: str) -> str:
         "results": results_table(ROOT / "data" / "results"),
         "texts": texts_table(stored),
         "vision": vision_table(ROOT / "data" / "results"),
+        "sweeps": sweeps_table(
+            json.loads((path.parent / "predictive_coding.json").read_text(encoding="utf-8"))
+        ),
     }
     for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

@@ -283,7 +283,7 @@ def entry(rows: Sequence[Row]) -> dict[str, Any]:
     first = runs[0]
     shared = {key: first[key] for key in ("device", "parameters")}
     shared["versions"] = plain(first["versions"])
-    shared |= {key: first[key] for key in ("pixels", "epochs") if key in first}
+    shared |= {key: first[key] for key in ("pixels",) if key in first}
     training = {k: v for k, v in first["config"]["training"].items() if k not in PREDICTIVE}
     training.pop("learning_rate", None)
     recipe = first["config"]["model"]["params"] | training
@@ -293,10 +293,11 @@ def entry(rows: Sequence[Row]) -> dict[str, Any]:
         for row in rows
         if row["seed"] == TUNING_SEED
     ]
-    kept = ("seed", "rate", "test_accuracy", "test_loss", "cpu_seconds", "seconds", "val_accuracy")
+    kept = ("seed", "rate", "epochs", "test_accuracy", "test_loss", "cpu_seconds", "seconds")
+    kept += ("val_accuracy",)
     for network in NETWORKS:
         own = sorted((row for row in runs if row["network"] == network), key=lambda r: r["seed"])
-        found[network] = [{key: row[key] for key in kept} for row in own]
+        found[network] = [{key: row[key] for key in kept if key in row} for row in own]
     return found
 
 

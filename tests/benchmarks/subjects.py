@@ -63,6 +63,9 @@ from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 data = build_dataset("digits").validation
 
 LayerActivity(ConvEqProp(1, 16, 10, image_size=8, seed=0), data.x[:20], data.y[:20])""",
+    "ErrorSweeps": """from eqprop_lab.notebook.explorers.error_sweeps import ErrorSweeps
+
+ErrorSweeps()""",
     "LookingInside": """from eqprop_lab import ConvEqProp, ResNetCifar, build_dataset
 from eqprop_lab.notebook.explorers.looking_inside import LookingInside
 

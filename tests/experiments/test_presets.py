@@ -65,8 +65,8 @@ def test_unknown_presets_and_overrides_name_the_nearest() -> None:
         get_model_config("lm_tiny", hiden_dim=3)
 
 
-def test_ten_presets_are_listed_and_all_construct() -> None:
-    assert len(list_presets()) == 10 and list_presets() == list_presets(constructible=True)
+def test_the_presets_are_listed_and_all_construct() -> None:
+    assert len(list_presets()) == 13 and list_presets() == list_presets(constructible=True)
     assert list_presets()[0] == "mnist_tiny"
 
 

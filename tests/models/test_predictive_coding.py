@@ -18,12 +18,15 @@ from eqprop_lab import (
     EquilibriumBlock,
     build_dataset,
     check_model,
+    create_model_preset,
     estimate_gradients,
     relax,
+    train_from_config,
 )
 from eqprop_lab.equilibrium.costs import make_cost
 from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning, DivergenceError
+from eqprop_lab.experiments.contenders import contender, scaled, size
 from eqprop_lab.models import FeedforwardConv, FeedforwardMLP, PredictiveConv, PredictiveMLP
 from eqprop_lab.models.predictive_coding import PredictiveModel
 from eqprop_lab.models.predictive_layer import UNITS
@@ -325,3 +328,20 @@ def test_inputs_of_the_wrong_shape_are_refused() -> None:
         conv()(X[:, :, :4])
     with pytest.raises(ValueError, match=r"x must have shape \(B, 1, 8, 8\)"):
         FeedforwardConv(1, [6, 8, 8], 10, **SMALL)(X[:, :, :4].float())
+
+
+def test_it_is_there_by_name_in_files_presets_and_comparisons() -> None:
+    content = {
+        "model": {"name": "PredictiveConv", "params": {"hidden_channels": [4, 6]}},
+        "training": {"epochs": 1, "batch_size": 200, "beta": 0.1},
+        "data": {"dataset": "digits"},
+        "experiment": {"name": "try", "seed": 0},
+    }
+    trainer, history = train_from_config(content)
+    assert trainer.gradient == "centered" and history["train_loss"][0] > 0
+    assert isinstance(create_model_preset("mnist_predictive"), PredictiveMLP)
+    assert isinstance(create_model_preset("cifar_predictive"), PredictiveConv)
+    given = {"model": "PredictiveMLP", "params": {"hidden_dims": [16, 16]}}
+    entry = scaled(contender("sweeps", given, build_dataset("digits")), 5000)
+    assert size(entry.build(0)) == pytest.approx(5000, rel=0.05)
+    assert entry.source(entry.build(0)) is None

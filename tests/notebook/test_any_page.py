@@ -30,6 +30,7 @@ from eqprop_lab.notebook.explorers.convergence import RelaxationExplorer
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 from eqprop_lab.notebook.explorers.discretisation_gap import DiscretisationGap
 from eqprop_lab.notebook.explorers.energy_landscape import EnergyLandscape
+from eqprop_lab.notebook.explorers.error_sweeps import ErrorSweeps
 from eqprop_lab.notebook.explorers.gamma_and_rho import GammaAndRho
 from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
 from eqprop_lab.notebook.explorers.kernel_costs import SPACES, TIMES, KernelCosts
@@ -151,6 +152,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "decision_boundary": decision_boundary,
     "discretisation_gap": discretisation_gap,
     "energy_landscape": EnergyLandscape,
+    "error_sweeps": ErrorSweeps,
     "gamma_and_rho": GammaAndRho,
     "gradient_compass": GradientCompass,
     "kernel_costs": kernel_costs,

@@ -28,6 +28,7 @@ HOMES = {
     "AttentionAndSettling": ("06_transformer_eqprop", set()),
     "VariantPicker": ("07_lm_variants", set()),
     "KernelCosts": ("08_kernel", {"free_steps", "hidden_dim"}),
+    "ErrorSweeps": ("21_predictive_coding", {"beta", "depth"}),
     "LookingInside": ("14_looking_inside", set()),
     "AblationSlices": ("15_sweeps_and_ablations", set()),
     "PrecisionAndNudge": ("09_acceleration_and_export", {"beta"}),

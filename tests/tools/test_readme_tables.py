@@ -96,7 +96,8 @@ def test_other_files_are_left_out_and_unknown_networks_named(tmp_path: Path) -> 
 def test_text_outside_the_markers_stays() -> None:
     text = (
         "a\n<!-- map -->\nold\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
-        "<!-- vision -->\n<!-- /vision -->\n<!-- texts -->\n<!-- /texts -->\nd\n"
+        "<!-- vision -->\n<!-- /vision -->\n<!-- sweeps -->\n<!-- /sweeps -->\n"
+        "<!-- texts -->\n<!-- /texts -->\nd\n"
     )
     filled = readme_tables.filled(text)
     assert (
@@ -125,6 +126,25 @@ def test_the_gap_of_a_text_model_is_taken_seed_by_seed() -> None:
     row, twin = readme_tables.texts_table(result).splitlines()[2:]
     assert "2.500 ± 0.707 | 0.500 ± 0.000 (transformer) | 2 | 7 s" in row
     assert twin.startswith("| transformer, backprop | autograd | 1,234 | 2.000 ± 0.707 |")
+
+
+def test_sweeps_stand_beside_backprop_with_the_clock_of_their_device() -> None:
+    def task(device: str, **recipe: Any) -> dict[str, Any]:
+        run = {"test_accuracy": 0.98, "cpu_seconds": 12.3, "seconds": 99.0}
+        runs = {"predictive": [run, run], "backprop": [run]}
+        return {"device": device, "parameters": 1234, "recipe": recipe, **runs}
+
+    made = {"date": "today", "digits": task("CPU, 1 thread", hidden_dims=[64, 32])}
+    made |= {"cifar": task("a GPU", hidden_channels=[8, 8, 16]), "half": {"predictive": []}}
+    assert readme_tables.sweeps_table(made).splitlines()[2:] == [
+        "| digits | dense 64-32, 3 layers | 1,234 | EqProp, one sweep | 98.00 ± 0.00 % | 2 | 12 s "
+        "| CPU, 1 thread |",
+        "| digits | dense 64-32, 3 layers | 1,234 | backprop | 98.00 % | 1 | 12 s "
+        "| CPU, 1 thread |",
+        "| cifar | conv 8-16, 4 layers | 1,234 | EqProp, one sweep | 98.00 ± 0.00 % | 2 "
+        "| 99 s (wall) | a GPU |",
+        "| cifar | conv 8-16, 4 layers | 1,234 | backprop | 98.00 % | 1 | 99 s (wall) | a GPU |",
+    ]
 
 
 def test_every_network_for_images_has_a_row(tmp_path: Path) -> None:

@@ -39,8 +39,9 @@ line: it spares 2.5 GB. On Windows the folder `.venv/bin` is called `.venv\\Scri
 """
 STUDENT = """The notebooks of the course, without solutions. Work in them, and hand in the notebook
 files themselves, under their names. Only what stands in the cell of an exercise is graded: imports
-and helpers of an answer belong into its cell. What a check compares with is no helper of yours, and
-ways around names (`eval`, `globals`, `getattr` without a text) are taken for a forbidden one."""
+and helpers of an answer belong into its cell. An answer that calls what its check compares with, or
+reaches a forbidden name in another way (`eval`, `globals`, `getattr` of a computed text), counts as
+one that uses it."""
 INSTRUCTOR = """The notebooks with solutions, wrong answers and what the check says to each, a clock
 in the headings, and the lecturer's page below each title. `course/README.md` has the syllabus. Not
 for students: the solutions are in it."""

@@ -26,6 +26,7 @@ from eqprop_lab.lut import ModelConfig, build_model
 from eqprop_lab.notebook import TrainingCockpit
 from eqprop_lab.notebook.explorers.ablation_slices import AblationSlices
 from eqprop_lab.notebook.explorers.attention_and_settling import AttentionAndSettling
+from eqprop_lab.notebook.explorers.bits_of_a_state import BitsOfAState
 from eqprop_lab.notebook.explorers.convergence import RelaxationExplorer
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 from eqprop_lab.notebook.explorers.discretisation_gap import DiscretisationGap
@@ -148,6 +149,7 @@ def looking_inside() -> LookingInside:
 
 LIVE: dict[str, Callable[[], LivePicture]] = {
     "ablation_slices": ablation_slices,
+    "bits_of_a_state": BitsOfAState,
     "cockpit": lambda: TrainingCockpit(no_trainer, epochs=3),
     "decision_boundary": decision_boundary,
     "discretisation_gap": discretisation_gap,

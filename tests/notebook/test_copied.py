@@ -17,6 +17,7 @@ from tests.benchmarks.subjects import explorer_cells, made_by
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 HOMES = {
+    "BitsOfAState": ("17_serve_and_quantise", {"bits"}),
     "DecisionBoundary": ("00_start_here", {"noise", "beta"}),
     "EnergyLandscape": ("01_energy_dynamics", {"coupling"}),
     "RelaxationExplorer": ("01_energy_dynamics", set()),

@@ -79,6 +79,16 @@ from eqprop_lab.notebook.explorers.scale_out import ScaleOut
 steps = {"EqProp": StepTime(1e-3, 2e-5), "backprop": StepTime(2e-4, 2e-6)}
 
 ScaleOut(steps, 10_000, 10)""",
+    "EnsembleTemperature": """import torch
+
+from eqprop_lab import BackpropMLP, build_dataset
+from eqprop_lab.notebook.explorers.ensemble_temperature import EnsembleTemperature
+
+data = build_dataset("digits").validation
+with torch.no_grad():
+    logits = torch.stack([BackpropMLP(64, 16, 10, seed=seed)(data.x) for seed in range(5)])
+
+EnsembleTemperature(logits, data.y)""",
     "VariantPicker": """from eqprop_lab import get_eqprop_lm
 from eqprop_lab.notebook.explorers.variant_picker import Candidate, VariantPicker
 

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from eqprop_lab import EqPropTrainer, ResNetCifar, load_trained, save_trained
+from eqprop_lab import (
+    EqPropTrainer,
+    ResNetCifar,
+    build_dataset,
+    load_trained,
+    save_trained,
+    trained_info,
+)
+from eqprop_lab.experiments import trained
 from eqprop_lab.experiments.rebuilding import KINDS
 from tests.experiments.test_trained import INFO
 
@@ -40,3 +48,14 @@ def test_params_that_ask_for_more_than_is_there_are_refused(change: dict[str, An
     params, tensors = KIND.arguments(model), dict(model.state_dict())
     assert KIND.misfit(params, tensors) is None
     assert "not those of its params" in str(KIND.misfit({**params, **change}, tensors))
+
+
+def test_the_shipped_network_reads_digits_of_another_collection() -> None:
+    info, net = trained_info("mnist_8x8_resnet"), load_trained("mnist_8x8_resnet")
+    assert info["model"] == "ResNetCifar" and info["test_accuracy"] > 0.97
+    digits = build_dataset("digits").validation
+    with torch.no_grad():
+        right = net(digits.x).argmax(1) == digits.y
+    # by chance a tenth; trained on them, more than nine tenths
+    assert 0.6 < float(right.double().mean()) < 0.9
+    assert (trained._folder() / "mnist_8x8_resnet.safetensors").stat().st_size < 100_000

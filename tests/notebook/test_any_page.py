@@ -31,6 +31,7 @@ from eqprop_lab.notebook.explorers.convergence import RelaxationExplorer
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 from eqprop_lab.notebook.explorers.discretisation_gap import DiscretisationGap
 from eqprop_lab.notebook.explorers.energy_landscape import EnergyLandscape
+from eqprop_lab.notebook.explorers.ensemble_temperature import EnsembleTemperature
 from eqprop_lab.notebook.explorers.error_sweeps import ErrorSweeps
 from eqprop_lab.notebook.explorers.gamma_and_rho import GammaAndRho
 from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
@@ -147,12 +148,18 @@ def looking_inside() -> LookingInside:
     return LookingInside(networks, images, torch.tensor([0, 1]))
 
 
+def ensemble_temperature() -> EnsembleTemperature:
+    logits = torch.randn(3, 20, 4, generator=torch.Generator().manual_seed(0))
+    return EnsembleTemperature(logits, torch.arange(20) % 4)
+
+
 LIVE: dict[str, Callable[[], LivePicture]] = {
     "ablation_slices": ablation_slices,
     "bits_of_a_state": BitsOfAState,
     "cockpit": lambda: TrainingCockpit(no_trainer, epochs=3),
     "decision_boundary": decision_boundary,
     "discretisation_gap": discretisation_gap,
+    "ensemble_temperature": ensemble_temperature,
     "energy_landscape": EnergyLandscape,
     "error_sweeps": ErrorSweeps,
     "gamma_and_rho": GammaAndRho,

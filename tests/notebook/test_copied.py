@@ -32,6 +32,7 @@ HOMES = {
     "ErrorSweeps": ("21_predictive_coding", {"beta", "depth"}),
     "LookingInside": ("14_looking_inside", set()),
     "AblationSlices": ("15_sweeps_and_ablations", set()),
+    "EnsembleTemperature": ("16_ensembles_distillation_transfer", {"members"}),
     "PrecisionAndNudge": ("09_acceleration_and_export", {"beta"}),
     "RulePicker": ("10_algorithm_comparison", {"learning_rate"}),
     "OneLUT": ("11_lut_networks", set()),

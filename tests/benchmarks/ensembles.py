@@ -53,7 +53,8 @@ def scores(model: nn.Module, data: DataSet) -> Row:
         held, z = model(data.validation.x), model(data.test.x)
     temperature = fit_temperature(held, data.validation.y)
     found = {"temperature": round(temperature, 4)}
-    found |= {"validation_nll": calibration(held.double().softmax(1), data.validation.y).nll}
+    judged = calibration(held.double().softmax(1), data.validation.y)
+    found |= {"validation_nll": round(judged.nll, 5)}
     for name, logits in (("", z), ("_tempered", z / temperature)):
         found |= _scores(logits, data.test.y, name)
     return found

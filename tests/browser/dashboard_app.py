@@ -68,15 +68,30 @@ _CONTRASTS = """() => {
 }"""
 
 
-class DashboardServer:
-    """`python -m eqprop_lab dashboard` on a free port; `runs` is where it keeps the visits."""
+# As the command does it, with another notebook in the place of the dashboard's.
+_OTHER = """import os, sys; from pathlib import Path
+from eqprop_lab.commands.dashboard import arguments, environment
+port, theme, runs, app = sys.argv[1:]
+os.environ |= environment(runs)
+from voila.app import Voila
+Voila.launch_instance(argv=arguments(int(port), theme, False, Path(app)))"""
 
-    def __init__(self, folder: Path, theme: str = "dark") -> None:
+
+class DashboardServer:
+    """`python -m eqprop_lab dashboard` on a free port; `runs` is where it keeps the visits.
+
+    app: another notebook to serve, in the same way.
+    """
+
+    def __init__(self, folder: Path, theme: str = "dark", app: Path | None = None) -> None:
         self.runs, self._log = folder / "runs", folder / "server.log"
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}/"
         self._command = [sys.executable, "-m", "eqprop_lab", "dashboard", "--no-browser"]
         self._command += ["--port", str(self.port), "--theme", theme, "--runs", str(self.runs)]
+        if app is not None:
+            values = [str(self.port), theme, str(self.runs), str(app)]
+            self._command = [sys.executable, "-c", _OTHER, *values]
 
     def __enter__(self) -> DashboardServer:
         with self._log.open("wb") as log:

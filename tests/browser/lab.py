@@ -159,7 +159,9 @@ class OpenNotebook:
 
     def _live_in(self, index: int) -> list[LivePart]:
         self.page.evaluate(_SCROLL, index)
-        found = self.page.locator(f".jp-Cell[data-windowed-list-index='{index}'] .eqprop-live")
+        cell = self.page.locator(f".jp-Cell[data-windowed-list-index='{index}']")
+        # What lies behind the tab that is shown waits for its turn.
+        found = cell.locator(".eqprop-live:visible")
         found.first.locator("img.eqprop-picture").wait_for()
         return [LivePart(self.page, found.nth(i)) for i in range(found.count())]
 

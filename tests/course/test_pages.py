@@ -68,8 +68,9 @@ def test_a_page_has_its_four_parts(number: str) -> None:
 @pytest.mark.parametrize("number", WITH_PAGE)
 def test_a_demo_moves_controls_that_are_there(number: str) -> None:
     code = code_in(number)
-    explorers = (ROOT / "eqprop_lab" / "notebook" / "explorers").glob("*.py")
-    known = controls("\n".join([code, *(f.read_text("utf-8") for f in explorers)]))
+    tools = ROOT / "eqprop_lab" / "notebook"
+    files = (*(tools / "explorers").glob("*.py"), tools / "dashboard" / "choices.py")
+    known = controls("\n".join([code, *(f.read_text("utf-8") for f in files)]))
     blocks = re.findall(r"```python\n(.*?)```", page(number), re.DOTALL)
     calls = [node for node in ast.walk(ast.parse("\n".join(blocks))) if isinstance(node, ast.Call)]
     assert calls

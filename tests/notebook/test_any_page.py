@@ -39,6 +39,7 @@ from eqprop_lab.notebook.explorers.kernel_costs import SPACES, TIMES, KernelCost
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 from eqprop_lab.notebook.explorers.looking_inside import LookingInside
 from eqprop_lab.notebook.explorers.one_lut import OneLUT
+from eqprop_lab.notebook.explorers.playground import Playground
 from eqprop_lab.notebook.explorers.precision_and_nudge import PrecisionAndNudge
 from eqprop_lab.notebook.explorers.rule_picker import RulePicker
 from eqprop_lab.notebook.explorers.scale_out import ScaleOut
@@ -168,6 +169,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "layer_activity": conv_activity,
     "convergence": RelaxationExplorer,
     "one_lut": OneLUT,
+    "playground": Playground,
     "precision_and_nudge": PrecisionAndNudge,
     "rule_picker": RulePicker,
     "scale_out": lambda: ScaleOut({"EqProp": StepTime(1e-3, 1e-5)}, 10_000, 10),

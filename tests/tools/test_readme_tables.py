@@ -95,14 +95,14 @@ def test_other_files_are_left_out_and_unknown_networks_named(tmp_path: Path) -> 
 
 def test_text_outside_the_markers_stays() -> None:
     text = (
-        "a\n<!-- map -->\nold\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
+        "a\n<!-- map -->\nrows before\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
         "<!-- vision -->\n<!-- /vision -->\n<!-- sweeps -->\n<!-- /sweeps -->\n"
         "<!-- texts -->\n<!-- /texts -->\nd\n"
     )
     filled = readme_tables.filled(text)
     assert (
         filled.startswith("a\n<!-- map -->\n|")
-        and "old" not in filled
+        and "rows before" not in filled
         and "<!-- /results -->\nc\n<!-- vision -->\n|" in filled
         and filled.endswith("<!-- /texts -->\nd\n")
     )

@@ -172,9 +172,10 @@ def _distances(axes: Axes) -> Show:
     axes.set_ylabel("distance", labelpad=1)
     decades(axes.yaxis, -4, 0)
     for number, (kind, found) in enumerate(curves().items()):
-        axes.plot(BITS, found, "o-"[number:], color=PALETTE[number], label=kind, markersize=4)
+        style = ("o-", "s-.")[number]
+        axes.plot(BITS, found, style, color=PALETTE[number], label=kind, markersize=4)
     axes.legend(loc="lower left", fontsize=8)
-    point = line(axes, "s", color=PALETTE[1], markersize=9, fillstyle="none")
+    point = line(axes, "D", color=PALETTE[1], markersize=11, fillstyle="none")
 
     def show(data: Rounded) -> None:
         titled(axes, f"Distance: {data.distance:.1%}")

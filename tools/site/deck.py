@@ -58,9 +58,10 @@ def _shown(nb: NotebookNode, most: int) -> Iterator[NotebookNode]:
     """Pictures and formulas below the heading of their section, figures first where there are too
     many."""
     formulas = _formulas(nb)
-    shown = [c for c in nb.cells if PICTURES & set(tags(c)) and c.get("outputs")]
-    shown.sort(key=lambda cell: "figure" not in tags(cell))
-    kept = {cell.id for cell in shown[: most - len(formulas[:RESERVED])]}
+    cells = [cell for cell in nb.cells if PICTURES & set(tags(cell))]
+    shown = [(cell.id, part) for cell in cells for part in _pictures(cell)]
+    first = sorted(shown, key=lambda pair: "figure" not in tags(pair[1]))
+    kept = first[: most - len(formulas[:RESERVED])]
     told = dict(formulas[: most - len(kept)])
     heading = ""
     for cell in nb.cells:
@@ -69,9 +70,10 @@ def _shown(nb: NotebookNode, most: int) -> Iterator[NotebookNode]:
             if heading in told:
                 text = f"## {heading}\n\n{told.pop(heading)}"
                 yield _marked(new_markdown_cell(text), "slide")
-        if cell.id in kept:
-            yield _marked(new_markdown_cell(f"## {heading}"), "slide")
-            yield _marked(_picture(cell), "-")
+        for place, part in kept:
+            if place == cell.id:
+                yield _marked(new_markdown_cell(f"## {heading}"), "slide")
+                yield _marked(part, "-")
 
 
 def _formulas(nb: NotebookNode) -> list[tuple[str, str]]:
@@ -107,14 +109,20 @@ def _formula(text: str) -> str:
     return ""
 
 
-def _picture(cell: NotebookNode) -> NotebookNode:
-    """A picture with its caption, and nothing that was printed; its alt text has the details."""
-    cell = copy.deepcopy(cell)
-    cell.outputs = [output for output in cell.outputs if output.output_type != "stream"]
-    for output in cell.outputs:
-        if "text/markdown" in output.get("data", {}):
-            output.data["text/markdown"] = DETAILS.sub("", "".join(output.data["text/markdown"]))
-    return cell
+def _pictures(cell: NotebookNode) -> Iterator[NotebookNode]:
+    """A cell for each picture, with its caption and nothing that was printed; the alt text has the
+    details."""
+    shown = [output for output in cell.get("outputs", []) if output.output_type != "stream"]
+    places = [i for i, output in enumerate(shown) if "image/png" in output.get("data", {})]
+    for begin, end in zip([0, *places[1:]], [*places[1:], len(shown)], strict=True):
+        part = copy.deepcopy(cell)
+        part.id = f"{cell.id[:58]}-{begin}"
+        part.outputs = copy.deepcopy(shown[begin:end])
+        for output in part.outputs:
+            if text := output.get("data", {}).get("text/markdown"):
+                output.data["text/markdown"] = DETAILS.sub("", "".join(text))
+        if part.outputs:
+            yield part
 
 
 def _points(summary: str) -> str:

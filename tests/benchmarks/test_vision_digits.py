@@ -18,7 +18,7 @@ from tests.benchmarks import vision_digits as job
 from tests.benchmarks.published import RESULTS
 from tests.datasets.test_datasets import write_mnist
 
-# least mean test accuracy, most CPU seconds of a training
+# mean test accuracy, at least, and mean CPU seconds of a training, at most
 PROMISED = {
     ("digits", "ResNet-8"): (0.975, 8),
     ("digits", "DenseNet3(22, k 8)"): (0.975, 15),
@@ -100,7 +100,7 @@ def test_what_is_stored_keeps_its_promise(data: str, network: str) -> None:
     least, most = PROMISED[data, network]
     assert len({run["seed"] for run in runs}) >= (5 if data == "digits" else 3)
     assert statistics.fmean(run["test_accuracy"] for run in runs) >= least
-    assert max(run["cpu_seconds"] for run in runs) <= most
+    assert statistics.fmean(run["cpu_seconds"] for run in runs) <= most
     tried = [row["learning_rate"] for row in result["tuning"] if row["network"] == network]
     rates = job.JOBS[data][network].rates
     assert sorted(tried) == sorted(rates if len(rates) > 1 else ())

@@ -225,11 +225,11 @@ def _gradients(
         found = {}
         for number, (layer, s, q) in enumerate(zip(layers, below, scaled, strict=True)):
             cotangent = q * -scale
+            if layer.weight.requires_grad:
+                found[f"layers.{number}.weight"] = layer.linear.weight_gradient(s, cotangent)
             if layer.bias.requires_grad:
                 half = cotangent[: len(below[0])]
                 found[f"layers.{number}.bias"] = half.sum_to_size(1, *layer.bias.shape)[0]
-            if layer.weight.requires_grad:
-                found[f"layers.{number}.weight"] = layer.linear.weight_gradient(s, cotangent)
         return found
 
     return gradients

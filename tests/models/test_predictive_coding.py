@@ -151,6 +151,7 @@ def test_one_sweep_is_backpropagation_at_any_strength(name: str, estimator: str)
     model = MODELS[name]()
     for beta in (1e-3, 1.0):
         got = estimate_gradients(model, X, Y, estimator, beta)
+        assert list(got) == [name for name, _ in model.named_parameters()]
         assert worst(got, exact(model)) < 1e-12
 
 

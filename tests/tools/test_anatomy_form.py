@@ -146,7 +146,9 @@ BREACHES: list[tuple[Change, str]] = [
     (lambda nb: nb.metadata["eqprop"].update(papers=[]), "papers: there is none"),
     (paper(paper="a book"), "papers: 'a book' is neither a DOI nor an arXiv id"),
     (paper(metric="cosine"), "papers: the metric 'cosine' is not recorded"),
-    (paper(page=3), "papers: an entry has paper, where, value and metric, not"),
+    (paper(page=3), "papers: an entry has paper, where, value and metric or stored, not"),
+    (lambda nb: nb.metadata["eqprop"]["papers"][0].pop("metric"), "and metric or stored, not"),
+    (paper(stored={}, metric="cosine"), "papers: the metric 'cosine' is not recorded"),
     (
         lambda nb: nb.cells[0].update(source=nb.cells[0].source.replace("19 min", "5 min")),
         "the header says 5 min; words, code lines and exercises need 19",

@@ -18,7 +18,12 @@ from tools.anatomy.view import Hit, View, at, calls, parse
 NEEDS = re.compile(r"^You need: sections? (.+)$", re.MULTILINE)
 FOLDED = {"exercise-check", "exercise-context", "solution", "figure", "quiz"}
 EXERCISES, QUESTIONS, IN_A_ROW, WIDTH = 3, range(3, 6), 2, 100
-PAPER = {"paper", "where", "value", "metric"}
+# Of an entry of `papers`: what it needs, where ours is read from (one of them), what may follow
+# (see tools/papers.py, which makes a page of them).
+PAPER = {"paper", "where", "value"}
+OURS = {"metric", "stored"}
+FURTHER = {"function", "differs", "by"}
+WANTED = "paper, where, value and metric or stored"
 SLACK = 0.15
 
 
@@ -154,7 +159,7 @@ def wide_lines(view: View) -> Iterator[Hit]:
 def papers(view: View) -> Iterator[Hit]:
     entries = view.nb.metadata.get("eqprop", {}).get("papers", [])
     if not entries:
-        yield at(problem="there is none; an entry has paper, where, value and metric")
+        yield at(problem="there is none; an entry has " + WANTED)
     recorded = {
         keyword.arg
         for index in view.tagged("metrics", "code")
@@ -163,11 +168,11 @@ def papers(view: View) -> Iterator[Hit]:
         for keyword in call.keywords
     }
     for entry in entries:
-        if set(entry) != PAPER:
-            yield at(problem=f"an entry has paper, where, value and metric, not {sorted(entry)}")
+        if not (PAPER <= set(entry) <= PAPER | OURS | FURTHER and OURS & set(entry)):
+            yield at(problem=f"an entry has {WANTED}, not {sorted(entry)}")
         elif not SOURCE.search(entry["paper"]):
             yield at(problem=f"{entry['paper']!r} is neither a DOI nor an arXiv id")
-        elif entry["metric"] not in recorded:
+        elif entry.get("metric", next(iter(recorded), "")) not in recorded:
             yield at(problem=f"the metric {entry['metric']!r} is not recorded")
 
 

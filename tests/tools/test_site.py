@@ -51,7 +51,10 @@ def test_sources_name_every_page(tmp_path: Path) -> None:
     write_sources(ROOT, MASTERS, tmp_path / "mathjax", tmp_path / "source")
     index = (tmp_path / "source" / "index.md").read_text("utf-8")
     assert "notebooks/03_two_phases_and_gradients\n" in index and "\ncourse/README\n" in index
-    assert len(list((tmp_path / "source" / "notebooks").iterdir())) == 2
+    assert "notebooks/papers\n" in index
+    assert len(list((tmp_path / "source" / "notebooks").iterdir())) == 3
+    papers = (tmp_path / "source" / "notebooks" / "papers.md").read_text("utf-8")
+    assert "| [04](04_looped_mlp.ipynb) |" in papers and "| 05 |" in papers
     assert (tmp_path / "source" / "conf.py").is_file()
 
 

@@ -41,6 +41,9 @@ def write_sources(root: Path, masters: Sequence[Master], mathjax: Path, folder: 
         nb.cells[0].source += f"\n\n{run_elsewhere(place, master.path.name)}" if place else ""
         text = nbformat.writes(nb)
         replace_text(folder / "notebooks" / master.path.name, text)
+    papers = (root / "notebooks" / "papers.md").read_text("utf-8")
+    there = {master.path.name for master in masters}
+    replace_text(folder / "notebooks" / "papers.md", _links_that_lead(papers, there))
     pages = sorted((root / "notebooks" / "course").glob("[0-9][0-9]_*.md"))
     if pages:
         shutil.copytree(root / "notebooks" / "course", folder / "course")
@@ -85,7 +88,8 @@ def _leading(output: NotebookNode, there: set[str]) -> NotebookNode:
 def _index(masters: Sequence[Master], pages: Sequence[str]) -> str:
     told = [entry(master.path) for master in masters]
     rows = [f"- [{e.number} · {e.title}](notebooks/{e.path.name}): {e.claim}" for e in told]
-    names = "\n".join(f"notebooks/{m.path.stem}" for m in masters)
+    rows.append("- [Papers](notebooks/papers.md): their published figures beside ours.")
+    names = "\n".join([*(f"notebooks/{m.path.stem}" for m in masters), "notebooks/papers"])
     series = "```{toctree}\n:hidden:\n:caption: The series\n\n" + names + "\n```\n"
     listed = "\n".join(["course/README", *(f"course/{page}" for page in pages)])
     course = "```{toctree}\n:hidden:\n:caption: For a lecturer\n\n" + listed + "\n```\n"

@@ -76,15 +76,15 @@ def recorded(entry: Mapping[str, Any]) -> Ours:
     seeds = len(entry["seeds"])
     if kind in LIMITS:
         sign, side = LIMITS[kind]
-        return Ours(f"{sign} {value + side * tol:.4g}", seeds)
+        return Ours(f"{sign} {_number(value + side * tol)}", seeds)
     if kind == "exact":
-        return Ours(f"{value:.4g}", seeds)
+        return Ours(_number(value), seeds)
     if kind == "order":
-        return Ours(f"about {value:.4g}", seeds)
+        return Ours(f"about {_number(value)}", seeds)
     if entry.get("source") == "seeds":
-        return Ours(f"{value:.4g} ± {float(entry['sd']):.2g}", seeds)
+        return Ours(f"{_number(value)} ± {float(entry['sd']):.2g}", seeds)
     width = tol * abs(value) if kind == "rel" else tol
-    return Ours(f"{value:.4g} within {width:.2g}", seeds)
+    return Ours(f"{_number(value)} within {width:.2g}", seeds)
 
 
 def stored(folder: Path, wanted: Mapping[str, Any]) -> Ours:
@@ -159,13 +159,17 @@ def _row(
     return (
         f"[{by}]({address(entry['paper'])})",
         entry["where"],
-        f"{entry['value']:.4g}{_unit(wanted)}",
+        _number(entry["value"]) + _unit(wanted),
         ours.shown,
         str(ours.seeds),
         f"[{name[:2]}]({name}.ipynb)",
         f"`{entry['function']}`" if "function" in entry else "",
         entry.get("differs", ""),
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def _references(nb: Mapping[str, Any]) -> str:

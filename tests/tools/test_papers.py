@@ -33,7 +33,8 @@ IDS = [f"{name[:2]}-{entry['paper']}-{i}" for i, (name, entry) in enumerate(TOLD
 
 
 def numbers(text: str) -> list[float]:
-    return [float(number) for number in re.findall(r"-?\d[\d.]*(?:e-?\d+)?", text)]
+    found = re.findall(r"-?\d[\d.]*(?:e-?\d+)?", text.replace(",", ""))
+    return [float(number) for number in found]
 
 
 def accuracies(wanted: Entry, runs: str) -> dict[int, float]:

@@ -293,8 +293,8 @@ def entry(rows: Sequence[Row]) -> dict[str, Any]:
         for row in rows
         if row["seed"] == TUNING_SEED
     ]
-    kept = ("seed", "rate", "epochs", "test_accuracy", "test_loss", "cpu_seconds", "seconds")
-    kept += ("val_accuracy",)
+    kept = ("seed", "rate", "epochs", "test_accuracy", "test_loss", "cpu_seconds", "seconds",
+            "val_accuracy")  # fmt: skip
     for network in NETWORKS:
         own = sorted((row for row in runs if row["network"] == network), key=lambda r: r["seed"])
         found[network] = [{key: row[key] for key in kept if key in row} for row in own]

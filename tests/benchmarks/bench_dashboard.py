@@ -82,7 +82,10 @@ def measure(browser: Browser, folder: Path) -> dict[str, float]:
         ended = json.loads(at.page.locator(".moments").inner_text())
         seen = dict(at.page.evaluate("() => eqpropSeen"))
         late = [seen[str(n)] - moment for n, moment in enumerate(ended, 1) if str(n) in seen]
+        part.root.locator(".eqprop-stop:disabled").wait_for()
+        part.root.locator("select:enabled").last.wait_for()
         part.move_to_end("epochs")
+        part.wait_for_alt("epochs 100,")
         part.click("start")
         part.wait_for_alt(" of 100 epochs: training", PAGE_MS)
         stop = float(at.page.evaluate(_STOP))

@@ -22,15 +22,15 @@ from eqprop_lab.regression.baseline import read_baseline
 from eqprop_lab.tables import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ("Paper", "Figure or table", "Published", "Ours", "Seeds", "Notebook", "Function",
-           "What differs")  # fmt: skip
+COLUMNS = ("Paper, figure or table", "Published", "Ours", "Made by", "What differs")
 HEAD = """# Papers: published figures beside ours
 
 A row for each published figure that a notebook of the series makes again, or stands beside. Ours is
 never typed here: it is read from the stored results (mean and spread over seeds), or from what each
 run of the notebook records and its regression test holds: ≤ and ≥ are limits that every run keeps,
-"within" is the tolerance around a value that theory demands. Where the two are far apart, the last
-column says what differs; most published networks are larger and train for longer.
+"within" is the tolerance around a value that theory demands. In brackets stands the number of
+seeds. "Made by" names the notebook and what to call in `eqprop_lab`. Most published networks are
+larger and train for longer: the last column says what differs.
 """
 NAME = re.compile(r"(?:[A-Z]\.[ -]?)+ ?((?:de |van |von )?[^\W\d_][\w'’-]+(?: [A-Z][\w'’-]+)*)")
 LIMITS = {"min": ("≥", -1.0), "max": ("≤", 1.0)}
@@ -139,7 +139,7 @@ def rows(root: Path) -> Iterator[tuple[str, ...]]:
 
 def page(root: Path) -> str:
     """The page as Markdown."""
-    return "\n".join([HEAD, *markdown_table(COLUMNS, list(rows(root)), right=(2, 3, 4)), ""])
+    return "\n".join([HEAD, *markdown_table(COLUMNS, list(rows(root)), right=(1, 2)), ""])
 
 
 def _row(
@@ -157,13 +157,10 @@ def _row(
         stored(root / "data" / "results", wanted) if wanted else recorded(metrics[entry["metric"]])
     )
     return (
-        f"[{by}]({address(entry['paper'])})",
-        entry["where"],
+        f"[{by}]({address(entry['paper'])}), {entry['where']}",
         _number(entry["value"]) + _unit(wanted),
-        ours.shown,
-        str(ours.seeds),
-        f"[{name[:2]}]({name}.ipynb)",
-        f"`{entry['function']}`" if "function" in entry else "",
+        f"{ours.shown} ({ours.seeds})",
+        f"[{name[:2]}]({name}.ipynb)" + (f" `{entry['function']}`" if "function" in entry else ""),
         entry.get("differs", ""),
     )
 

@@ -54,7 +54,7 @@ def test_sources_name_every_page(tmp_path: Path) -> None:
     assert "notebooks/papers\n" in index
     assert len(list((tmp_path / "source" / "notebooks").iterdir())) == 3
     papers = (tmp_path / "source" / "notebooks" / "papers.md").read_text("utf-8")
-    assert "| [04](04_looped_mlp.ipynb) |" in papers and "| 05 |" in papers
+    assert "| [04](04_looped_mlp.ipynb) `" in papers and "| 05 `" in papers
     assert (tmp_path / "source" / "conf.py").is_file()
 
 

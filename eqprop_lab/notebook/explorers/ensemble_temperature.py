@@ -30,7 +30,7 @@ from eqprop_lab.notebook.moving_axes import (
 )
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
-BINS = 10
+BINS = 15  # as `calibration` has it, so that both name the same ECE
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,16 @@ from typing import Any
 from traitlets import Bytes, Enum, Float, HasTraits, List, Unicode
 
 from eqprop_lab.notebook.picture import safe_message
+from eqprop_lab.training import StopTraining
 
 STATUSES = ("idle", "running", "paused", "stopping", "stopped", "finished", "failed")
 AT_WORK = ("running", "paused", "stopping")
 
 
-class StopRequested(Exception):
-    """Raised by `TrainingWorker.checkpoint` after Stop was pressed; ends the task."""
+class StopRequested(StopTraining):
+    """Raised by `TrainingWorker.checkpoint` after Stop was pressed; ends the task, and in a
+    callback of a trainer its fit.
+    """
 
 
 class AlreadyRunning(RuntimeError):

@@ -11,13 +11,12 @@ from typing import Any, ClassVar
 import ipywidgets as widgets
 from traitlets import dlink
 
-from eqprop_lab.notebook.background import AT_WORK, AlreadyRunning, StopRequested, TrainingWorker
+from eqprop_lab.notebook.background import AT_WORK, AlreadyRunning, TrainingWorker
 from eqprop_lab.notebook.controls import Control
 from eqprop_lab.notebook.curves import CURVES, CURVES_SIZE, Panels, curves_sentence, draw_curves
 from eqprop_lab.notebook.layout import SteadyLayout
 from eqprop_lab.notebook.live import DPI, LivePicture
 from eqprop_lab.notebook.picture import alert_html, safe_message
-from eqprop_lab.training import StopTraining
 from eqprop_lab.validation import positive_int
 
 MakeTrainer = Callable[[dict[str, Any]], tuple[Any, Any, Any]]
@@ -36,7 +35,7 @@ class _Watch:
 
     def on_batch_end(self, trainer: Any, batch: int, batches: int | None) -> None:
         """`batch` counts from 1; a loader without a length (`batches` None) moves no bar."""
-        self._check()
+        self._worker.checkpoint()
         now = time.monotonic()
         if batches and now - self._shown > _PROGRESS_SECONDS:
             self._shown = now
@@ -48,13 +47,7 @@ class _Watch:
         self._done += 1
         self._worker.progress = min(1.0, self._done / self._epochs)
         self._worker.report(record)
-        self._check()
-
-    def _check(self) -> None:
-        try:
-            self._worker.checkpoint()
-        except StopRequested as stop:
-            raise StopTraining("Stop was pressed") from stop
+        self._worker.checkpoint()
 
 
 def _three(made: Any) -> tuple[Any, Any, Any]:

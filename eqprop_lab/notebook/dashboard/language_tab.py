@@ -7,11 +7,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from eqprop_lab.notebook.background import AT_WORK, StopRequested
+from eqprop_lab.notebook.background import AT_WORK
 from eqprop_lab.notebook.controls import Slider
 from eqprop_lab.notebook.dashboard.tab import TrainingTab
 from eqprop_lab.notebook.text_box import TextBox
-from eqprop_lab.training import StopTraining
 
 PROMPT = "The "
 LINE = 60
@@ -62,10 +61,7 @@ class LanguageTab(TrainingTab):
 
     def _after_epoch(self, trainer: Any) -> None:
         def on(_: str) -> None:
-            try:
-                self._worker.checkpoint()
-            except StopRequested as stop:
-                raise StopTraining("Stop was pressed") from stop
+            self._worker.checkpoint()
 
         written = trainer.model.generate(PROMPT, LINE, TEMPERATURE, seed=0, stream=on)
         self._show_sample(written)

@@ -24,12 +24,12 @@ from eqprop_lab.models.vision.densenet import DenseNet3
 from eqprop_lab.models.vision.resnet import ResNetCifar
 from eqprop_lab.models.vision.small_cnn import SmallCNN
 from eqprop_lab.notebook.architecture import draw_architecture
-from eqprop_lab.notebook.background import StopRequested, TrainingWorker
+from eqprop_lab.notebook.background import TrainingWorker
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.moving_axes import REFERENCE, Show, decades, line, panels, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 from eqprop_lab.notebook.working import WorkingExplorer
-from eqprop_lab.training import EqPropTrainer, StopTraining
+from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.validation import shown
 
 KINDS = ("ResNet", "DenseNet", "SmallCNN", "ConvEqProp")
@@ -184,10 +184,7 @@ class _Watch:
     _done: int = field(default=0, init=False)
 
     def on_batch_end(self, trainer: Any, batch: int, batches: int | None) -> None:
-        try:
-            self.worker.checkpoint()
-        except StopRequested as stop:
-            raise StopTraining("Stop was pressed") from stop
+        self.worker.checkpoint()
 
     def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
         self._done += 1

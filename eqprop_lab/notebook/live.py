@@ -113,14 +113,19 @@ class LivePicture(ABC):
         layout.display = "flex" if layout.display == "none" else "none"
 
     def _ipython_display_(self) -> None:
-        """Two outputs: the widget, and its picture with the sentence for pages without widgets.
-
-        In one output the view of the widget would hide the picture on a page that knows views and
-        has no state of them.
-        """
+        """The widget, and its picture with the sentence for pages without widgets."""
         keep_while_shown(self)
-        view = "application/vnd.jupyter.widget-view+json"
-        emit({view: self.widget._repr_mimebundle_()[view]})
-        png = fit_png(self.png, STORED_BYTES)
-        page = f'<div class="eqprop-static">{image_html(png, self.alt, self.picture_width)}</div>'
-        emit(*picture_bundle(png, self.alt, self.picture_width, page))
+        emit_live(self.widget, self.png, self.alt, self.picture_width)
+
+
+def emit_live(widget: widgets.Widget, png: bytes, alt: str, width: float) -> None:
+    """Two outputs: a widget, and a picture with its sentence for pages without widgets.
+
+    In one output the view of the widget would hide the picture on a page that knows views and has
+    no state of them.
+    """
+    view = "application/vnd.jupyter.widget-view+json"
+    emit({view: widget._repr_mimebundle_()[view]})
+    png = fit_png(png, STORED_BYTES)
+    page = f'<div class="eqprop-static">{image_html(png, alt, width)}</div>'
+    emit(*picture_bundle(png, alt, width, page))

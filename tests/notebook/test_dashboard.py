@@ -194,9 +194,8 @@ def test_runs_are_compared_and_damage_is_named(tmp_path: Path) -> None:
 
 
 def test_the_dashboard_has_four_tabs_and_refreshes_the_runs(
-    tmp_path: Path, shown: list[Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shown: list[Any]
 ) -> None:
-    monkeypatch.setattr(dashboard, "emit", lambda data, metadata=None: shown.append(data))
     board = Dashboard(tmp_path)
     assert board._tabs.titles == ("Vision", "Language", "Runs", "Help")
     board.vision.set(epochs=1, model="BackpropMLP")
@@ -204,8 +203,8 @@ def test_the_dashboard_has_four_tabs_and_refreshes_the_runs(
     assert board.vision.wait(PATIENCE) and "1 runs." in board.runs._note.value
     assert board.errors == [] and board.alt.startswith("A dashboard with the tabs Vision")
     board._ipython_display_()
-    assert "application/vnd.jupyter.widget-view+json" in shown[0]
-    assert board.alt in shown[1]["text/plain"] and "<img" in shown[1]["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in shown[0][0]
+    assert board.alt in shown[1][0]["text/plain"] and "<img" in shown[1][0]["text/html"]
     board.close()
 
 

@@ -17,10 +17,7 @@ from eqprop_lab.notebook.dashboard.language_tab import LanguageTab
 from eqprop_lab.notebook.dashboard.runs_panel import RunsPanel
 from eqprop_lab.notebook.dashboard.tab import TrainingTab
 from eqprop_lab.notebook.freeing import close_all, keep_while_shown
-from eqprop_lab.notebook.live import STORED_BYTES
-from eqprop_lab.notebook.output import emit
-from eqprop_lab.notebook.picture import image_html, picture_bundle
-from eqprop_lab.notebook.style import fit_png
+from eqprop_lab.notebook.live import emit_live
 
 TITLES = ("Vision", "Language", "Runs", "Help")
 USAGE = "assets/dashboard/USAGE.md"
@@ -92,8 +89,4 @@ class Dashboard:
     def _ipython_display_(self) -> None:
         """The widget; and the first picture with its sentence, for pages without widgets."""
         keep_while_shown(self)
-        view = "application/vnd.jupyter.widget-view+json"
-        emit({view: self.widget._repr_mimebundle_()[view]})
-        png, width = fit_png(self.png, STORED_BYTES), self.vision.picture_width
-        page = f'<div class="eqprop-static">{image_html(png, self.alt, width)}</div>'
-        emit(*picture_bundle(png, self.alt, width, page))
+        emit_live(self.widget, self.png, self.alt, self.vision.picture_width)

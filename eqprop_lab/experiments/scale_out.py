@@ -33,7 +33,7 @@ from eqprop_lab.experiments.trials import (
     Task,
     attempt,
 )
-from eqprop_lab.validation import integer, shown
+from eqprop_lab.validation import shown
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -153,7 +153,7 @@ def make(
     reports: Reports = {}
 
     def report(step: int, value: float) -> None:
-        reports.setdefault(integer("step", step, at_least=0), float(value))
+        reports.setdefault(step, value)
         if _worse(list(reports.values()), bars.get(step, math.nan), direction):
             raise Pruned
 

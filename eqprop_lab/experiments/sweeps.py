@@ -17,6 +17,7 @@ file. `train` travels to the workers, so let it load its data there.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,16 @@ from eqprop_lab.experiments.study_figures import running_best, sweep_figure
 from eqprop_lab.experiments.trials import Params, Queue, Report, open_storage, open_study
 from eqprop_lab.files import replace_text
 from eqprop_lab.tables import csv_text, text_table
-from eqprop_lab.validation import a_path, a_seed, integer, known_keys, one_of, positive_int, real
+from eqprop_lab.validation import (
+    a_path,
+    a_seed,
+    integer,
+    known_keys,
+    one_of,
+    positive_int,
+    real,
+    switch,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -146,7 +156,7 @@ def sweep(
         raise TypeError(f"train must be a function of (params, report), got {train!r}")
     checked = check_space(space, grid=trials is None)
     wanted = None if trials is None else positive_int("trials", trials)
-    again = integer("retries", retries, at_least=0)
+    again, number = integer("retries", retries, at_least=0), a_seed("seed", seed)
     one_of("direction", direction, ("maximize", "minimize"))
     if not isinstance(study, str) or not study:
         raise ValueError(f"study must be a non-empty text, got {study!r}")
@@ -158,8 +168,8 @@ def sweep(
     sent = b"" if client is None else packed(train)
     with open_storage(a_path("storage", storage), beat, still, again) as (store, lock):
         with lock:
-            found = open_study(store, study, plan, a_seed("seed", seed))
-        queue = Queue(found, lock, checked, wanted)
+            found = open_study(store, study, plan, number)
+        queue = Queue(found, lock, checked, wanted, number)
         if client is not None:
             spread(queue, client, sent, again, beat)
         else:
@@ -181,6 +191,9 @@ def _axis(name: str, given: Any, grid: bool) -> Any:
             raise ValueError(f"{name} must hold at least one value, got none")
         if not all(v is None or isinstance(v, bool | int | float | str) for v in given):
             raise TypeError(f"{name} must hold numbers, texts, True, False or None, got {given!r}")
+        for number, value in enumerate(given):
+            if value in given[:number]:  # also True after 1: a study could not tell them apart
+                raise ValueError(f"{name} must hold different values, got {value!r} again")
         return list(given)
     if grid:
         raise TypeError(f"{name} must be a list where trials=None, got {given!r}")
@@ -189,15 +202,19 @@ def _axis(name: str, given: Any, grid: bool) -> Any:
     known_keys(name, given, RANGE)
     if "low" not in given or "high" not in given:
         raise ValueError(f"{name} must have low and high, got {sorted(given)}")
-    log = bool(given.get("log", False))
+    log = switch(f"{name}.log", given.get("log", False))
     low = real(f"{name}.low", given["low"], **({"above": 0.0} if log else {}))
     high = real(f"{name}.high", given["high"], above=low)
     if log and given.get("step") is not None:
         raise ValueError(f"{name}.step must be left out with log, got {given['step']!r}")
+    step = given.get("step")
     ends: dict[str, Any] = {"low": low, "high": high}
-    if all(isinstance(given[end], int) for end in ends):
+    if all(isinstance(given[end], numbers.Integral) for end in ends):
         ends = {end: int(given[end]) for end in ends}
-    return {**ends, "log": log, "step": given.get("step")}
+        step = None if step is None else positive_int(f"{name}.step", step)
+    elif step is not None:
+        step = real(f"{name}.step", step, above=0.0)
+    return {**ends, "log": log, "step": step}
 
 
 def _row(trial: Any) -> dict[str, Any]:

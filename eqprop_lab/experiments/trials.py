@@ -11,16 +11,21 @@ import contextlib
 import itertools
 import json
 import math
+import numbers
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock
 
 from eqprop_lab.training import BatchError
+from eqprop_lab.validation import integer, shown
 
 if TYPE_CHECKING:
     import optuna
@@ -44,9 +49,15 @@ class Outcome:
 
 
 def attempt(train: Callable[[Params, Report], float], params: Params, report: Report) -> Outcome:
-    """A trial. What `train` raises comes through, but for Pruned and BatchError."""
+    """A trial. What `train` raises comes through, but for Pruned and BatchError; TypeError and
+    ValueError for what it gives or reports and is no number.
+    """
+
+    def told(step: int, value: float) -> None:
+        report(integer("step", step, at_least=0), _number("value", value))
+
     try:
-        value = float(train(dict(params), report))
+        value = _number("train(params, report)", train(dict(params), told))
     except Pruned:
         return Outcome("PRUNED")
     except BatchError as error:
@@ -54,6 +65,38 @@ def attempt(train: Callable[[Params, Report], float], params: Params, report: Re
     if not math.isfinite(value):
         return Outcome("FAIL", error=f"the value is {value}")
     return Outcome("COMPLETE", value)
+
+
+def _number(name: str, value: Any) -> float:
+    """A number as a float, also one in a tensor; nan too. float() takes texts and True for one."""
+    if callable(getattr(value, "item", None)) and math.prod(value.shape) == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
+    return float(value)
+
+
+@dataclass
+class Draws:
+    """Who samples trial n: TPE, seeded by `seed`, and anew by (seed, n) where somebody else, or a
+    process before this one, has made trial n - 1: one stream of draws twice is every trial twice.
+    """
+
+    seed: int
+    next: int = 0
+
+    def sampler(self, number: int) -> Any:
+        """For trial `number`; None where the one at hand goes on."""
+        here, self.next = self.next, number + 1
+        if number == here:
+            return None
+        return _sampler(int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0]))
+
+
+def _sampler(seed: int) -> Any:
+    import optuna
+
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
 @dataclass(frozen=True)
@@ -66,12 +109,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Queue:
-    """study: Optuna's; lock: the file's; space: checked; total: trials, None for a grid."""
+    """study: Optuna's; lock: the file's; space: checked; total: trials, None for a grid; seed: of
+    the sampler of the study.
+    """
 
     study: optuna.Study
     lock: FileLock
     space: Params
     total: int | None
+    seed: int = 0
+    draws: Draws = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "draws", Draws(self.seed))
 
     def take(self) -> Task | None:
         """A trial to work on; None where there is none to give now."""
@@ -85,6 +135,8 @@ class Queue:
             waiting = any(t.state == State.WAITING for t in trials)
             if not waiting and (self.total is None or taken >= self.total):
                 return None
+            if not waiting and (sampler := self.draws.sampler(len(trials))) is not None:
+                self.study.sampler = sampler
             trial = self.study.ask()
             # a process that dies before its first beat would leave the trial running for ever
             self.beat(trial)
@@ -193,8 +245,11 @@ def open_storage(path: Path, beat: int, still: int, retries: int) -> Iterator[tu
         lock = FileLock(f"{path}.lock")
         with lock:
             store = optuna.storages.RDBStorage(
-                f"sqlite:///{path}",
-                engine_kwargs={"connect_args": {"timeout": 60}},
+                # Not the path: in an address ?, % and { mean something, and another file is opened.
+                "sqlite:///a_file",
+                engine_kwargs={
+                    "creator": partial(sqlite3.connect, path, 60, check_same_thread=False)
+                },
                 heartbeat_interval=beat,
                 grace_period=still,
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
@@ -218,7 +273,7 @@ def open_study(store: Any, name: str, plan: Params, seed: int) -> optuna.Study:
         storage=store,
         study_name=name,
         direction=plan["direction"],
-        sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True),
+        sampler=_sampler(seed),
         pruner=optuna.pruners.MedianPruner(),
         load_if_exists=True,
     )
@@ -227,12 +282,16 @@ def open_study(store: Any, name: str, plan: Params, seed: int) -> optuna.Study:
     if known is None:
         if plan["trials"] is None:
             axes = plan["space"]
+            begun = bool(study.get_trials(deepcopy=False))  # by a process that died meanwhile
             for values in itertools.product(*axes.values()):
-                study.enqueue_trial(dict(zip(axes, values, strict=True)))
+                point = dict(zip(axes, values, strict=True))
+                study.enqueue_trial(point, skip_if_exists=begun)
         study.set_user_attr("plan", text)
     elif known != text:
         made = json.loads(known)
         other = [key for key in plan if json.loads(text)[key] != made.get(key)]
+        if not other:  # 1 and 1.0
+            return study
         raise ValueError(
             f"study {name!r} was made with another {', '.join(other)}: give another name, or "
             "another storage"

@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from tests.waiting import until
 
 optuna = pytest.importorskip("optuna")
 from eqprop_lab.experiments.sweeps import Report, Sweep, check_space, sweep  # noqa: E402
+from eqprop_lab.experiments.trials import Draws, attempt, open_storage, open_study  # noqa: E402
 from eqprop_lab.training import BatchError  # noqa: E402
 
 GRID = {"a": [1, 2, 3], "b": [0.5, 1.5]}
@@ -71,6 +74,72 @@ def test_bad_trials_are_pruned_and_broken_ones_fail_alone(tmp_path: Path) -> Non
     assert states[1] == "PRUNED" and found.best["value"] == 10
     with pytest.raises(ZeroDivisionError):
         sweep(lambda p, r: 1 / 0, {"a": [1, 2]}, None, storage=tmp_path / "t.db")
+
+
+def test_a_search_that_goes_on_draws_other_settings(tmp_path: Path) -> None:
+    """A process that takes a study up does not begin the draws of its seed once more."""
+    calls = 0
+
+    def train(params: dict[str, Any], report: Report) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return float(params["x"])
+
+    space = {"x": {"low": 0.0, "high": 1.0}}
+    how: dict[str, Any] = {"storage": tmp_path / "s.db", "seed": 3}
+    with pytest.raises(KeyboardInterrupt):
+        sweep(train, space, 6, **how)
+    found = sweep(train, space, 6, **how)
+    complete = [row["params"]["x"] for row in found.complete]
+    assert len(complete) == len(set(complete)) == 6
+
+
+def test_draws_go_on_or_begin_anew() -> None:
+    alone = Draws(0)
+    assert [alone.sampler(n) for n in range(3)] == [None, None, None]
+    first, second = Draws(0), Draws(0)
+    streams = [first.sampler(0), second.sampler(1), first.sampler(2)]
+    assert streams[0] is None and None not in streams[1:]
+    drawn = {float(s._rng.rng.uniform()) for s in streams[1:]} | {np.random.RandomState(0).rand()}
+    assert len(drawn) == 3
+
+
+def test_a_grid_that_was_begun_is_not_written_twice(tmp_path: Path) -> None:
+    plan = {"space": {"a": [1, 2, 3]}, "trials": None, "direction": "maximize"}
+    with open_storage(tmp_path / "s.db", 1, 2, 0) as (store, _):
+        begun = optuna.create_study(storage=store, study_name="s", direction="maximize")
+        begun.enqueue_trial({"a": 1})  # and its process died
+        made = open_study(store, "s", plan, 0)
+        points = [t.system_attrs["fixed_params"]["a"] for t in made.get_trials()]
+    assert points == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["a ünï?x=1", "p%20{x}#@h:1"])
+def test_a_study_lies_in_the_file_of_its_name(name: str, tmp_path: Path) -> None:
+    sweep(lambda p, r: p["a"], {"a": [1]}, None, storage=tmp_path / name / "s.db")
+    assert {p.name for p in tmp_path.iterdir()} == {name}
+    assert (tmp_path / name / "s.db").read_bytes()[:6] == b"SQLite"
+
+
+@pytest.mark.parametrize("value", [None, "0.5", True, [1.0], 1j], ids=repr)
+@pytest.mark.parametrize("where", ["value", "train"])
+def test_what_is_no_number_is_no_value(where: str, value: Any) -> None:
+    def train(params: dict[str, Any], report: Report) -> float:
+        if where == "value":
+            report(0, value)
+        return value  # type: ignore[no-any-return]
+
+    with pytest.raises(TypeError, match=rf"{where}\S* ?\S* must be a number, got "):
+        attempt(train, {}, lambda step, value: None)
+
+
+def test_numbers_of_all_kinds_are_values() -> None:
+    for value in (1, np.float32(0.5), torch.tensor([0.25])):
+        assert attempt(lambda p, r, v=value: v, {}, lambda step, value: None).value == float(value)
+    with pytest.raises(TypeError, match="step must be an integer >= 0"):
+        attempt(lambda p, r: float(r(1.5, 0.0) or 0), {}, lambda *_: None)  # type: ignore
 
 
 def study(direction: str, *trials: tuple[str, float | None]) -> Sweep:
@@ -151,6 +220,10 @@ BAD: list[tuple[Any, bool, str]] = [
     ({"a": {"low": 1, "hihg": 2}}, False, "did you mean 'high'"),
     ({"a": 3}, False, r"space\['a'\] must be a list or"),
     ({"a": [[1]]}, False, r"space\['a'\] must hold numbers, texts"),
+    ({"a": [1, 0.5, True]}, True, "must hold different values, got True again"),
+    ({"a": {"low": 0, "high": 3, "step": 0.5}}, False, "step must be an integer"),
+    ({"a": {"low": 0.0, "high": 3.0, "step": 0}}, False, "step must be a finite number > 0"),
+    ({"a": {"low": 0.5, "high": 3.0, "log": "no"}}, False, "log must be True or False"),
 ]
 
 
@@ -158,6 +231,13 @@ BAD: list[tuple[Any, bool, str]] = [
 def test_a_space_that_is_none_is_refused(space: Any, grid: bool, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         check_space(space, grid)
+
+
+def test_ends_are_integers_of_whatever_kind() -> None:
+    space = {"n": {"low": np.int64(1), "high": np.int64(4)}, "x": {"low": 0, "high": 1.0}}
+    checked = check_space(space)
+    assert checked["n"] == {"low": 1, "high": 4, "log": False, "step": None}
+    assert isinstance(checked["n"]["low"], int) and isinstance(checked["x"]["low"], float)
 
 
 def test_arguments_that_cannot_be_are_refused(tmp_path: Path) -> None:

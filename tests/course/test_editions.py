@@ -219,10 +219,11 @@ def test_a_build_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (out / "students").exists()
 
 
-def test_the_wheel_holds_the_package_and_no_notebook(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_package_and_no_notebook_of_the_series(tmp_path: Path) -> None:
     names = zipfile.ZipFile(building._wheel(ROOT, tmp_path / "wheel")).namelist()
     assert "eqprop_lab/course/build.py" in names and "eqprop_lab/assets/presets.yaml" in names
-    assert [name for name in names if name.endswith(".ipynb") or "wrong_answers/" in name] == []
+    app = "eqprop_lab/assets/dashboard/dashboard.ipynb"
+    assert [n for n in names if n.endswith(".ipynb") or "wrong_answers/" in n] == [app]
 
 
 def test_nothing_of_others_is_overwritten(tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ class CheckParts:
     examine: ast.expr | None
     compared: frozenset[str]
 
+    @property
+    def asked(self) -> frozenset[str]:
+        """Names that draw and look read."""
+        looked = names_read(self.examine) if self.examine else frozenset()
+        return names_read(self.draw) | looked
+
 
 def parts_of_check(master: Master, cells: ExerciseCells) -> CheckParts:
     """Read the cell of a check. Raises MasterError where it makes none, or two."""
@@ -50,11 +56,12 @@ class Helpers:
     free: frozenset[str]
 
 
-def helpers_of(master: Master, cells: ExerciseCells, forbidden: Collection[str]) -> Helpers:
+def helpers_of(
+    master: Master, cells: ExerciseCells, parts: CheckParts, forbidden: Collection[str]
+) -> Helpers:
     """`away` is what a check compares with, what that rests on, and whatever rests on one of these
     or on a forbidden name; `free` is what task, stub, solution or the draw of the cases use.
     """
-    parts = parts_of_check(master, cells)
     helpers = [s for s in _around(master, cells) if not s.is_import and not _is_constant(s)]
     told = set(parts.compared) | {
         name
@@ -88,7 +95,7 @@ def _free(master: Master, cells: ExerciseCells, parts: CheckParts) -> set[str]:
     stub = statements(master.nb.cells[cells.stub].source)
     names = {name for s in (*own, *stub) for name in s.uses}
     names |= set(re.findall(r"`(\w+)", master.nb.cells[cells.task].source))
-    names |= names_read(parts.draw) | (names_read(parts.examine) if parts.examine else set())
+    names |= parts.asked
     return names | {n for s in needed(names, _around(master, cells)) for n in s.binds}
 
 

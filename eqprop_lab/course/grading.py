@@ -31,7 +31,7 @@ from eqprop_lab.course.reading import (
 )
 from eqprop_lab.course.remote import Answer, Limits, Stopped, Worker
 from eqprop_lab.course.solutions import solution_of
-from eqprop_lab.course.statements import names_read, needed, statements
+from eqprop_lab.course.statements import needed, statements
 from eqprop_lab.course.student import POINTS, set_seed
 from eqprop_lab.course.submissions import Submission
 from eqprop_lab.notebook.claims import CheckFailed
@@ -116,9 +116,8 @@ def _secrets(tasks: Sequence[Task]) -> set[str]:
 def _task(master: Master, cells: ExerciseCells, check: Exercise) -> Task:
     """What the draw of cases rests on is taken from the check's cell; the rest stays here."""
     parts, source = parts_of_check(master, cells), master.nb.cells[cells.check].source
-    asked = names_read(parts.draw) | (names_read(parts.examine) if parts.examine else frozenset())
-    support = "\n".join(s.text for s in needed(asked, statements(source)))
-    helpers = helpers_of(master, cells, check.forbidden)
+    support = "\n".join(s.text for s in needed(parts.asked, statements(source)))
+    helpers = helpers_of(master, cells, parts, check.forbidden)
     draw = same_everywhere(check.draw)
     with seeded(seed_of_case(0)):
         counted = frozenset(name for part in draw(0) for name in numbers_of(part))

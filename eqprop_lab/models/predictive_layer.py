@@ -72,8 +72,8 @@ class Relu(Unit):
     def pair(self, a: Tensor) -> tuple[Tensor, Slopes]:
         mean, half = a.chunk(2)
         plus, minus = (((mean + sign * half) > 0).to(a.dtype) for sign in (1, -1))
-        g, h = (plus + minus) / 2, (plus - minus) / 2
-        return torch.cat([g * mean + h * half, g * half + h * mean]), (g, h)
+        slopes = (plus + minus) / 2, (plus - minus) / 2
+        return back_pair(a, slopes), slopes  # f(a) = f'(a) a
 
 
 class Identity(Unit):

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from eqprop_lab.deploy.metrics import Metrics
-from eqprop_lab.deploy.questions import Refused
+from eqprop_lab.deploy.questions import Refused, errors
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,8 +30,7 @@ HEADERS = {
 
 def refusal(error: Refused) -> tuple[int, bytes]:
     """(status, JSON) of an answer that says what was wrong."""
-    said = {"errors": [{"field": error.field, "message": error.message}]}
-    return error.status, json.dumps(said).encode()
+    return error.status, json.dumps(errors((error.field, error.message))).encode()
 
 
 class Guard:

@@ -23,6 +23,11 @@ class Refused(Exception):
         self.status, self.field, self.message = status, field, message
 
 
+def errors(*found: tuple[str, str]) -> dict[str, list[dict[str, str]]]:
+    """What is said where there is no answer, of (field, message) each."""
+    return {"errors": [{"field": field, "message": message} for field, message in found]}
+
+
 def batch(inputs: list[Any], like: Tensor, most: int) -> Tensor:
     """float32 inputs (B, ...) on the device of `like`. Raises Refused naming the first bad one."""
     _check_size(inputs, most)

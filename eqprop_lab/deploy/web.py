@@ -24,7 +24,7 @@ from starlette.responses import Response
 from eqprop_lab.deploy.answers import MOST_STEPS, STEPS, TOL, Limits, Served, check_time
 from eqprop_lab.deploy.guard import Guard
 from eqprop_lab.deploy.metrics import Metrics
-from eqprop_lab.deploy.questions import Refused
+from eqprop_lab.deploy.questions import Refused, errors
 from eqprop_lab.validation import one_of, shown
 from eqprop_lab.version import __version__
 
@@ -249,9 +249,8 @@ class _Text:
         try:
             line: dict[str, Any] | Refused | None = first
             while line is not None:
-                if isinstance(line, Refused):
-                    line = {"errors": [{"field": line.field, "message": line.message}]}
-                yield json.dumps(line) + "\n"
+                said = errors((line.field, line.message)) if isinstance(line, Refused) else line
+                yield json.dumps(said) + "\n"
                 line = await self.line()
         finally:
             self.gone.set()
@@ -280,8 +279,8 @@ def _answer_faults(app: FastAPI) -> None:
     """Every refusal in one form, with no value repeated that JSON cannot hold."""
 
     def faults(status: int, *found: tuple[str, str]) -> JSONResponse:
-        said = [{"field": field, "message": message[:300]} for field, message in found]
-        return JSONResponse({"errors": said}, status)
+        said = errors(*((field, message[:300]) for field, message in found))
+        return JSONResponse(said, status)
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:

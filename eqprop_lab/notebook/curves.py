@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from eqprop_lab.notebook.style import MARKERS, PALETTE, style_context
+from eqprop_lab.notebook.style import DASHES, MARKERS, PALETTE, style_context
 
 _MARKED_EPOCHS = 30
 CURVES_SIZE = (7.0, 3.4)
@@ -105,7 +105,7 @@ def _curve(
             values,
             color=PALETTE[colour],
             marker=MARKERS[colour] if len(values) <= _MARKED_EPOCHS else None,
-            linestyle=("-", "--", "-.", ":")[colour],
+            linestyle=DASHES[colour],
             label=label,
         )
 

@@ -36,6 +36,9 @@ NEUTRAL = "#767676"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """One marker per colour, for curves with few points."""
 
+DASHES = ("-", "--", "-.", ":")
+"""Kinds of line, for curves that colour alone must not tell apart."""
+
 MAX_PNG_BYTES = 80 * 1024
 """Largest picture a notebook stores."""
 

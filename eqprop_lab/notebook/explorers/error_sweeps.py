@@ -28,11 +28,10 @@ from eqprop_lab.notebook.controls import Slider
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.explorers.small_networks import digits
 from eqprop_lab.notebook.moving_axes import Show, decades, line, panels, titled
-from eqprop_lab.notebook.style import PALETTE
+from eqprop_lab.notebook.style import DASHES, PALETTE
 
 WIDTH, DIGITS, DEEPEST, LONGEST = 24, 16, 6, 16
 LIMITS = (1e-6, 10.0)
-STYLES = ("-", "--", "-.", ":")
 
 
 @lru_cache(maxsize=DEEPEST)
@@ -132,7 +131,7 @@ class ErrorSweeps(Explorer):
 def _by_layer(figure: Figure, axes: Axes) -> Show:
     """One line a layer, the first at the bottom of the network."""
     lines = [
-        line(axes, STYLES[k % len(STYLES)], color=PALETTE[k % len(PALETTE)], label=str(k + 1))
+        line(axes, DASHES[k % len(DASHES)], color=PALETTE[k % len(PALETTE)], label=str(k + 1))
         for k in range(DEEPEST + 1)
     ]
     figure.legend(handles=lines, loc="lower left", ncols=7, columnspacing=0.7, handlelength=1.4)

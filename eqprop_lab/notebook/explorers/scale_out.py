@@ -18,7 +18,7 @@ from eqprop_lab.instruments.scaling import Link, StepTime, message_bytes, speed_
 from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.explorer import Explorer
 from eqprop_lab.notebook.moving_axes import REFERENCE, Show, line, panels, titled
-from eqprop_lab.notebook.style import MARKERS, PALETTE
+from eqprop_lab.notebook.style import DASHES, MARKERS, PALETTE
 from eqprop_lab.validation import positive_int
 
 MOST = 256
@@ -118,9 +118,8 @@ def _gains(axes: Axes, rules: Sequence[str]) -> Show:
         axis.set_ticks([], minor=True)
     axes.plot(RANKS, RANKS, **REFERENCE)
     guide = axes.axvline(1.0, **REFERENCE)
-    styles = ("-", "--", "-.", ":")
     curves = {
-        rule: line(axes, styles[i % 4], color=PALETTE[i], label=rule)
+        rule: line(axes, DASHES[i % 4], color=PALETTE[i], label=rule)
         for i, rule in enumerate(rules)
     }
     marks = {

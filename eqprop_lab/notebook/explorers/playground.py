@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -181,15 +181,13 @@ class _Watch:
     worker: TrainingWorker
     curve: list[float]
     text: str = ""
-    _done: int = field(default=0, init=False)
 
     def on_batch_end(self, trainer: Any, batch: int, batches: int | None) -> None:
         self.worker.checkpoint()
 
     def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
-        self._done += 1
         self.curve.append(float(record["val_accuracy"]))
-        self.worker.message = self.text.format(self._done)
+        self.worker.message = self.text.format(len(self.curve))
         self.explorer.redraw()
 
 

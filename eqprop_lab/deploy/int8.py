@@ -43,7 +43,7 @@ def quantised(blob: bytes, kind: str, calibration: np.ndarray | None, network: O
         if kind == "weights":
             return _stored(blob)
         with _silent(), tempfile.TemporaryDirectory() as folder:
-            return _by_runtime(blob, kind, calibration, network.input, Path(folder))
+            return _by_runtime(blob, kind, calibration, network, Path(folder))
     except Exception as error:
         raise QuantisationError(
             f"{network.name} cannot be quantised ({kind}): {first_line(error)}"
@@ -51,8 +51,9 @@ def quantised(blob: bytes, kind: str, calibration: np.ndarray | None, network: O
 
 
 def _by_runtime(
-    blob: bytes, kind: str, calibration: np.ndarray | None, name: str, folder: Path
+    blob: bytes, kind: str, calibration: np.ndarray | None, network: OnnxFile, folder: Path
 ) -> bytes:
+    name, fixed = network.input, network.fixed
     tools = importlib.import_module("onnxruntime.quantization")
     model = importlib.import_module("onnx").load_model_from_string(blob)
     out = folder / "int8.onnx"
@@ -61,7 +62,9 @@ def _by_runtime(
         tools.quantize_dynamic(model, out, extra_options={"EnableSubgraph": True}, **how)
     else:
         assert calibration is not None
-        batches = iter([{name: calibration}])
+        size = fixed or len(calibration)
+        parts = (calibration[at : at + size] for at in range(0, len(calibration), size))
+        batches = ({name: part} for part in parts)
 
         class Reader(tools.CalibrationDataReader):  # type: ignore[name-defined]
             def get_next(self) -> dict[str, np.ndarray] | None:

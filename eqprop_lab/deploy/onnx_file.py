@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -39,6 +40,8 @@ class OnnxFile:
                 f"{name} is no network with one input and one output: {first_line(error)}"
             ) from error
         self.input, self.shape = given.name, list(given.shape)
+        # samples of a batch, None for a file that takes any
+        self.fixed = self.shape[0] if isinstance(self.shape[0], int) else None
         self.tokens = given.type == "tensor(int64)"
         self.outside = [node.op_type for node in self.graph.node]
         self.inside = [node.op_type for body in bodies(self.graph) for node in body.node]
@@ -67,12 +70,15 @@ class OnnxFile:
         if array.dtype.kind not in kinds:
             wanted = "integers (tokens)" if self.tokens else "floating point numbers"
             raise TypeError(f"{name} must hold {wanted}, got {array.dtype}")
-        array = array.astype(np.int64 if self.tokens else np.float32)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.int64 if self.tokens else np.float32)
         if not np.isfinite(array).all():
             raise ValueError(f"{name} must be finite, it holds NaN or infinite values")
         sizes = [size if isinstance(size, int) else None for size in self.shape]
         if array.ndim > 1 and len(sizes) == 2 and not self.tokens:
-            array = array.reshape(len(array), -1)  # vectors, given as images
+            array = array.reshape(
+                len(array), math.prod(array.shape[1:])
+            )  # vectors, given as images
         fits = array.ndim == len(sizes) and all(
             size in (None, found) for size, found in zip(sizes[1:], array.shape[1:], strict=True)
         )
@@ -107,14 +113,14 @@ class OnnxFile:
 
     def logits(self, session: Any, x: np.ndarray) -> np.ndarray:
         """Of all inputs, in batches that the file takes."""
-        size = self.shape[0] if isinstance(self.shape[0], int) else BATCH
+        size = self.fixed or BATCH
         parts = (x[at : at + size] for at in range(0, len(x), size))
         found = np.concatenate([session.run(None, {self.input: part})[0] for part in parts])
         return np.asarray(found)
 
     def seconds(self, session: Any, x: np.ndarray) -> float:
         """CPU time of one batch, for each of its inputs."""
-        batch = x[: self.shape[0] if isinstance(self.shape[0], int) else BATCH]
+        batch = x[: self.fixed or BATCH]
         start = time.process_time()
         session.run(None, {self.input: batch})
         return (time.process_time() - start) / len(batch)

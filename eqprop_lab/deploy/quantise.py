@@ -169,10 +169,12 @@ def _compared(
         ) from error
     if not np.isfinite(found).all():
         raise QuantisationError(f"{network.name}: the logits of its int8 file are not finite")
+    classes = [logits.argmax(-1) for logits in (wanted, found)]
+    if y is not None:
+        _check_classes(y, classes[0].shape, wanted.shape[-1])
     times = np.array(
         [[network.seconds(session, x) for session in sessions] for _ in range(ROUNDS)]
     ).min(0)
-    classes = [logits.argmax(-1) for logits in (wanted, found)]
     return {
         "bytes": (network.bytes, len(after)),
         "microseconds": tuple(float(t) * 1e6 for t in times),
@@ -181,3 +183,13 @@ def _compared(
         "agreement": float((classes[0] == classes[1]).mean()),
         "accuracy": None if y is None else tuple(float((c == y).mean()) for c in classes),
     }
+
+
+def _check_classes(y: np.ndarray, shape: tuple[int, ...], count: int) -> None:
+    """Not left to NumPy, which compares (N, 1) to (N,) as N x N. Raises ValueError."""
+    if y.shape != shape:
+        raise ValueError(f"test[1] must be classes of shape {shape}, got {y.shape}")
+    if y.min() < 0 or y.max() >= count:
+        raise ValueError(
+            f"test[1] must be classes from 0 to {count - 1}, got {y.min()} to {y.max()}"
+        )

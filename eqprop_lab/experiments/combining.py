@@ -10,8 +10,8 @@ arXiv:1411.1792 (transfer).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -34,14 +34,18 @@ class Ensemble(nn.Module):
     Source: Lakshminarayanan et al. 2017, arXiv:1612.01474.
     """
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Iterable[nn.Module]) -> None:
         super().__init__()
-        if not len(models):
+        # a Sequential would give its layers for members
+        if isinstance(models, nn.Sequential) or not isinstance(models, Iterable):
+            raise TypeError(f"models must be a list of networks, got {type(models).__name__}")
+        members = list(models)
+        if not members:
             raise ValueError("models must hold at least one network, got none")
-        for number, model in enumerate(models):
+        for number, model in enumerate(members):
             if not isinstance(model, nn.Module):
                 raise TypeError(f"models[{number}] must be a torch.nn.Module, got {shown(model)}")
-        self.members = nn.ModuleList(models)
+        self.members = nn.ModuleList(members)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +61,9 @@ class Ensemble(nn.Module):
             raise ValueError(
                 f"models must give logits (B, K), or (B, T, K) of tokens, got {told[0]}"
             )
-        stacked = torch.stack(each).softmax(-1)
+        # in 16 bits small probabilities are zero, and their logarithms infinite
+        kind = reduce(torch.promote_types, (z.dtype for z in each), torch.float32)
+        stacked = torch.stack([z.to(kind) for z in each]).softmax(-1)
         mean = stacked.mean(0)
         spread = stacked.square().sum(-1).mean(0) - mean.square().sum(-1)
         return mean, spread.clamp_min(0)
@@ -79,9 +85,10 @@ def transfer(
     Args: model: one with `reset_classifier(num_classes)`, as those of `models.vision` and timm, or
         whose last module is a Linear called head, fc or classifier.
         freeze: "all" but the head (a probe), "none" (fine-tuning), or the beginning of the names of
-        the parameters that are not trained. What is frozen keeps its batch statistics too, also in
-        training mode. seed: of the new head. keep_statistics: what is trained keeps them as well:
-        a batch of a few images has poor ones.
+        the parameters that are not trained (of a module: all of its own); the others are trained,
+        also those that an earlier transfer froze. What is frozen keeps its batch statistics too, in
+        training mode as well. seed: of the new head. keep_statistics: what is trained keeps them
+        too: a batch of a few images has poor ones.
     Raises: TypeError, ValueError naming the argument.
     Source: Yosinski et al. 2014, arXiv:1411.1792.
     """
@@ -91,9 +98,12 @@ def transfer(
     if not isinstance(freeze, str) or not freeze:
         raise TypeError(f'freeze must be "all", "none" or a prefix, got {shown(freeze)}')
     other = copy.deepcopy(model)
+    _thaw(other)
     head = _new_head(other, classes, seed)
     names = [n for n, _ in other.named_parameters() if not n.startswith(f"{head}.")]
-    still = names if freeze == "all" else [n for n in names if n.startswith(freeze)]
+    # a whole name is no beginning of others: features.1 is not features.10
+    begin = f"{freeze}." if freeze in {*names, *(n for n, _ in other.named_modules())} else freeze
+    still = names if freeze == "all" else [n for n in names if f"{n}.".startswith(begin)]
     if freeze == "none":
         still = []
     elif not still:
@@ -105,7 +115,7 @@ def transfer(
         other.get_parameter(name).requires_grad_(False)
     for name, module in other.named_modules():
         own = [p.requires_grad for p in module.parameters(recurse=False)]
-        whole = freeze == "all" and name != head or f"{name}.".startswith(freeze)
+        whole = freeze == "all" and name != head or f"{name}.".startswith(begin)
         frozen = not any(own) if own else whole and freeze != "none"
         kept = frozen or (everywhere and getattr(module, "track_running_stats", False))
         if kept and any(True for _ in module.buffers(recurse=False)):
@@ -131,6 +141,18 @@ def _new_head(model: nn.Module, classes: int, seed: int | None) -> str:
             new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
             setattr(model, name, new.to(old.weight.device, old.weight.dtype))
     return name
+
+
+def _thaw(model: nn.Module) -> None:
+    """Undo what `transfer` has frozen."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    for module in model.modules():
+        stays = module.__dict__.get("train")
+        if isinstance(stays, partial) and stays.func is _stay:
+            del module.__dict__["train"]
+            module.training = model.training
 
 
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:

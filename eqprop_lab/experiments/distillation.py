@@ -47,8 +47,11 @@ def distilled(
         )
     if not bool(torch.isfinite(logits).all()):
         raise ValueError("teacher gives NaN or infinite logits")
-    labels = nn.functional.one_hot(split.y, logits.shape[1]).to(logits.dtype)
-    return Split(split.x, share * (logits / softness).softmax(1) + (1 - share) * labels)
+    labels = nn.functional.one_hot(split.y.long(), logits.shape[1]).to(logits.dtype)
+    scaled = logits / softness
+    if not bool(torch.isfinite(scaled).all()):
+        raise ValueError(f"temperature must be larger: logits / {softness:g} is not finite")
+    return Split(split.x, share * scaled.softmax(1) + (1 - share) * labels)
 
 
 def _weight(split: object, weight: float | None) -> float:
@@ -59,10 +62,16 @@ def _weight(split: object, weight: float | None) -> float:
             f"got {type(split).__name__}"
         )
     labelled = isinstance(split, Split)
-    if isinstance(split, Split) and (split.y.ndim != 1 or split.y.is_floating_point()):
-        raise ValueError(f"split must have classes for targets, got {tuple(split.y.shape)}")
+    if isinstance(split, Split) and (
+        split.y.ndim != 1 or split.y.is_floating_point() or split.y.dtype == torch.bool
+    ):
+        raise ValueError(
+            f"split must have classes for targets, got {split.y.dtype} {tuple(split.y.shape)}"
+        )
     if not len(split):
         raise ValueError("split must hold at least one sample, got none")
+    if isinstance(split, Split) and int(split.y.min()) < 0:
+        raise ValueError(f"split must have classes from 0 on, got {int(split.y.min())}")
     if weight is None:
         return 0.5 if labelled else 1.0
     share = real("weight", weight, at_least=0.0, at_most=1.0)

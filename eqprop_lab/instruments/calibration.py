@@ -20,7 +20,8 @@ from torch import Tensor
 
 from eqprop_lab.validation import positive_int
 
-COLDEST, HOTTEST = 1e-3, 1e3  # between which a temperature is looked for
+COLDEST, HOTTEST = 1e-3, 1e3  # where a temperature is looked for, by the spread of the logits
+SMALLEST = 1e-100  # a spread that is one
 ROWS = 1e-3  # how far the sum of a row of probabilities may be from one
 
 
@@ -81,15 +82,21 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     sample right (colder is ever better), or answers that say nothing of the labels.
     """
     z, y = _checked("logits", logits, labels)
+    z = z - z.amax(1, keepdim=True)  # the same answers; T is as large as differences are
+    spreads = -z.amin(1)
+    spreads = spreads[spreads > SMALLEST]
+    colder, hotter = COLDEST, HOTTEST
+    if len(spreads):
+        colder, hotter = COLDEST * float(spreads.min()), HOTTEST * float(spreads.max())
     own = z.gather(1, y[:, None])[:, 0]
 
     def slope(inverse: float) -> float:
         return float((((inverse * z).softmax(1) * z).sum(1) - own).mean())
 
-    if slope(1 / HOTTEST) >= 0 or slope(1 / COLDEST) <= 0:
-        cause = "are no better than chance" if slope(1 / HOTTEST) >= 0 else "are all right"
+    if slope(1 / hotter) >= 0 or slope(1 / colder) <= 0:
+        cause = "are no better than chance" if slope(1 / hotter) >= 0 else "are all right"
         raise ValueError(f"logits must have a best temperature; for these labels they {cause}")
-    low, high = math.log(1 / HOTTEST), math.log(1 / COLDEST)
+    low, high = -math.log(hotter), -math.log(colder)
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (low, middle) if slope(math.exp(middle)) > 0 else (middle, high)

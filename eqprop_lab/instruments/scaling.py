@@ -14,13 +14,14 @@ Sources: Hockney 1994, doi:10.1016/S0167-8191(06)80021-9 (alpha and bandwidth); 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from eqprop_lab.validation import positive_int, real
+from eqprop_lab.validation import positive_int, real, shown
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,20 @@ class Link:
 
     def all_reduce(self, size: float, ranks: int | np.ndarray) -> np.ndarray:
         """Seconds until every rank has the sum of `size` bytes of each; 0 for one rank."""
-        count = np.asarray(ranks, dtype=float)
+        count = _ranks(ranks)
+        real("size", size, at_least=0.0)
         return np.asarray(2 * (count - 1) * (self.latency + size / (count * self.bandwidth)))
+
+
+def _ranks(ranks: int | np.ndarray) -> np.ndarray:
+    """One count or many. Raises ValueError, TypeError."""
+    try:
+        counts = np.asarray(ranks, dtype=float)
+    except (TypeError, ValueError):
+        counts = np.asarray(math.nan)
+    if not bool(np.all((counts >= 1) & (counts == np.floor(counts)) & np.isfinite(counts))):
+        raise ValueError(f"ranks must be integers >= 1, got {shown(ranks)}")
+    return counts
 
 
 def message_bytes(parameters: int, batch: int, outputs: int, itemsize: int = 4) -> int:
@@ -67,7 +80,7 @@ def step_parts(
     step: StepTime, link: Link, batch: int, size: float, ranks: int | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Seconds that a step of R ranks computes and communicates; the largest share counts."""
-    share = np.ceil(positive_int("batch", batch) / np.asarray(ranks, dtype=float))
+    share = np.ceil(positive_int("batch", batch) / _ranks(ranks))
     return step.of(share), link.all_reduce(size, ranks)
 
 

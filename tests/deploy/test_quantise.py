@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from eqprop_lab import (
     BackpropMLP,
@@ -99,7 +100,9 @@ def test_a_symmetric_matrix_stays_symmetric(files: dict[str, Path], tmp_path: Pa
 def test_weights_alone_are_rounded_where_convolutions_relax(
     files: dict[str, Path], digits: torch.Tensor, tmp_path: Path
 ) -> None:
-    report = quantize(files["conv"], target=tmp_path / "a.onnx", test=(digits, torch.arange(100)))
+    report = quantize(
+        files["conv"], target=tmp_path / "a.onnx", test=(digits, torch.arange(100) % 10)
+    )
     assert report.method == "weights" and report.smaller > 1.5
     assert 0 < report.largest < 0.05 * report.size
     held = {t.name: t for t in onnx.load(report.path).graph.initializer}
@@ -155,6 +158,30 @@ def test_accuracy_is_of_the_labels_given(
     assert report.accuracy is not None and report.accuracy[0] == 0.75
     assert "points lost" in report.table() and f"{report.smaller:.2f} times" in report.table()
     assert quantize(files["mlp"], target=tmp_path / "a.onnx").accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda y: y[:, None], r"test\[1\] must be classes of shape \(100,\), got \(100, 1\)"),
+        (lambda y: y - 1, r"test\[1\] must be classes from 0 to 9, got -1 to 8"),
+        (lambda y: y + 1, r"test\[1\] must be classes from 0 to 9, got 1 to 10"),
+    ],
+    ids=["column", "below", "above"],
+)
+def test_labels_that_are_none_are_refused(
+    change: Any, said: str, files: dict[str, Path], digits: torch.Tensor, tmp_path: Path
+) -> None:
+    y = change(torch.arange(100) % 10)
+    with pytest.raises(ValueError, match=said):
+        quantize(files["mlp"], target=tmp_path / "a.onnx", test=(digits, y))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_one_batch_size_is_calibrated(digits: torch.Tensor, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    path = export_to_onnx(net, tmp_path / "a.onnx", (4, 1, 8, 8), dynamic_batch=False)
+    assert quantize(path, digits[:10], method="static").agreement > 0.5
 
 
 def test_the_file_lies_beside_the_first_one_by_default(

@@ -122,8 +122,54 @@ def test_a_network_of_another_package_gets_a_new_head() -> None:
     assert model.fc.weight.shape == (4, 6) and not model.body.weight.requires_grad
 
 
+@pytest.mark.parametrize("first", ["all", "features", "features.0"])
+def test_a_network_that_was_frozen_is_fine_tuned_whole(first: str) -> None:
+    probe = transfer(ResNetCifar(8, 10, 1, 4, seed=0), 5, first, seed=1)
+    model = transfer(probe, 3, "none", seed=1)
+    before = copy.deepcopy(model.state_dict())
+    EqPropTrainer(model, "autograd", "sgd", lr=0.1).fit([(X, Y)], 2)
+    after = model.state_dict()
+    still = [name for name in before if torch.equal(before[name], after[name])]
+    assert not still and not all(p.requires_grad for p in probe.parameters())
+    again = transfer(model, 3)
+    assert [n for n, p in again.named_parameters() if p.requires_grad] == [
+        "head.weight",
+        "head.bias",
+    ]
+
+
+def test_a_whole_name_freezes_no_longer_ones() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(*[nn.Linear(4, 4) for _ in range(11)])
+            self.head = nn.Linear(4, 2)
+
+    frozen = {
+        freeze: {
+            name.split(".")[1]
+            for name, p in transfer(Deep(), 2, freeze).named_parameters()
+            if not p.requires_grad
+        }
+        for freeze in ("body.1", "body.1.weight", "bod")
+    }
+    assert frozen["body.1"] == frozen["body.1.weight"] == {"1"} and len(frozen["bod"]) == 11
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_no_answer_of_an_ensemble_is_infinite(dtype: torch.dtype) -> None:
+    members = [nn.Linear(4, 3).to(dtype), nn.Linear(4, 3).to(dtype)]
+    for member in members:
+        nn.init.constant_(member.weight, 0.0)
+        member.bias.data = torch.tensor([0.0, 20.0, 100.0]).to(dtype)
+    found = Ensemble(members)(torch.ones(2, 4, dtype=dtype))
+    assert bool(torch.isfinite(found).all())
+    assert found[0, 1].item() == pytest.approx(-80, rel=1e-3)
+
+
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Ensemble([]), "models must hold at least one network"),
+    (lambda: Ensemble(nn.Sequential(nn.Linear(4, 4))), "models must be a list of networks"),
     (lambda: Ensemble([3]), r"models\[0\] must be a torch.nn.Module, got 3"),  # type: ignore
     (
         lambda: Ensemble([BackpropMLP(64, 4, 3), BackpropMLP(64, 4, 2)]).predict(X),

@@ -32,6 +32,13 @@ def test_targets_are_the_mean_of_answers_and_labels() -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+def test_classes_may_be_integers_of_any_kind(dtype: torch.dtype) -> None:
+    teacher = LoopedMLP(64, 5, 10, seed=0)
+    found = distilled(teacher, Split(TRAIN.x, TRAIN.y.to(dtype)))
+    assert torch.equal(found.y, distilled(teacher, TRAIN).y)
+
+
 def test_a_lut_network_learns_a_settling_teacher_without_a_label() -> None:
     teacher = LoopedMLP(64, 32, 10, seed=0)
     EqPropTrainer(teacher, lr=0.01, progress=False).fit(DATA.train.batches(64), epochs=3)
@@ -55,7 +62,10 @@ def test_a_lut_network_learns_a_settling_teacher_without_a_label() -> None:
         ({"split": TRAIN.x, "weight": 0.9}, "weight must be 1 for images without labels, got 0.9"),
         ({"split": TRAIN.x[:0]}, "split must hold at least one sample"),
         ({"split": Split(TRAIN.x, torch.rand(200, 10))}, "split must have classes"),
+        ({"split": Split(TRAIN.x, TRAIN.y > 4)}, "split must have classes"),
+        ({"split": Split(TRAIN.x, TRAIN.y - 1)}, "split must have classes from 0 on, got -1"),
         ({"weight": 1.5}, "weight"),
+        ({"temperature": 1e-320}, "temperature must be larger"),
         ({"temperature": 0.0}, "temperature"),
         ({"batch_size": 0}, "batch_size"),
         ({"teacher": nn.Sequential(nn.Flatten(), nn.Linear(64, 3))}, "a logit for each of 10"),

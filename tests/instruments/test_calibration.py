@@ -46,7 +46,7 @@ def test_an_impossible_class_costs_much_but_not_infinity() -> None:
     assert 100 < found.nll < math.inf and found.ece == 1.0
 
 
-@pytest.mark.parametrize("factor", [0.3, 1.0, 5.0])
+@pytest.mark.parametrize("factor", [1e-30, 1e-6, 0.3, 1.0, 5.0, 1e6, 1e30])
 def test_the_temperature_undoes_a_factor_and_is_the_best(factor: float) -> None:
     z, y = drawn()
     t = fit_temperature(factor * z, y)
@@ -54,6 +54,12 @@ def test_the_temperature_undoes_a_factor_and_is_the_best(factor: float) -> None:
     loss = torch.nn.functional.cross_entropy
     best = float(loss(factor * z / t, y))
     assert best < min(float(loss(factor * z / (t * other), y)) for other in (0.98, 1.02))
+
+
+def test_what_is_added_to_all_logits_of_a_sample_moves_no_temperature() -> None:
+    z, y = drawn()
+    moved = z.double() + torch.linspace(-1e6, 1e6, len(z))[:, None].double()
+    assert fit_temperature(moved, y) == pytest.approx(fit_temperature(z, y), rel=1e-6)
 
 
 def test_of_many_drawn_labels_it_is_one() -> None:
@@ -71,6 +77,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: calibration(P, Y + 1), "labels must be from 0 to 2, got 1 to 3"),
     (lambda: calibration(P, Y, 0), "bins must be an integer >= 1"),
     (lambda: fit_temperature(P, P.argmax(1)), "they are all right"),
+    (lambda: fit_temperature(1e-9 * P, P.argmax(1)), "they are all right"),
+    (lambda: fit_temperature(0 * P, P.argmax(1)), "they are no better than chance"),
     (lambda: fit_temperature(P, P.argmin(1)), "they are no better than chance"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,3 +81,15 @@ def test_what_cannot_be_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=told):
             make()
+
+
+@pytest.mark.parametrize("ranks", [0, -1, 2.5, math.nan, None, "two", np.array([1, 0])], ids=str)
+def test_ranks_are_whole_numbers(ranks: Any) -> None:
+    for call in (
+        lambda: Link(0.0, 1.0).all_reduce(1.0, ranks),
+        lambda: speed_up(StepTime(0.0, 1.0), Link(0.0, 1.0), 8, 1.0, ranks),
+    ):
+        with pytest.raises(ValueError, match="ranks must be integers >= 1"):
+            call()
+    with pytest.raises(ValueError, match="size must be a finite number >= 0"):
+        Link(0.0, 1.0).all_reduce(-1.0, 2)

@@ -70,7 +70,8 @@ class Served:
     """A network under a name; eval mode, weights that nobody changes any more.
 
     Attributes: model, name, trained, sha256 (of weights and buffers, as `fingerprint`), kind: of
-        "tokens" and "images", what it reads; writes: whether it generates text.
+        "tokens" and "images", what it reads; writes: whether it generates text; inside: whether
+        networks settle inside it, of which nothing is known (blocks, members of an ensemble).
     """
 
     def __init__(self, name: str, model: nn.Module, trained: bool = True) -> None:
@@ -78,6 +79,8 @@ class Served:
         self.sha256 = fingerprint(model)
         self.kind = "tokens" if isinstance(model, Generates) else "images"
         self.writes = isinstance(model, Generates) and model.num_classes is None
+        settling = any(isinstance(module, EquilibriumModel) for module in model.modules())
+        self.inside = settling and not isinstance(model, EquilibriumModel)
         self.parameters = sum(p.numel() for p in model.parameters())
 
     def about(self) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class Served:
             "class": type(self.model).__name__,
             "reads": self.kind,
             "generates": self.writes,
-            "settles": isinstance(self.model, EquilibriumModel),
+            "settles": self.inside or isinstance(self.model, EquilibriumModel),
             "parameters": self.parameters,
             "trained": self.trained,
             "weights_sha256": self.sha256,
@@ -115,6 +118,12 @@ class Served:
             raise Refused(422, "inputs", f"must be smaller: {error}") from error
         except (TypeError, ValueError, RuntimeError, IndexError) as error:
             raise Refused(422, "inputs", _fitting(error)) from error
+        if logits.ndim != 2 or len(logits) != len(x):
+            shape = tuple(logits.shape)
+            said = (
+                f"must be a batch (B, ...) that gives logits (B, K), {tuple(x.shape)} gave {shape}"
+            )
+            raise Refused(422, "inputs", said)
         if not bool(torch.isfinite(logits).all()):
             raise Refused(422, "inputs", "must be smaller: the logits are not finite")
         return {

@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from torch import nn
 
 from eqprop_lab.deploy.answers import Limits, Served
 from eqprop_lab.deploy.opening import Opened, open_model
+from eqprop_lab.modules import evaluated
 from eqprop_lab.validation import integer, known_keys, real, shown
 
 if TYPE_CHECKING:
@@ -79,9 +80,23 @@ def serve(models: Models, host: str = "127.0.0.1", port: int = 8000, **limits: A
 def serving(models: Models, port: int = 0, **limits: Any) -> Iterator[str]:
     """The same in a thread, while the body runs; gives the address, "http://127.0.0.1:PORT".
 
-    Args and errors as `serve`.
+    Networks are in the mode they had afterwards. Args and errors as `serve`.
     """
-    server = _server(make_app(models, **limits))
+    with ExitStack() as modes:
+        for model in _networks(models):
+            modes.enter_context(evaluated(model))
+        with _thread(_server(make_app(models, **limits)), port) as url:
+            yield url
+
+
+def _networks(models: object) -> list[nn.Module]:
+    given = models.values() if isinstance(models, Mapping) else [models]
+    found = [model.model if isinstance(model, Opened) else model for model in given]
+    return [model for model in found if isinstance(model, nn.Module)]
+
+
+@contextmanager
+def _thread(server: Any, port: int) -> Iterator[str]:
     with _bound("127.0.0.1", port) as sock:
         thread = threading.Thread(target=server.run, args=([sock],), name="serving", daemon=True)
         thread.start()
@@ -157,8 +172,13 @@ def _served(models: Models) -> dict[str, Served]:
         raise TypeError(
             f"models must be a network, the name of one, or {{name: network}}, got {shown(models)}"
         )
-    found = [_one(name, model) for name, model in models.items()]
-    return {served.name: served for served in found}
+    found: dict[str, Served] = {}
+    for name, model in models.items():
+        served = _one(name, model)
+        if served.name in found:
+            raise ValueError(f"models must have different names, got {served.name!r} twice")
+        found[served.name] = served
+    return found
 
 
 def _one(name: object, model: object) -> Served:

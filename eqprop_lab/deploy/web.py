@@ -178,6 +178,9 @@ def _add_predict(app: FastAPI, models: Mapping[str, Served], room: Room) -> None
     async def predict(question: PredictQuestion) -> Response:
         """Classes and logits of a batch, and how well its state has settled."""
         served, how = _pick(models, question.model), question
+        if question.strict and served.inside:
+            text = f"must be false for {served.name}: what settles inside it does not say how far"
+            raise Refused(422, "strict", text)
 
         def work(deadline: float) -> dict[str, Any]:
             check_time(deadline)

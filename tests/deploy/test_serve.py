@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 import eqprop_lab
 from eqprop_lab import (
+    Ensemble,
     Equilibrium,
+    EquilibriumBlock,
     LoopedMLP,
     build_dataset,
     load_trained,
@@ -352,6 +354,34 @@ def test_names_of_all_kinds_are_opened(tmp_path: Path) -> None:
         open_model("digits_con")
 
 
+@pytest.mark.parametrize("nested", ["block", "ensemble"])
+def test_strict_is_refused_where_it_cannot_be_kept(nested: str) -> None:
+    inner = LoopedMLP(4, 3, 2, seed=0)
+    net = Ensemble([inner]) if nested == "ensemble" else nn.Sequential(EquilibriumBlock(inner))
+    with serving({"net": net}) as url, closing(Client(url)) as client:
+        body = {"inputs": [[0.0] * 4]}
+        assert client("POST", "/predict", body)[0] == 200
+        status, answer = client("POST", "/predict", body | {"strict": True})
+    assert status == 422 and answer["errors"][0]["field"] == "strict"
+
+
+def test_networks_are_in_their_mode_afterwards() -> None:
+    net = nn.Sequential(nn.Linear(1, 2), nn.Dropout().eval())
+    with serving({"net": net}):
+        assert not any(module.training for module in net.modules())
+    assert [module.training for module in net.modules()] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("net", "inputs"),
+    [(nn.Linear(3, 2), [1.0, 2.0, 3.0]), (nn.Conv2d(1, 2, 1), [[[[1.0]]]])],
+    ids=["one sample for a batch", "maps for logits"],
+)
+def test_what_is_no_row_of_logits_a_sample_is_no_answer(net: nn.Module, inputs: Any) -> None:
+    with pytest.raises(Refused, match=r"inputs: must be a batch .* that gives logits \(B, K\)"):
+        Served("net", net).predict(inputs)
+
+
 def test_logits_that_overflow_are_no_answer() -> None:
     net = nn.Linear(1, 2)
     nn.init.constant_(net.weight, 10.0)
@@ -363,6 +393,7 @@ BAD_CALLS: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "none": ({}, {}, TypeError, "models must be a network"),
     "kind": (3, {}, TypeError, "models must be a network"),
     "inner kind": ({"a": 3}, {}, TypeError, r"models\['a'\] must be"),
+    "twice": ({"": "digits_conv", "digits_conv": nn.Linear(1, 1)}, {}, ValueError, "got 'digits_c"),
     "name": ("digits_con", {}, ValueError, "did you mean"),
     "limit": (nn.Linear(1, 1), {"batches": 3}, ValueError, "did you mean 'batch'"),
     "batch": (nn.Linear(1, 1), {"batch": 0}, ValueError, "batch must be"),

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ from eqprop_lab.experiments.distillation import distilled
 from tests.benchmarks.ensembles import DIGITS
 from tests.benchmarks.looped_mlp import GRADIENTS, make_trainer, makers
 from tests.benchmarks.published import RESULTS
-from tests.benchmarks.rows import Row, Rows, mean
+from tests.benchmarks.rows import Row, Rows
 
 STUDENTS = ("backprop", "eqprop")
 LESSONS = ("few", "echo", "distilled", "distilled from backprop", "all")
@@ -130,7 +131,7 @@ def choose(rule: str, name: str, classes: Sequence[Class]) -> Row:
             trainer = student(rule, one.lesson(name, temperature), one.seed, rate, decay)
             held = one.data.validation.batches(180)
             scores.append(trainer.evaluate(held)["accuracy"])
-        found = {"validation_accuracy": round(mean(scores), 5), "rate": rate, "decay": decay}
+        found = {"validation_accuracy": round(fmean(scores), 5), "rate": rate, "decay": decay}
         if found["validation_accuracy"] > best["validation_accuracy"]:
             best = found | {"temperature": temperature}
     return best

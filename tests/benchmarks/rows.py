@@ -53,7 +53,3 @@ class Rows:
         result = head | self.shared | {"rows": self.rows}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(self.path, json.dumps(result, indent=1) + "\n")
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ from eqprop_lab.experiments.runs import public_versions
 from eqprop_lab.seeding import seeded
 from tests.benchmarks.distillation import shots
 from tests.benchmarks.published import RESULTS, read
-from tests.benchmarks.rows import Row, Rows, mean
+from tests.benchmarks.rows import Row, Rows
 
 METHODS = ("as it is", "probe", "fine-tune", "scratch", "pixels")
 SHOTS = (1, 5, 20)
@@ -118,7 +119,7 @@ def choose(method: str, bases: dict[int, nn.Module], digits: DataSet) -> Row:
         for seed, base in bases.items():
             trainer = learned(method, base, shots(digits.train, 5, seed), seed, recipe)
             scores.append(trainer.evaluate(digits.validation.batches(180))["accuracy"])
-        found = round(mean(scores), 5)
+        found = round(fmean(scores), 5)
         if found > best["validation_accuracy"]:
             best = {"validation_accuracy": found} | recipe
     return best

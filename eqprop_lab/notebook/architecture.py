@@ -52,8 +52,10 @@ def stages(model: nn.Module, x: Tensor) -> list[Stage]:
     """The columns of a VisionModel or an EquilibriumModel for images x (B, C, H, W), of which the
     first is looked at.
 
-    Raises TypeError for another module, and what the model raises for x.
+    Raises TypeError for another module, TypeError, ValueError for x that are no images, and what
+    the model raises for x.
     """
+    _check_images(x)
     if not isinstance(model, EquilibriumModel | VisionModel):
         raise TypeError(
             "model must be an EquilibriumModel or a VisionModel (ResNetCifar, DenseNet3, "
@@ -67,6 +69,16 @@ def stages(model: nn.Module, x: Tensor) -> list[Stage]:
     for part, maps in zip(parts.values(), found.values(), strict=True):
         _join(columns, part, _stage(maps))
     return columns
+
+
+def _check_images(x: object) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x must be a tensor of images (B, C, H, W) of floats, got {kind}")
+    if x.ndim != 4 or not x.numel():
+        raise ValueError(
+            f"x must have the shape (B, C, H, W), one image or more, got {(*x.shape,)}"
+        )
 
 
 def _stage(maps: Tensor) -> Stage:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -72,3 +74,21 @@ def test_everything_lies_within_the_limits() -> None:
 def test_a_module_whose_stages_are_unknown_is_refused() -> None:
     with pytest.raises(TypeError, match="EquilibriumModel or a VisionModel .*got Sequential"):
         stages(nn.Sequential(nn.Conv2d(1, 3, 3)), X)
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (
+            torch.rand(2, 64),
+            r"x must have the shape \(B, C, H, W\), one image or more, got \(2, 64\)",
+        ),
+        (torch.rand(0, 1, 8, 8), r"one image or more, got \(0, 1, 8, 8\)"),
+        (torch.ones(1, 1, 8, 8, dtype=torch.int64), "images .* of floats, got torch.int64"),
+        ([[1.0]], "images .* of floats, got list"),
+    ],
+    ids=["vectors", "none", "integers", "list"],
+)
+def test_what_is_no_image_is_refused(x: Any, said: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=said):
+        stages(LoopedMLP(64, 8, 3, seed=0), x)

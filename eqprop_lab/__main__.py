@@ -1,6 +1,7 @@
 """`python -m eqprop_lab COMMAND`: a table of commands, each a file with `main(argv) -> exit code`.
 
-A command called NAME is `commands/NAME.py` (with _ for -).
+A command called NAME is `commands/NAME.py` (with _ for -). `--import MODULE` before it imports a
+module of the user's, which registers models, rules, estimators or data sets for the command.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ COMMANDS = {
     "course": "editions for students and lecturers, and grading (in a checkout)",
     "compare": "two stored runs: settings that differ, curves overlaid",
     "rerun": "train a stored run again: does the result reproduce?",
+    "new": "a model, rule, estimator, data set, explorer, notebook of your own to begin with",
     "verify": "does the package compute what it promises? eight checks",
     "dashboard": "train and watch in the browser, on this machine only",
     "speed": "what is quickest on this machine: torch, compiled, kernel?",
@@ -34,15 +36,35 @@ def usage() -> str:
     """The list of commands."""
     rows = [(f"  {name}", text) for name, text in COMMANDS.items()]
     head = (
-        "usage: python -m eqprop_lab COMMAND [options]\n"
+        "usage: python -m eqprop_lab [--import MODULE ...] COMMAND [options]\n"
         "       python -m eqprop_lab --version\n\n"
         "commands (each takes --help):"
     )
     return "\n".join([head, *text_table(rows)])
 
 
+def take_imports(argv: Sequence[str]) -> list[str]:
+    """What is left of argv when every `--import MODULE` at its beginning is imported.
+
+    Raises ValueError, ImportError; an error inside of the module is left as it is.
+    """
+    rest = list(argv)
+    while rest[:1] == ["--import"]:
+        if len(rest) < 2 or not all(part.isidentifier() for part in rest[1].split(".")):
+            got = repr(rest[1]) if len(rest) > 1 else "nothing"
+            raise ValueError(f"--import takes the name of a module, like my_model; got {got}")
+        importlib.import_module(rest[1])
+        del rest[:2]
+    return rest
+
+
 def main(argv: Sequence[str]) -> int:
     """Hand over to the command named first; 2 for an unknown one."""
+    try:
+        argv = take_imports(argv)
+    except (ImportError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2

@@ -28,7 +28,7 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 import torch
 
 from eqprop_lab.files import replace_text
-from eqprop_lab.notebook import Explorer, Slider, TrainingCockpit
+from eqprop_lab.notebook import Choice, Explorer, Slider, TrainingCockpit
 from tests.benchmarks import in_page
 from tests.benchmarks.subjects import COCKPIT, explorer_cells, made_by
 from tests.browser.chromium import NoBrowser
@@ -39,13 +39,18 @@ PACKAGES = ("torch", "matplotlib", "ipywidgets", "ipykernel", "jupyterlab")
 
 
 def redraws(explorer: Explorer, repeats: int) -> Iterator[tuple[str, list[float]]]:
-    """(label, seconds of every `set`) for each slider, which goes one step to and fro."""
+    """(label, seconds of every `set`) for each slider, which goes one step to and fro, and for each
+    list, which goes to its first other option.
+    """
     for control in explorer.make_controls():
-        if not isinstance(control, Slider):
-            continue
         here = explorer.values[control.name]
-        step = control.step if not control.log else here * (10**control.step - 1)
-        there = here - step if here + step > control.high else here + step
+        if isinstance(control, Slider):
+            step = control.step if not control.log else here * (10**control.step - 1)
+            there = here - step if here + step > control.high else here + step
+        elif isinstance(control, Choice) and len(control.options) > 1:
+            there = next(option for option in control.options if option != here)
+        else:
+            continue
         seconds = []
         for i in range(repeats + 1):
             start = time.perf_counter()

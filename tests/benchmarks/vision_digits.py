@@ -97,7 +97,6 @@ NOTES = {
 }
 
 
-@register_dataset(POOLED, shape=(1, 14, 14), classes=10, augmentation=Augmentation(shift=1))
 def pooled() -> DataSet:
     """MNIST as means of 2x2 pixels, 10,000 training images."""
     whole = build_dataset({"name": "mnist", "limit": POOLED_IMAGES})
@@ -191,6 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"--networks must be among {', '.join(JOBS[given.data])}, got {unknown.pop()}")
     torch.set_num_threads(1)
+    if given.data == POOLED:
+        shift = Augmentation(shift=1)
+        register_dataset(POOLED, shape=(1, 14, 14), classes=10, augmentation=shift)(pooled)
     path = given.output or RESULTS / f"{given.data}_vision.json"
     work(path, build_dataset(given.data), given.networks or list(JOBS[given.data]), given.seeds)
 

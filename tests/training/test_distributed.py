@@ -28,6 +28,7 @@ from eqprop_lab import (
 from eqprop_lab.commands import train
 from eqprop_lab.datasets import Split
 from eqprop_lab.experiments.runs import Run, RunStore
+from eqprop_lab.training import kernel_gradients
 from eqprop_lab.training.checkpoint import read
 from eqprop_lab.training.distributed import DistributedTrainer, placed
 from eqprop_lab.training.process_group import VARIABLES, Group, process_group
@@ -225,6 +226,7 @@ def test_the_settings_of_a_file_count_too(tmp_path: Path) -> None:
     """A fit with the kernel was gone on with without it."""
     loader = Split(torch.rand(8, 6), torch.zeros(8, dtype=torch.int64)).batches(4)
     path = tmp_path / "a.pt"
+    kernel_gradients.say_without_cupy.cache_clear()  # it warns once a process
     with pytest.warns(UserWarning, match="NumPy"):
         trainer = EqPropTrainer(LoopedMLP(6, 5, 3, seed=0), use_kernel=True)
     trainer.fit(loader, 1, checkpoint_path=path)

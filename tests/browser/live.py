@@ -42,6 +42,20 @@ class LivePart:
         """How many slider handles there are."""
         return self.root.locator(".noUi-handle").count()
 
+    @property
+    def lists(self) -> int:
+        """How many drop-down lists there are."""
+        return self.root.locator("select").count()
+
+    def choose(self, number: int) -> str:
+        """Take another option of a list; returns which."""
+        chosen = self.root.locator("select").nth(number)
+        options = chosen.locator("option").all_inner_texts()
+        here = chosen.evaluate("list => list.selectedIndex")
+        other = options[(here + 1) % len(options)]
+        chosen.select_option(label=other)
+        return other
+
     def look(self) -> Look:
         """The present picture."""
         return Look(*self.root.locator("img.eqprop-picture").evaluate("img => [img.src, img.alt]"))

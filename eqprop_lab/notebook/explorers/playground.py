@@ -52,7 +52,7 @@ class Card:
 class Seen:
     """The present network, its training, and what was looked at and trained before it.
 
-    curve: validation accuracy by epoch; stored: test accuracies, one a seed.
+    curve: validation accuracy by epoch; stored: test accuracies, one a seed; epochs: of a training.
     """
 
     card: Card
@@ -60,6 +60,7 @@ class Seen:
     stored: Sequence[float]
     cards: Sequence[Card]
     curves: Sequence[list[float]]
+    epochs: int
 
 
 class Playground(WorkingExplorer):
@@ -138,7 +139,12 @@ class Playground(WorkingExplorer):
         others = [other for key, other in self.looked_at.items() if key != pick]
         curves = [curve for key, curve in self.curves.items() if key != pick and curve]
         return Seen(
-            card, self.curves.get(pick, []), self.stored.get(pick, ()), others[-12:], curves[-6:]
+            card,
+            self.curves.get(pick, []),
+            self.stored.get(pick, ()),
+            others[-12:],
+            curves[-6:],
+            epochs,
         )
 
     def build(self, figure: Figure) -> Sequence[Show]:
@@ -168,9 +174,10 @@ class Playground(WorkingExplorer):
         said = f"{card.name}: {card.parameters:,} parameters, {card.flop:,.0f} FLOP an image{steps}"
         known = f" Stored: {_percent(data.stored)} of the test images." if data.stored else ""
         if not data.curve:
-            return f"{said}; not trained here yet.{known}"
+            return f"{said}; not trained here yet, Train takes {data.epochs} epochs.{known}"
         last = f"{data.curve[-1]:.1%} of the validation images after {len(data.curve)} epochs"
-        return f"{said}; {last}.{known} Other trainings kept: {len(data.curves)}."
+        kept = f"Other trainings kept: {len(data.curves)}; the next takes {data.epochs} epochs."
+        return f"{said}; {last}.{known} {kept}"
 
 
 @dataclass
@@ -245,10 +252,12 @@ def _curves(axes: Axes) -> Show:
     axes.set(xlim=(0.5, 12.5), ylim=(0, 1.03), xlabel="epoch", ylabel="validation accuracy")
     others = [line(axes, "-", color=NEUTRAL, linewidth=0.8) for _ in range(6)]
     this = line(axes, "o-", color=PALETTE[1], linewidth=2.0, markersize=4)
+    end = axes.axvline(math.nan, color=NEUTRAL, linewidth=0.8, linestyle=":")  # of the next one
     known = axes.axhline(math.nan, **REFERENCE | {"color": PALETTE[2], "linewidth": 1.6})
 
     def show(data: Seen) -> None:
         titled(axes, "Trained here" + (", dotted: stored" if data.stored else ""))
+        end.set_xdata([data.epochs] * 2)
         this.set_data(range(1, len(data.curve) + 1), data.curve)
         known.set_ydata([statistics.fmean(data.stored) if data.stored else math.nan] * 2)
         for number, grey in enumerate(others):

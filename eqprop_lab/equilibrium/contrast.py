@@ -183,17 +183,17 @@ def contrast(
 ) -> Gradients:
     """The formula above: (D, M, beta), s*, logits of s* -> {parameter name: dL/dparameter}."""
     batch = len(logits)  # one row a sample, or a token
-    if moved.own is not None and not x.requires_grad:
-        return moved.own(1 / (moved.beta * batch))
+    own = None if moved.own is None else moved.own(1 / (moved.beta * batch))
+    if own is not None and not x.requires_grad:
+        return own
     with torch.no_grad():
         cotangent = tuple(
             d * (-k / (moved.beta * batch))
             for k, d in zip(model.kappa, moved.difference, strict=True)
         )
         error = cost_grad(logits) / batch
-    if moved.own is not None:
-        gradients = moved.own(1 / (moved.beta * batch))
-    else:
+    gradients = own
+    if gradients is None:
         gradients = model.parameter_gradients(x, cotangent, moved.mean, free, error, moved.driven)
     if x.requires_grad:
         gradients[INPUT] = model.input_gradient(x, cotangent, moved.mean, moved.driven)

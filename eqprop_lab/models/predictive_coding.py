@@ -103,7 +103,16 @@ def image_maps(
     return [*maps, readout]
 
 
-class PredictiveModel(EquilibriumModel):
+class _Stack:
+    """A module of predictive layers, one on top of the other."""
+
+    layers: nn.ModuleList
+
+    def _layers(self) -> list[PredictiveLayer]:
+        return [layer for layer in self.layers if isinstance(layer, PredictiveLayer)]
+
+
+class PredictiveModel(_Stack, EquilibriumModel):
     """What PredictiveMLP and PredictiveConv share.
 
     Shapes: state, one block a layer: (B, *out_shape_l), the last one (B, output_dim) are the
@@ -121,9 +130,6 @@ class PredictiveModel(EquilibriumModel):
         self.kappa = (1.0,) * len(layers)
         self.groups = tuple((block,) for block in reversed(range(len(layers))))
         self.readout_blocks = (len(layers) - 1,)
-
-    def _layers(self) -> list[PredictiveLayer]:
-        return [layer for layer in self.layers if isinstance(layer, PredictiveLayer)]
 
     def check_batch(self, x: Tensor) -> None:
         super().check_batch(x)
@@ -431,7 +437,7 @@ class PredictiveConv(PredictiveModel):
         super().__init__(predictive_layers(maps, activation, residual, seed))
 
 
-class FeedforwardTwin(nn.Module):
+class FeedforwardTwin(_Stack, nn.Module):
     """z = p_L(... p_1(x)): the layers of a predictive coding network as an ordinary module, for
     ``EqPropTrainer(twin, gradient="autograd")``. Weights of its own, and the same names.
     """
@@ -441,9 +447,6 @@ class FeedforwardTwin(nn.Module):
         self.layers = layers
         first = self._layers()[0].linear
         self.input_shape, self.output_dim = first.in_shape, self._layers()[-1].linear.out_shape[0]
-
-    def _layers(self) -> list[PredictiveLayer]:
-        return [layer for layer in self.layers if isinstance(layer, PredictiveLayer)]
 
     def check_batch(self, x: Tensor) -> None:
         """Raise before any work when x cannot be fed to this model (type, dtype, device, NaN)."""

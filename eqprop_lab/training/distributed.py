@@ -84,13 +84,11 @@ class DistributedTrainer(EqPropTrainer):
             )
         given = [p.grad for p in self.parameters.values() if p.grad is not None]
         weight = (share.stop - share.start) / len(x)
-        noted = torch.tensor([residual, *self.settling.told()], device=self.device)
-        one = slice(self.group.rank, self.group.rank + 1)
         *sums, loss, logits, told = self._sum([
             *(gradient * weight for gradient in given),
             placed(loss, share, len(x)),
             placed(logits, share, len(x)),
-            placed(noted[None], one, self.group.ranks),
+            self._noted(residual, *self.settling.told()),
         ])  # fmt: skip
         for gradient, whole in zip(given, sums, strict=True):
             gradient.copy_(whole)
@@ -105,6 +103,12 @@ class DistributedTrainer(EqPropTrainer):
             self.unproven -= 1
         return self.group.share(len(x))
 
+    def _noted(self, *numbers: float) -> Tensor:
+        """Numbers of this rank in its row, (ranks, n), zeros in those of all others."""
+        row = torch.tensor([numbers], device=self.device)
+        one = slice(self.group.rank, self.group.rank + 1)
+        return placed(row, one, self.group.ranks)
+
     def _sum(self, parts: Sequence[Tensor]) -> list[Tensor]:
         """Tensors of the same shapes on every rank, added up in one message."""
         dtype = reduce(torch.promote_types, (part.dtype for part in parts))
@@ -117,22 +121,17 @@ class DistributedTrainer(EqPropTrainer):
             return super()._answers(x, y)  # every rank answers all of them
         share = self.group.share(len(x))
         logits, targets, residual = super()._answers(x[share], y[share])
-        noted = torch.tensor([residual], device=self.device)
-        one = slice(self.group.rank, self.group.rank + 1)
-        whole, told = self._sum(
-            [placed(logits, share, len(x)), placed(noted, one, self.group.ranks)]
-        )
+        whole, told = self._sum([placed(logits, share, len(x)), self._noted(residual)])
         if isinstance(self.model, EquilibriumModel):
             targets = self.model.targets(x, y)
         else:
             targets = y if len(whole) == len(x) else y.flatten()
-        return whole, targets, reduce(worse, told.tolist())
+        return whole, targets, reduce(worse, told[:, 0].tolist())
 
     def _epoch(self, epoch: int, loader: Batches) -> Record:
         self._check_loader(loader)
-        held = {"parameters": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         self.group.agree({
-            **held,
+            **self._held(),
             "settings": self.describe(),
             "finished epochs": self.history.epochs,
             "train_loader": [sources.facts(loader), sources.states(loader)],
@@ -140,9 +139,12 @@ class DistributedTrainer(EqPropTrainer):
         })  # fmt: skip
         self.unproven = sources.FIRST
         record = super()._epoch(epoch, loader)
-        held = {"parameters": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        self.group.agree(held)
+        self.group.agree(self._held())
         return record
+
+    def _held(self) -> dict[str, Any]:
+        """What a step changes on all ranks alike."""
+        return {"parameters": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def _check_loader(self, loader: Batches) -> None:
         """Raise ValueError for batches that are cut already, or that are too small to be cut."""

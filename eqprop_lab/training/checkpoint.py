@@ -121,7 +121,7 @@ def save(state: TrainingState, path: str | Path) -> Path:
     path = a_path("path", path)
     try:
         for name, note in state.sources.items():
-            note.setdefault("data", sources.digest(state.loaders[name]))
+            sources.data_of(note, state.loaders[name])
         content = capture(state)
     except TypeError as error:
         raise CheckpointError(f"cannot save {path}: {error}") from error

@@ -135,7 +135,7 @@ class DistributedTrainer(EqPropTrainer):
             "settings": self.describe(),
             "finished epochs": self.history.epochs,
             "train_loader": [sources.facts(loader), sources.states(loader)],
-            "data": self.state.sources["train"].setdefault("data", sources.digest(loader)),
+            "data": sources.data_of(self.state.sources["train"], loader),
         })  # fmt: skip
         self.unproven = sources.FIRST
         record = super()._epoch(epoch, loader)

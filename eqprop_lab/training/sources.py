@@ -136,6 +136,14 @@ def digest(loader: object) -> str | None:
     return found.hexdigest() if _feed(found, data) else None
 
 
+def data_of(note: dict[str, Any], loader: object) -> str | None:
+    """The `digest` of a loader, made once and noted: all its samples are read for it."""
+    if "data" not in note:
+        note["data"] = digest(loader)
+    data: str | None = note["data"]
+    return data
+
+
 def _feed(found: Any, item: Any) -> bool:
     """Digest a nested value; False where reading a part of it would run the code of others."""
     if isinstance(item, np.ndarray) and item.dtype.kind not in "biufc":

@@ -155,7 +155,7 @@ class TrainingState:
                 sources.check_facts(name, loader, note)
                 continue
             if not rest.from_file:
-                note.setdefault("data", sources.digest(former))
+                sources.data_of(note, former)
             sources.check_same(name, loader, note)
 
     def _take_up_schedule(self, loader: object, epochs: int, saved: Any) -> None:

@@ -35,7 +35,7 @@ from eqprop_lab import (
 )
 from eqprop_lab.datasets import Split
 from eqprop_lab.experiments.runs import fingerprint
-from eqprop_lab.training import CheckpointError
+from eqprop_lab.training import CheckpointError, sources
 from eqprop_lab.training.sources import facts, generators, set_states, states
 
 DATA = build_dataset("digits").train
@@ -465,6 +465,16 @@ def test_a_file_of_an_older_version_is_loaded_but_not_gone_on_with(tmp_path: Pat
         t.fit(SPLIT.batches(24), 2, checkpoint_path=path, resume=True)
     t.load_checkpoint(path)
     assert t.fit(SPLIT.batches(24), 1)["epoch"] == [1, 2]
+
+
+def test_data_are_read_once_a_fit_for_their_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(sources, "digest", lambda loader: read.append(loader))
+    train, held_out = SPLIT.batches(32), SPLIT.batches(96)
+    trainer().fit(train, 3, held_out, checkpoint_path=tmp_path / "c.pt")
+    assert len(read) == 2 and read[0] is train and read[1] is held_out
 
 
 def test_generators_are_found_wherever_they_are_and_named_by_their_path() -> None:

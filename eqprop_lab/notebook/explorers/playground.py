@@ -9,7 +9,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -34,7 +33,6 @@ from eqprop_lab.validation import shown
 
 KINDS = ("ResNet", "DenseNet", "SmallCNN", "ConvEqProp")
 Pick = tuple[str, int, int]
-RATES = {"ConvEqProp": 0.005}  # of Adam; 0.01 for those that pass once
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,6 @@ class Playground(WorkingExplorer):
                 raise ValueError(f"stored has {shown(pick)}, which no control can reach")
         self.curves: dict[Pick, list[float]] = {}
         self.looked_at: dict[Pick, Card] = {}
-        self.card = lru_cache(maxsize=128)(self._card)
         super().__init__(**values)
 
     def make_controls(self) -> Sequence[Control]:
@@ -108,19 +105,22 @@ class Playground(WorkingExplorer):
         channels, side = self.data_set.input_shape[0], self.data_set.input_shape[1]
         return build(network, depth, width, channels, len(self.data_set.classes), side)
 
-    def _card(self, network: str, depth: int, width: int) -> Card:
-        model = self.build_network(network, depth, width)
-        found = summary(model, self.data_set.train.x[:1])
-        name = name_of(network, depth, width)
-        return Card(model, name, found.parameters, found.flop, found.steps)
+    def card(self, network: str, depth: int, width: int) -> Card:
+        """What is known of a network; it is looked at once."""
+        pick = (network, depth, width)
+        if pick not in self.looked_at:
+            model = self.build_network(*pick)
+            found = summary(model, self.data_set.train.x[:1])
+            name = name_of(*pick)
+            self.looked_at[pick] = Card(model, name, found.parameters, found.flop, found.steps)
+        return self.looked_at[pick]
 
     def work(self, worker: TrainingWorker, **values: Any) -> None:
         pick = (values["network"], values["depth"], values["width"])
         curve = self.curves[pick] = []
-        model, name = self.build_network(*pick), self.card(*pick).name
+        model, name = self.build_network(*pick), name_of(*pick)
         settles = pick[0] == "ConvEqProp"
-        gradient = "centered" if settles else "autograd"
-        rate = RATES.get(pick[0], 0.01)
+        gradient, rate = ("centered", 0.005) if settles else ("autograd", 0.01)
         trainer = EqPropTrainer(model, gradient, "adam", lr=rate, schedule="one_cycle")
         trainer.progress = False
         batches = self.data_set.train.batches(
@@ -135,7 +135,7 @@ class Playground(WorkingExplorer):
 
     def compute(self, network: str, depth: int, width: int, epochs: int) -> Seen:
         pick = (network, depth, width)
-        card = self.looked_at[pick] = self.card(*pick)
+        card = self.card(*pick)
         others = [other for key, other in self.looked_at.items() if key != pick]
         curves = [curve for key, curve in self.curves.items() if key != pick and curve]
         return Seen(

@@ -9,8 +9,6 @@ from typing import Any
 import ipywidgets as widgets
 from torch import nn
 
-from eqprop_lab.datasets import DataSet
-from eqprop_lab.datasets.windows import TextSet
 from eqprop_lab.experiments.config import (
     ExperimentConfig,
     build_experiment,
@@ -24,21 +22,19 @@ from eqprop_lab.notebook.curves import CURVES_WITH_LOSS
 from eqprop_lab.notebook.dashboard.choices import Kind
 from eqprop_lab.notebook.dashboard.estimates import needs
 from eqprop_lab.notebook.picture import alert_html, safe_message
-from eqprop_lab.training import EqPropTrainer, History
+from eqprop_lab.training import History
 
 
 class Experiment:
     """An experiment as the cockpit takes it: `fit` keeps a run of the store, from its first epoch.
 
-    watch: a further callback.
+    watch: a function of the trainer, called after every epoch.
     """
 
     def __init__(
         self, config: ExperimentConfig, store: RunStore, watch: Callable[[Any], object]
     ) -> None:
         self._config, self._store, self._watch = config, store, watch
-        self._trainer: EqPropTrainer
-        self._data: DataSet | TextSet
         self._trainer, self._data = build_experiment(config)
         self._trainer.progress = False
 
@@ -52,18 +48,8 @@ class Experiment:
     ) -> History:
         """Train on the data of the experiment; the loaders of the cockpit are not used."""
         run = self._store.create(self._config.as_dict())
-        watchers = (*callbacks, _AfterEpoch(self._watch), run)
+        watchers = (*callbacks, lambda _: self._watch(self._trainer), run)
         return fit_experiment(self._config, self._trainer, self._data, watchers)
-
-
-class _AfterEpoch:
-    """Tells `watch` of the trainer after every epoch."""
-
-    def __init__(self, watch: Callable[[Any], object]) -> None:
-        self._watch = watch
-
-    def on_epoch_end(self, trainer: Any, record: Any) -> None:
-        self._watch(trainer)
 
 
 class TrainingTab(TrainingCockpit):
@@ -79,7 +65,7 @@ class TrainingTab(TrainingCockpit):
     def __init__(self, kind: Kind, store: RunStore) -> None:
         self._kind, self._store = kind, store
         self._card = widgets.HTML()
-        self._before: dict[str, Any] = {}
+        self._said = ""
         super().__init__(self._make, kind.controls(), title=f"{kind.title}: train and watch")
         self._before = self.values
         self.widget.children = self._placed(list(self.widget.children))
@@ -116,12 +102,12 @@ class TrainingTab(TrainingCockpit):
     def _say_needs(self, values: dict[str, Any]) -> None:
         self._say("Estimating what this needs ...")
         try:
-            found = str(needs(parse_config(self._kind.config(values))))
+            found = needs(parse_config(self._kind.config(values)))
         except USERS_ERRORS as error:
-            found = ""
             self._say(f"This cannot be trained. {safe_message(error)}", wrong=True)
-        if found and values == self.values:
-            self._say(found)
+        else:
+            if values == self.values:
+                self._say(str(found))
 
     def _say(self, text: str, wrong: bool = False) -> None:
         self._said = text
@@ -134,5 +120,3 @@ class TrainingTab(TrainingCockpit):
 
     def _after_epoch(self, trainer: Any) -> None:
         """In the thread of the training, after every epoch: nothing, for images."""
-
-    _said = ""

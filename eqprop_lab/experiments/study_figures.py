@@ -36,8 +36,8 @@ def sweep_figure(
     first.set(xlabel="trial", ylabel="value")
     _points(first, rows, numbers)
     for axes, name in zip(others, shown, strict=True):
-        _setting(axes, name, [row["params"].get(name) for row in rows])
-        _points(axes, rows, _places([row["params"].get(name) for row in rows]))
+        values = [row["params"].get(name) for row in rows]
+        _points(axes, rows, _setting(axes, name, values))
     handles, labels = first.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3)
     return figure
@@ -56,24 +56,18 @@ def _numeric(values: Sequence[Any]) -> bool:
     return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
 
-def _levels(values: Sequence[Any]) -> list[Any]:
-    """Of a setting of texts, switches and the like: as they came up."""
-    return list(dict.fromkeys(values))
-
-
-def _places(values: Sequence[Any]) -> list[float]:
-    """Where the values lie on the axis: at themselves, or at their number among the levels."""
-    if _numeric(values):
-        return [float(v) for v in values]
-    return [float(_levels(values).index(v)) for v in values]
-
-
-def _setting(axes: Axes, name: str, values: Sequence[Any]) -> None:
+def _setting(axes: Axes, name: str, values: Sequence[Any]) -> list[float]:
+    """Where the values lie on the axis: at themselves, or at their number among the levels (of
+    texts, switches and the like: as they came up).
+    """
     axes.set_xlabel(name)
     if not _numeric(values):
-        axes.set_xticks(range(len(_levels(values))), [str(v) for v in _levels(values)])
-    elif min(values) > 0 and max(values) / min(values) > WIDE:
+        levels = list(dict.fromkeys(values))
+        axes.set_xticks(range(len(levels)), [str(v) for v in levels])
+        return [float(levels.index(v)) for v in values]
+    if min(values) > 0 and max(values) / min(values) > WIDE:
         axes.set_xscale("log")
+    return [float(v) for v in values]
 
 
 def ablation_figure(

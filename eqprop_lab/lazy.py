@@ -1,4 +1,4 @@
-"""Packages whose names load what they need when they are asked for (PEP 562).
+"""What is loaded when it is asked for: names of packages (PEP 562), and packages of extras.
 
     __getattr__, __dir__, __all__ = attach(__name__)
 
@@ -14,6 +14,7 @@ import pkgutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -47,3 +48,16 @@ def attach(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]],
         raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
 
     return find, known, sorted(homes)
+
+
+def optional(module: str, user: str, install: str, package: str = "") -> ModuleType:
+    """A module that is not there with every installation.
+
+    user: who needs it. install: what pip is told. package: what is said to be missing (default:
+    what the import misses). Raises ImportError that says all of this.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        missing = package or error.name or module
+        raise ImportError(f"{user} needs the package {missing}: pip install {install}") from error

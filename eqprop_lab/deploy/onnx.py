@@ -28,9 +28,11 @@ from torch.export import Dim
 from torch.nn.utils import parametrize
 
 from eqprop_lab.acceleration import readable_tf32, uncompile_model
+from eqprop_lab.deploy.onnx_file import EXTRA
 from eqprop_lab.equilibrium.block import EquilibriumBlock
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.files import check_target, replace_file
+from eqprop_lab.lazy import optional
 from eqprop_lab.models.language.tokens import TokenModel
 from eqprop_lab.modules import a_module
 from eqprop_lab.training.finite import check_parameters
@@ -126,14 +128,11 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _check_packages(check: bool) -> None:
-    for package in (*PACKAGES, "onnxruntime") if check else PACKAGES:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise ImportError(
-                f"export_to_onnx needs the package {package}: pip install 'eqprop_lab[onnx]'"
-                + (", or check=False" if package == "onnxruntime" else "")
-            ) from error
+    for package in PACKAGES:
+        optional(package, "export_to_onnx", EXTRA, package)
+    if check:
+        install = f"{EXTRA}, or check=False"
+        optional("onnxruntime", "export_to_onnx", install, "onnxruntime")
 
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eqprop_lab.validation import shown
 
+EXTRA = "'eqprop_lab[onnx]'"  # what its packages are installed by
 CONVOLUTIONS, MATRICES = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")
 QUANTISED = ("DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv")
 SMALLEST = 256  # values of a weight that is worth a scale of its own

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from eqprop_lab.deploy.int8 import quantised
-from eqprop_lab.deploy.onnx_file import CONVOLUTIONS, OnnxFile, QuantisationError, first_line
+from eqprop_lab.deploy.onnx_file import CONVOLUTIONS, EXTRA, OnnxFile, QuantisationError, first_line
 from eqprop_lab.files import check_target, replace_file
+from eqprop_lab.lazy import optional
 from eqprop_lab.tables import text_table
 from eqprop_lab.validation import a_path, one_of, shown
 
@@ -97,7 +97,7 @@ def quantize(
     out = source.with_suffix(ENDING) if target is None else a_path("target", target)
     if out.resolve() == source.resolve():
         raise ValueError(f"target must be another file than path, got {shown(str(out))}")
-    runtime = _package()
+    _, runtime = (optional(name, "quantize", EXTRA) for name in ("onnx", "onnxruntime"))
     check_target(out)
     before = _read(source)
     network = OnnxFile(runtime, before, source.name)
@@ -112,16 +112,6 @@ def quantize(
         report = _compared(network, after, inputs, classes)
     replace_file(out, lambda file: file.write(after))
     return Quantised(out, kind, **report)
-
-
-def _package() -> Any:
-    try:
-        importlib.import_module("onnx")
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise ImportError(
-            f"quantize needs the package {error.name}: pip install 'eqprop_lab[onnx]'"
-        ) from error
 
 
 def _read(path: Path) -> bytes:

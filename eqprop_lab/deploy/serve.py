@@ -10,7 +10,6 @@ alone unless a host is named: there is no login. Packages: the extra `serve`.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from torch import nn
 
 from eqprop_lab.deploy.answers import Limits, Served
 from eqprop_lab.deploy.opening import Opened, open_model
+from eqprop_lab.lazy import optional
 from eqprop_lab.modules import evaluated
 from eqprop_lab.validation import integer, known_keys, real, shown
 
@@ -37,6 +37,7 @@ HERE = ("localhost", "127.0.0.1", "[::1]", "testserver")
 ANYWHERE = ("", "0.0.0.0", "::")
 GRACE = 10  # seconds for what is in work when it is told to stop
 START = 60.0
+NEEDED = "serving", "'eqprop_lab[serve]'"
 
 
 def make_app(models: Models, host: str = "127.0.0.1", **limits: Any) -> FastAPI:
@@ -54,7 +55,7 @@ def make_app(models: Models, host: str = "127.0.0.1", **limits: Any) -> FastAPI:
     served = _served(models)
     if not isinstance(host, str):
         raise TypeError(f"host must be a name or an address, got {shown(host)}")
-    web = _package("eqprop_lab.deploy.web")
+    web = optional("eqprop_lab.deploy.web", *NEEDED)
     hosts = None if host in ANYWHERE else {*HERE, f"[{host}]" if ":" in host else host}
     app: FastAPI = web.application(served, allowed, hosts)
     return app
@@ -117,7 +118,7 @@ def _wait(server: Any, thread: threading.Thread) -> None:
 
 
 def _server(app: FastAPI) -> Any:
-    uvicorn = _package("uvicorn")
+    uvicorn = optional("uvicorn", *NEEDED)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app,
@@ -190,12 +191,3 @@ def _one(name: object, model: object) -> Served:
         raise TypeError(f"models[{name!r}] must be a network or a name, got {shown(model)}")
     opened = model if isinstance(model, Opened) else open_model(model)
     return Served(name or opened.name, opened.model, opened.trained)
-
-
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f"serving needs the package {error.name}: pip install 'eqprop_lab[serve]'"
-        ) from error

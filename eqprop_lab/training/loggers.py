@@ -9,16 +9,15 @@ second or resumed fit logs the earlier epochs again first, so that every log is 
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from eqprop_lab.files import replace_text
+from eqprop_lab.lazy import optional
 from eqprop_lab.tables import csv_text
 from eqprop_lab.training.history import Record
 from eqprop_lab.training.state import Trainer
@@ -113,13 +112,6 @@ def finite(value: Any) -> Any:
     return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def _optional(module: str, package: str, logger: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{logger} needs the package {package}: pip install {package}") from error
-
-
 class TensorBoardLogger(Logger):
     """Curves and settings as TensorBoard event files in `folder`. Raises ImportError without the
     package.
@@ -127,7 +119,9 @@ class TensorBoardLogger(Logger):
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = a_path("folder", folder)
-        self._module = _optional("torch.utils.tensorboard", "tensorboard", "TensorBoardLogger")
+        self._module = optional(
+            "torch.utils.tensorboard", "TensorBoardLogger", "tensorboard", "tensorboard"
+        )
         self._writer: Any = None
 
     def start(self, config: Mapping[str, Any]) -> None:
@@ -160,7 +154,7 @@ class WandbLogger(Logger):
         **options: Any,
     ) -> None:
         place = None if folder is None else a_path("folder", folder)
-        self._wandb = _optional("wandb", "wandb", "WandbLogger")
+        self._wandb = optional("wandb", "WandbLogger", "wandb", "wandb")
         self.options = {"project": project, "mode": mode, **options}
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)

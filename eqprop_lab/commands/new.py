@@ -95,7 +95,8 @@ def begin(kind: str, name: str, folder: Path) -> dict[Path, str]:
     """
     check_name(name, kind)
     if kind == "notebook":
-        return {notebook_path(name, folder): filled(template("notebook.ipynb.txt"), name, folder)}
+        path = notebook_path(name, folder)
+        return {path: filled(template("notebook.ipynb.txt"), name, path.name[:2])}
     parts = {f"{name}.py": f"{kind}.py.txt", f"test_{name}.py": f"test_{kind}.py.txt"}
     for target in parts:
         if os.path.lexists(folder / target):
@@ -112,12 +113,11 @@ def template(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def filled(text: str, name: str, folder: Path | None = None) -> str:
-    """The text with its own name; of a notebook, with its number in the folder too."""
+def filled(text: str, name: str, number: str = "") -> str:
+    """The text with its own name; of a notebook, with its number too."""
     text = text.replace(PLACEHOLDER, name).replace(CLASS, class_name(name))
-    if folder is None:
+    if not number:
         return text
-    number = notebook_path(name, folder).name[:2]
     title = name.replace("_", " ").capitalize()
     return (
         text.replace(TITLE, title)

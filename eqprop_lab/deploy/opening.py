@@ -10,6 +10,7 @@ from torch import nn
 from eqprop_lab.acceleration import uncompile_model
 from eqprop_lab.experiments.presets import create_model_preset, list_presets
 from eqprop_lab.experiments.reopening import load
+from eqprop_lab.experiments.runs import CHECKPOINT
 from eqprop_lab.experiments.trained import ENDING, list_trained, load_trained
 from eqprop_lab.lut import get_pretrained_model_info, list_pretrained_models, load_pretrained
 from eqprop_lab.validation import one_of
@@ -57,10 +58,10 @@ def _found(name: str, run: Path, device: str | None) -> Opened:
         return Opened(name, create_model_preset(name, seed=PRESET_SEED), trained=False)
     if name.endswith(ENDING):
         return Opened(path.stem, load_trained(path))
-    if not path.exists() and not (run / "checkpoint.pt").is_file():
+    if not path.exists() and not (run / CHECKPOINT).is_file():
         known = [*list_trained(), *lookup_networks(), *list_presets(constructible=True)]
         one_of("name", name, [*known, f"a file, or a run in {run.parent}"])
     found = path if path.exists() else run
     trainer, _ = load(found, device=device)
-    label = found.resolve().parent.name if found.name == "checkpoint.pt" else found.stem
+    label = found.resolve().parent.name if found.name == CHECKPOINT else found.stem
     return Opened(label, trainer.model)

@@ -11,6 +11,7 @@ from eqprop_lab.experiments.config import (
     on_device,
     parse_config,
 )
+from eqprop_lab.experiments.runs import CHECKPOINT
 from eqprop_lab.training import CheckpointError, EqPropTrainer
 from eqprop_lab.training.checkpoint import read
 
@@ -24,7 +25,7 @@ def load(
     Raises CheckpointError, ValueError.
     """
     if path.is_dir():
-        path /= "checkpoint.pt"
+        path /= CHECKPOINT
     if config_path is not None:
         config = load_config(config_path, device)
     else:

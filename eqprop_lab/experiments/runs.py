@@ -30,6 +30,8 @@ from eqprop_lab.validation import a_path
 from eqprop_lab.version import __version__
 from eqprop_lab.yaml_files import YamlError, read_yaml
 
+CHECKPOINT = "checkpoint.pt"  # in the folder of a run
+
 
 class RunError(RuntimeError):
     """A run that is not in the store, or whose files cannot be read; the message names it."""
@@ -86,7 +88,7 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """Where its checkpoint is, or will be."""
-        return self.folder / "checkpoint.pt"
+        return self.folder / CHECKPOINT
 
     @property
     def config(self) -> dict[str, Any]:

@@ -21,12 +21,25 @@ class Statement:
     @cached_property
     def binds(self) -> frozenset[str]:
         """Names that exist after it."""
-        return frozenset(_bound(symtable.symtable(self.text, "<cell>", "exec")))
+        return frozenset(
+            symbol.get_name()
+            for symbol, top in self._symbols
+            if (symbol.is_assigned() or symbol.is_imported())
+            and (top or symbol.is_declared_global())
+        )
 
     @cached_property
     def uses(self) -> frozenset[str]:
         """Names that it looks up outside its own functions."""
-        return frozenset(_looked_up(symtable.symtable(self.text, "<cell>", "exec")))
+        return frozenset(
+            symbol.get_name()
+            for symbol, top in self._symbols
+            if symbol.is_referenced() and (top or symbol.is_global())
+        )
+
+    @cached_property
+    def _symbols(self) -> list[tuple[symtable.Symbol, bool]]:
+        return list(_symbols_of(symtable.symtable(self.text, "<cell>", "exec")))
 
     @property
     def is_import(self) -> bool:
@@ -34,22 +47,13 @@ class Statement:
         return isinstance(self.node, ast.Import | ast.ImportFrom)
 
 
-def _bound(scope: symtable.SymbolTable) -> Iterator[str]:
+def _symbols_of(scope: symtable.SymbolTable) -> Iterator[tuple[symtable.Symbol, bool]]:
+    """Symbols of a scope and of those inside it, each with whether its scope is the cell's."""
     top = scope.get_type() == "module"
     for symbol in scope.get_symbols():
-        if (symbol.is_assigned() or symbol.is_imported()) and (top or symbol.is_declared_global()):
-            yield symbol.get_name()
+        yield symbol, top
     for inner in scope.get_children():
-        yield from _bound(inner)
-
-
-def _looked_up(scope: symtable.SymbolTable) -> Iterator[str]:
-    top = scope.get_type() == "module"
-    for symbol in scope.get_symbols():
-        if symbol.is_referenced() and (top or symbol.is_global()):
-            yield symbol.get_name()
-    for inner in scope.get_children():
-        yield from _looked_up(inner)
+        yield from _symbols_of(inner)
 
 
 def names_read(node: ast.AST) -> frozenset[str]:

@@ -20,6 +20,8 @@ from eqprop_lab.experiments.errors import USERS_ERRORS
 from eqprop_lab.experiments.trained import TrainedError
 from eqprop_lab.validation import positive_int
 
+LIMITS = ("batch", "body", "seconds", "tokens", "workers")
+
 
 def main(argv: Sequence[str]) -> int:
     """Serve until it is stopped; 2 for a wrong call, a model or an address that cannot be used."""
@@ -28,13 +30,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--port", type=int, default=8000, help="%(default)s; 0: one that is free")
     parser.add_argument("--host", default="127.0.0.1", help="%(default)s; there is no login")
     parser.add_argument("--threads", type=int, default=1, help="of torch, a request (%(default)s)")
-    kinds = {"batch": int, "body": int, "seconds": float, "tokens": int, "workers": int}
-    usual = Limits()
-    for name, kind in kinds.items():
-        value = getattr(usual, name)
-        parser.add_argument(f"--{name}", type=kind, default=value, help=f"at most ({value})")
+    for name in LIMITS:
+        value = getattr(Limits, name)
+        parser.add_argument(
+            f"--{name}", type=type(value), default=value, help="at most (%(default)s)"
+        )
     options = parser.parse_args(argv)
-    limits = {name: getattr(options, name) for name in kinds}
+    limits = {name: getattr(options, name) for name in LIMITS}
     try:
         torch.set_num_threads(positive_int("--threads", options.threads))
         found = [open_model(name, options.runs, options.device) for name in options.names]

@@ -99,7 +99,7 @@ class Served:
         self,
         inputs: list[Any],
         deadline: float = math.inf,
-        most: int = 64,
+        most: int = Limits.batch,
         tol: float = TOL,
         max_steps: int = STEPS,
     ) -> dict[str, Any]:

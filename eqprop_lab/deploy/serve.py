@@ -155,8 +155,7 @@ def _address(sock: socket.socket) -> str:
 
 
 def _limits(given: Mapping[str, Any]) -> Limits:
-    names = {field.name: field.default for field in fields(Limits)}
-    known_keys("the limits", given, names)
+    known_keys("the limits", given, [field.name for field in fields(Limits)])
     checked: dict[str, Any] = {
         name: real(name, value, above=0.0) if name == "seconds" else integer(name, value)
         for name, value in given.items()

@@ -28,7 +28,7 @@ from torch.export import Dim
 from torch.nn.utils import parametrize
 
 from eqprop_lab.acceleration import readable_tf32, uncompile_model
-from eqprop_lab.deploy.onnx_file import EXTRA
+from eqprop_lab.deploy.onnx_file import EXTRA, session_of
 from eqprop_lab.equilibrium.block import EquilibriumBlock
 from eqprop_lab.equilibrium.contract import EquilibriumModel
 from eqprop_lab.files import check_target, replace_file
@@ -323,10 +323,8 @@ def _compare(blob: bytes, model: nn.Module, shapes: Sequence[tuple[int, ...]]) -
     loops = any(isinstance(module, EquilibriumModel) for module in model.modules())
     tol = RELAXATION if loops else FEED_FORWARD
     runtime: Any = importlib.import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what it would print is in the error that it raises
     try:
-        session = runtime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+        session = session_of(runtime, blob)
         for size in shapes:
             x = _random(model, size)
             wanted = model(x)

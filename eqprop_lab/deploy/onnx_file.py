@@ -56,11 +56,8 @@ class OnnxFile:
             )
 
     def running(self, blob: bytes) -> Any:
-        """A session of one thread, as quiet as can be."""
-        options = self.runtime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        return self.runtime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+        """A session of one thread."""
+        return session_of(self.runtime, blob, threads=1)
 
     def inputs(self, name: str, value: Any) -> np.ndarray:
         """`value` as a batch of this network. Raises TypeError, ValueError naming it."""
@@ -125,6 +122,14 @@ class OnnxFile:
         start = time.process_time()
         session.run(None, {self.input: batch})
         return (time.process_time() - start) / len(batch)
+
+
+def session_of(runtime: Any, blob: bytes, threads: int = 0) -> Any:
+    """A session of onnxruntime on the CPU; threads: 0, as many as it takes."""
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 4  # what it would print is in the error that it raises
+    return runtime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
 
 
 def bodies(graph: Any) -> Iterator[Any]:

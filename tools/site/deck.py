@@ -135,6 +135,11 @@ def _points(summary: str) -> str:
 def _marked(cell: NotebookNode, kind: str) -> NotebookNode:
     cell = copy.deepcopy(cell)
     if cell.cell_type == "markdown":
-        cell.source = LINK.sub(r"](\1.html)", cell.source)
+        cell.source = to_pages(cell.source)
     cell.metadata["slideshow"] = {"slide_type": kind}
     return cell
+
+
+def to_pages(text: str) -> str:
+    """Links to notebooks lead to their pages."""
+    return LINK.sub(r"](\1.html)", text)

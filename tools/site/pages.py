@@ -16,6 +16,7 @@ from eqprop_lab.course.student import student_edition
 from eqprop_lab.files import replace_text
 from eqprop_lab.notebook.series import entry
 from eqprop_lab.regression.parameters import tags
+from tools.site.deck import to_pages
 from tools.site.hosts import repository, run_elsewhere
 
 HIDDEN = {"figure", "exercise-check", "exercise-context", "quiz"}
@@ -80,8 +81,7 @@ def _leading(output: NotebookNode, there: set[str]) -> NotebookNode:
     """An output whose links lead to pages: Sphinx knows those of texts, not those of outputs."""
     output = copy.deepcopy(output)
     if text := output.get("data", {}).get("text/markdown"):
-        kept = _links_that_lead("".join(text), there)
-        output.data["text/markdown"] = re.sub(r"\]\((\d\d_\w+)\.ipynb\)", r"](\1.html)", kept)
+        output.data["text/markdown"] = to_pages(_links_that_lead("".join(text), there))
     return output
 
 

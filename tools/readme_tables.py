@@ -48,10 +48,7 @@ def results_table(folder: Path) -> str:
     head = ("Data", "Network", "Estimator", "Test accuracy", "Seeds", "CPU time a seed", "Device",
             "Notebook")  # fmt: skip
     rows = []
-    found = {
-        path.name: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.glob("*.json"))
-    }
+    found = {path.name: _stored(path) for path in sorted(folder.glob("*.json"))}
     results = {
         name: result
         for name, result in found.items()
@@ -112,7 +109,7 @@ def vision_table(folder: Path) -> str:
     paths = [*sorted(folder.glob("*_vision.json")), *folder.glob("cifar_playground.json")]
     rows = []
     for path in paths:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = _stored(path)
         for name in dict.fromkeys(run["network"] for run in result["runs"]):
             runs = [run for run in result["runs"] if run["network"] == name]
             shown = _network(name, result["recipes"][name])
@@ -145,6 +142,10 @@ def sweeps_table(result: Mapping[str, Any]) -> str:
             for key, way in SWEEPS.items()
         ]  # fmt: skip
     return "\n".join(markdown_table(head, rows, right=(2, 4, 5, 6)))
+
+
+def _stored(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _network(name: str, recipe: Mapping[str, Any]) -> str:
@@ -210,16 +211,13 @@ def _row(result: dict[str, Any], key: str, data: str) -> tuple[str, ...]:
 
 def filled(text: str) -> str:
     """The README with its tables made anew. Raises ValueError when a marker is missing."""
-    path = ROOT / "data" / "results" / "language_models.json"
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    folder = ROOT / "data" / "results"
     tables = {
         "map": series_table(series(ROOT / "notebooks"), "notebooks/"),
-        "results": results_table(ROOT / "data" / "results"),
-        "texts": texts_table(stored),
-        "vision": vision_table(ROOT / "data" / "results"),
-        "sweeps": sweeps_table(
-            json.loads((path.parent / "predictive_coding.json").read_text(encoding="utf-8"))
-        ),
+        "results": results_table(folder),
+        "texts": texts_table(_stored(folder / "language_models.json")),
+        "vision": vision_table(folder),
+        "sweeps": sweeps_table(_stored(folder / "predictive_coding.json")),
     }
     for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

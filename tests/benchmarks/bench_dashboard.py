@@ -8,10 +8,12 @@ within 1 s. The load of the machine is printed beside the figures.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,8 +95,10 @@ def measure(browser: Browser, folder: Path) -> dict[str, float]:
         return figures | {"epochs seen": len(late), "foreign requests": len(at.foreign())}
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print figures, floors and load; 1 where a floor is broken."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.parse_args(arguments)
     try:
         with launched() as browser, tempfile.TemporaryDirectory() as folder:
             before = os.getloadavg()[0]

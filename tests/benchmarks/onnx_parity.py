@@ -1,13 +1,17 @@
-"""The logits of every model's ONNX file beside torch's: `python -m tests.benchmarks.onnx_parity`
-writes data/results/onnx_parity.json, which notebook 09 shows.
+"""The logits of every model's ONNX file beside torch's.
 
-The models are those of `tests/deploy/test_onnx.py`, small and with no parameter at zero; the inputs
-are others than the export compares.
+    python -m tests.benchmarks.onnx_parity
+
+Writes data/results/onnx_parity.json, which notebook 09 shows. The models are those of
+`tests/deploy/test_onnx.py`, small and with no parameter at zero; the inputs are others than the
+export compares.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +40,16 @@ def parity(name: str, row: Row, folder: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export, compare and store."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder, default data/results")
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = [parity(name, row, Path(folder)) for name, row in MODELS.items()]
     about = {"seeds": [0], "estimator": "none, logits alone", "batches": SIZES}
-    write_result("onnx_parity", about | {"rows": rows}, RESULTS)
+    write_result("onnx_parity", about | {"rows": rows}, given.output)
 
 
 if __name__ == "__main__":

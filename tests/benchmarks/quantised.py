@@ -1,11 +1,15 @@
-"""int8 beside float32: `python -m tests.benchmarks.quantised` trains small networks on the digits
-and writes data/results/quantised.json, which notebook 17 shows. Two minutes of CPU time.
+"""int8 beside float32, on small networks that are trained on the digits.
+
+    python -m tests.benchmarks.quantised
+
+Writes data/results/quantised.json, which notebook 17 shows. Two minutes of CPU time.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +88,11 @@ def text_row(folder: Path) -> dict[str, Any]:
     return report(quantize(path, x, test=(x, y)), "auto", "shakespeare_hybrid", 0)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, quantise and store."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder, default data/results")
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = [*digits_rows(Path(folder)), text_row(Path(folder))]
@@ -93,7 +101,7 @@ def main() -> None:
         "estimator": "centered, or autograd",
         "data": "digits; text that the model wrote",
     }
-    write_result("quantised", about | {"rows": rows}, RESULTS)
+    write_result("quantised", about | {"rows": rows}, given.output)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""What a server costs and stands: `python -m tests.benchmarks.serving` writes
-data/results/serving.json, which notebook 17 shows.
+"""What a server costs and stands.
 
-One server process on this machine, one thread of torch; the client and `relax` itself are in
-another process, in turns. Takes a minute on an idle machine.
+    python -m tests.benchmarks.serving
+
+Writes data/results/serving.json, which notebook 17 shows. One server process on this machine, one
+thread of torch; the client and `relax` itself are in another process, in turns. Takes a minute on
+an idle machine.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
@@ -16,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -184,7 +187,11 @@ def rounding(x: torch.Tensor) -> dict[str, float]:
     return {name: float((whole - other).abs().max()) for name, other in pairs.items()}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """All trials, stored as one result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder, default data/results")
+    given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     x = build_dataset("digits").test.x
     with tempfile.TemporaryDirectory() as folder, server(folder) as (process, url):
@@ -192,7 +199,7 @@ def main() -> None:
         found |= {"refused": refused(url), "memory": memory(url, process.pid, x)}
         found |= {"killed": killed(process, url, folder), "rounding": rounding(x)}
     about = {"seeds": [0], "estimator": "none, answers alone", "model": MODEL, "tol": TOL}
-    write_result("serving", about | found, RESULTS)
+    write_result("serving", about | found, given.output)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Ten `kill -9` of a sweep's worker, in each mode: what is lost.
 
-`python -m tests.benchmarks.sweep_kills`: a fixed grid of small trainings is made by two shells on
+    python -m tests.benchmarks.sweep_kills
+
+A fixed grid of small trainings is made by two shells on
 one SQLite file, and by two workers of a Dask cluster. Ten of its trials lose their worker half-way.
 Then nothing may be left running, every point is done, and each value is the very one that an
 uninterrupted sweep has. Prints both counts and writes them to results/sweep_kills.json.
@@ -8,7 +10,7 @@ uninterrupted sweep has. Prints both counts and writes them to results/sweep_kil
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
 import platform
 import signal
@@ -18,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,10 @@ import optuna
 import eqprop_lab as ep
 from eqprop_lab.experiments.sweeps import Sweep
 from eqprop_lab.experiments.trials import Report
+from tests.benchmarks.store import RESULTS, write_result
 
 KILLS = 10
 GRID: dict[str, list[Any]] = {"lr": [0.003, 0.01, 0.03, 0.1], "hidden_dim": [8, 12, 16, 24]}
-RESULT = Path(__file__).parent / "results" / "sweep_kills.json"
 ROOT = Path(__file__).resolve().parents[2]
 ALIVE = {"heartbeat": 1, "grace": 3}
 
@@ -78,16 +81,21 @@ def reaper(folder: Path, killed: list[str], over: threading.Event) -> None:
         time.sleep(0.05)
 
 
+def shared(folder: Path) -> Sweep:
+    """Make what is left of the sweep in a folder, beside other processes."""
+    return ep.sweep(train_in(folder), GRID, None, storage=folder / "s.db", **ALIVE)  # type: ignore[arg-type]
+
+
 def shells(folder: Path) -> Sweep:
     """Two processes on one file; one that died is started again."""
-    command = [sys.executable, "-m", "tests.benchmarks.sweep_kills", str(folder)]
+    command = [sys.executable, "-m", "tests.benchmarks.sweep_kills", "--join", str(folder)]
     living = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
     while living:
         time.sleep(0.1)
         dead = [p for p in living if p.poll() is not None]
         living = [p for p in living if p.poll() is None]
         living += [subprocess.Popen(command, cwd=ROOT) for p in dead if p.returncode != 0]
-    return ep.sweep(train_in(folder), GRID, None, storage=folder / "s.db", **ALIVE)
+    return shared(folder)
 
 
 def cluster(folder: Path) -> Sweep:
@@ -110,7 +118,7 @@ def by_point(found: Sweep) -> dict[Any, float]:
     return {tuple(row["params"].values()): row["value"] for row in found.complete}
 
 
-def main() -> None:
+def both(output: Path) -> None:
     """Both modes, beside the sweep that nobody interrupts."""
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -138,16 +146,28 @@ def main() -> None:
         print(name, results[name], flush=True)
     about = {"grid": GRID, "points": len(alone.rows), "machine": platform.machine()}
     about |= {"optuna": optuna.__version__, "distributed": distributed.__version__}
-    RESULT.write_text(json.dumps(about | results, indent=1) + "\n")
+    write_result("sweep_kills", about | results, output, "CPU, two processes")
     good = {"kills": KILLS, "points done": len(alone.rows), "values equal": True}
     for name, result in results.items():
         assert all(result[key] == value for key, value in good.items()), (name, result)
         assert not {"RUNNING", "WAITING"} & result["states"].keys(), (name, result)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        place = Path(sys.argv[1])
-        ep.sweep(train_in(place), GRID, None, storage=place / "s.db", **ALIVE)  # type: ignore[arg-type]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """All kills; or one of the processes that are killed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, help="folder, default results/ here"
+    )
+    parser.add_argument(
+        "--join", type=Path, metavar="FOLDER", help="work on the sweep that lies there"
+    )
+    given = parser.parse_args(arguments)
+    if given.join is None:
+        both(given.output)
     else:
-        main()
+        shared(given.join)
+
+
+if __name__ == "__main__":
+    main()

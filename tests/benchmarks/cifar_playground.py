@@ -34,6 +34,7 @@ from eqprop_lab.files import replace_text
 from eqprop_lab.gpu.cifar import JPEG, epochs_in, measure_epoch
 from eqprop_lab.training.loggers import finite
 from eqprop_lab.training.progress import show
+from eqprop_lab.utils import count_parameters
 from tools.unpack_cifar10 import read_archive
 
 HELD_OUT = 5000
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     test = {} if given.tuning else trainer.evaluate(data.test.to(trainer.device).batches(1000))
     row = {
         "network": given.network,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "parameters": count_parameters(trainer.model),
         "pixels": f"{JPEG}, standardised by colour",
         "samples": {"train": len(data.train), "validation": len(data.validation)}
         | {"test": len(data.test)},

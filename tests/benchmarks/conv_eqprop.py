@@ -39,6 +39,7 @@ from eqprop_lab.experiments.config import (
 from eqprop_lab.experiments.trained import info_keys
 from eqprop_lab.models.backprop import BackpropCNN, geometry
 from eqprop_lab.models.registry import model_registry
+from eqprop_lab.utils import count_parameters
 from tests.benchmarks.published import RESULTS, Row, Training, measured, publish, read, shared
 
 RECIPES = {"digits": "digits_conv", "mnist": "mnist_conv", "mnist_long": "mnist_conv_long"}
@@ -169,9 +170,7 @@ def run(
     model = make_trainer(config).model
     if not isinstance(model, ConvEqProp):
         raise TypeError(f"the recipe must be one of a ConvEqProp, got {config.model}")
-    parameters, other = (
-        sum(p.numel() for p in m.parameters()) for m in (model, BackpropCNN.like(model))
-    )
+    parameters, other = map(count_parameters, (model, BackpropCNN.like(model)))
     if parameters != other:
         raise RuntimeError("the two networks must have equally many parameters")
     image = "x".join(map(str, (model.input_channels, *geometry(model)["image_size"])))

@@ -31,7 +31,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from eqprop_lab import EqPropTrainer, __version__, save_trained
+from eqprop_lab import EqPropTrainer, __version__, count_parameters, save_trained
 from eqprop_lab.datasets import get_lm_dataset
 from eqprop_lab.datasets.ngrams import ngram_loss
 from eqprop_lab.datasets.text import read_text
@@ -180,7 +180,7 @@ def fitted(
         "estimator": trainer.gradient,
         "lr": lr,
         "seed": seed,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count_parameters(model),
         "steps": len(history["train_loss"]) * PIECE,
         "cpu_seconds": round(seconds, 1),
         "device": made_on(trainer.device),

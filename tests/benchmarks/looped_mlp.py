@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, build_dataset
+from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, build_dataset, count_parameters
 from eqprop_lab.datasets import DataSet
 from tests.benchmarks.published import RESULTS, Row, Training, measured, publish, shared
 
@@ -70,14 +70,9 @@ def makers(data: DataSet, recipe: Mapping[str, Any]) -> dict[str, Callable[[int]
     def plain(seed: int) -> nn.Module:
         return BackpropMLP(*sizes, seed=seed)
 
-    if len({count(make(0)) for make in (looped, plain)}) > 1:
+    if len({count_parameters(make(0)) for make in (looped, plain)}) > 1:
         raise RuntimeError("the two networks must have equally many parameters")
     return {"eqprop": looped, "backprop": plain}
-
-
-def count(model: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(p.numel() for p in model.parameters())
 
 
 def make_trainer(model: nn.Module, gradient: str, recipe: Mapping[str, Any]) -> EqPropTrainer:
@@ -111,7 +106,7 @@ def run(
     own = dict(twin or {})
     make = makers(data, recipe)
     sizes = (data.input_dim, recipe["hidden_dim"], len(data.classes))
-    head = shared(data, ESTIMATOR, NETWORKS, sizes, count(make["eqprop"](0)), recipe)
+    head = shared(data, ESTIMATOR, NETWORKS, sizes, count_parameters(make["eqprop"](0)), recipe)
     trainings = {
         "eqprop": Training(lambda seed: train(make["eqprop"](seed), ESTIMATOR, data, recipe, seed)),
         "backprop": Training(

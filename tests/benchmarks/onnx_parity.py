@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from eqprop_lab import export_to_onnx
+from eqprop_lab import count_parameters, export_to_onnx
 from eqprop_lab.deploy.onnx import FEED_FORWARD, RELAXATION
 from tests.benchmarks.published import RESULTS
 from tests.benchmarks.store import write_result
@@ -33,7 +33,7 @@ def parity(name: str, row: Row, folder: Path) -> dict[str, Any]:
     return {
         "model": name,
         "relaxations": row.loops,
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": count_parameters(model),
         "bytes": path.stat().st_size,
         "apart": max(apart(path, model, batch(row, size)) for size in SIZES),
         "allowed": RELAXATION if row.loops else FEED_FORWARD,

@@ -44,6 +44,7 @@ from eqprop_lab.files import replace_text
 from eqprop_lab.gpu.cifar import JPEG, epochs_in, measure_epoch
 from eqprop_lab.training.loggers import finite
 from eqprop_lab.training.progress import show
+from eqprop_lab.utils import count_parameters
 from tests.benchmarks import cifar_playground, mnist_learning_rules
 from tests.benchmarks.published import RESULTS
 
@@ -165,7 +166,7 @@ def record(
     seconds = {"cpu_seconds": time.process_time() - start, "seconds": time.perf_counter() - begun}
     row: Row = {"task": job.task, "network": job.network, "rate": job.rate, "seed": job.seed}
     row |= {name: round(value, 2) for name, value in seconds.items()}
-    row |= {"parameters": sum(p.numel() for p in trainer.model.parameters())}
+    row |= {"parameters": count_parameters(trainer.model)}
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
     row |= {name: [float(f"{value:.5g}") for value in history[name]] for name in names}
     if look:

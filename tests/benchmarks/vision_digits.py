@@ -34,6 +34,7 @@ from eqprop_lab.experiments.config import (
 )
 from eqprop_lab.experiments.runs import public_versions
 from eqprop_lab.files import replace_text
+from eqprop_lab.utils import count_parameters
 from tests.benchmarks.published import RESULTS, Row, read
 
 POOLED = "mnist_pooled"
@@ -115,7 +116,7 @@ def train(job: Job, rate: float, seed: int, data: DataSet, tuning: bool = False)
     row: Row = {
         "seed": seed,
         "learning_rate": rate,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "parameters": count_parameters(trainer.model),
         "cpu_seconds": round(time.process_time() - start, 2),
         "val_accuracy": history["val_accuracy"],
     }

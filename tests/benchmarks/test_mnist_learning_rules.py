@@ -6,7 +6,6 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,6 +13,7 @@ from eqprop_lab import list_algorithms
 from eqprop_lab.experiments.contenders import size
 from tests.benchmarks import mnist_learning_rules as job, store_mnist_rules as store
 from tests.benchmarks.mnist_learning_rules import RATES, SECONDS, TUNING_SEED, Job, Size
+from tests.datasets.test_datasets import write_mnist
 
 TOY = Size(epochs=2, tuning_epochs=1, limit=60)
 
@@ -21,14 +21,7 @@ TOY = Size(epochs=2, tuning_epochs=1, limit=60)
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder with the published layout and few images."""
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for part, count in (("train", 80), ("t10k", 20)):
-        pixels = random.integers(0, 256, count * 784).astype(np.uint8)
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(bytes(16) + pixels.tobytes())
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(bytes(8) + labels.tobytes())
+    write_mnist(tmp_path, 80, 20)
     monkeypatch.setattr(job, "HELD", 10)
     return tmp_path
 

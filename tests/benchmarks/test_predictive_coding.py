@@ -6,25 +6,18 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from tests.benchmarks import mnist_learning_rules, predictive_coding as job
 from tests.benchmarks.predictive_coding import NETWORKS, TASKS, TUNING_SEED, Job
+from tests.datasets.test_datasets import write_mnist
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder with the published layout and few images."""
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for part, count in (("train", 400), ("t10k", 20)):
-        pixels = random.integers(0, 256, count * 784).astype(np.uint8)
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(bytes(16) + pixels.tobytes())
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(bytes(8) + labels.tobytes())
+    write_mnist(tmp_path, 400, 20)
     monkeypatch.setattr(mnist_learning_rules, "HELD", 10)
     monkeypatch.setenv("EQPROP_DATA_DIR", str(tmp_path))
     return tmp_path

@@ -22,11 +22,12 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     )
 
 
-def write_mnist(root: Path, train: int = 30, test: int = 10) -> np.ndarray:
+def write_mnist(root: Path, train: int = 30, test: int = 10, name: str = "MNIST") -> np.ndarray:
+    """Random images in the published layout of MNIST, or of the set of that name; all of them."""
     images = np.random.default_rng(0).integers(0, 256, (train + test, 28, 28))
     for part, rows in (("train", slice(0, train)), ("t10k", slice(train, None))):
-        write_idx(root / f"MNIST/raw/{part}-images-idx3-ubyte", images[rows])
-        write_idx(root / f"MNIST/raw/{part}-labels-idx1-ubyte", np.arange(len(images[rows])) % 10)
+        write_idx(root / f"{name}/raw/{part}-images-idx3-ubyte", images[rows])
+        write_idx(root / f"{name}/raw/{part}-labels-idx1-ubyte", np.arange(len(images[rows])) % 10)
     return images
 
 

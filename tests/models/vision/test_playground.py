@@ -22,7 +22,7 @@ from eqprop_lab import (
 )
 from eqprop_lab.datasets.torchvision_sets import import_torchvision
 from eqprop_lab.experiments.config import parse_config
-from tests.datasets.test_datasets import write_idx
+from tests.datasets.test_datasets import write_mnist
 from tests.datasets.test_image_folder import write_images
 from tests.datasets.test_torchvision_sets import write_pickled
 
@@ -102,14 +102,6 @@ def test_the_config_of_the_document_trains(cifar_here: Path, tmp_path: Path) -> 
     assert history.epochs == 2 and history["train_loss"][1] < history["train_loss"][0]
 
 
-def write_fashion(root: Path) -> None:
-    """30 training and 10 test images, as torchvision keeps them."""
-    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28))
-    for part, rows in (("train", slice(0, 30)), ("t10k", slice(30, None))):
-        write_idx(root / f"FashionMNIST/raw/{part}-images-idx3-ubyte", images[rows])
-        write_idx(root / f"FashionMNIST/raw/{part}-labels-idx1-ubyte", np.arange(40)[rows] % 10)
-
-
 def write_subset(root: Path) -> None:
     """A few classes of ImageNet in its own layout: train and val, folders named by synset."""
     classes = ("n01440764", "n02102040", "n03000684")
@@ -127,7 +119,7 @@ SETS: dict[str, tuple[Mapping[str, Any], tuple[int, ...], int]] = {
 
 @pytest.mark.parametrize("name", SETS)
 def test_an_epoch_on_every_set_that_the_document_asks_for(name: str, cifar_here: Path) -> None:
-    write_fashion(cifar_here)
+    write_mnist(cifar_here, name="FashionMNIST")
     write_subset(cifar_here / "imagenet")
     options, shape, classes = SETS[name]
     if name == "image_folder":

@@ -28,7 +28,12 @@ from PIL import Image
 from eqprop_lab.datasets import DataSet, Split
 from eqprop_lab.datasets.splits import as_pixels
 from eqprop_lab.devices import named
-from eqprop_lab.experiments.config import fit_experiment, make_trainer, parse_config
+from eqprop_lab.experiments.config import (
+    ExperimentConfig,
+    fit_experiment,
+    make_trainer,
+    parse_config,
+)
 from eqprop_lab.experiments.runs import versions
 from eqprop_lab.files import replace_text
 from eqprop_lab.gpu.cifar import JPEG, epochs_in, measure_epoch
@@ -94,6 +99,14 @@ def config_of(
     }
 
 
+def fitting(config: ExperimentConfig, data: DataSet, end: float, most: int) -> ExperimentConfig:
+    """The experiment with as many epochs as fit, measured first. end: on `time.perf_counter`."""
+    measured = measure_epoch(config, data)
+    batches = -(-len(data.train) // config.batch_size)
+    epochs = epochs_in((end - time.perf_counter()) / 60, measured, batches)
+    return replace(config, epochs=min(most, epochs))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train one network, look at the test images once, store the curves."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -113,11 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = (given.network, given.rate, given.seed, given.device, given.optimizer)
     config = parse_config(config_of(*settings))
     data = read(given.archives, given.limit)
-    measured = measure_epoch(config, data)
-    left = given.minutes - (time.perf_counter() - start) / 60
-    batches = -(-len(data.train) // config.batch_size)
-    epochs = min(given.epochs, epochs_in(left, measured, batches))
-    config = replace(config, epochs=epochs)
+    config = fitting(config, data, start + 60 * given.minutes, given.epochs)
     trainer = make_trainer(config)
     history = fit_experiment(config, trainer, data, [show])
     test = {} if given.tuning else trainer.evaluate(data.test.to(trainer.device).batches(1000))
@@ -138,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = f"{given.network}_{kind}_{trainer.lr:g}_{given.seed}.json"
     text = json.dumps(finite(row), indent=1, allow_nan=False)
     reached = {"validation": history["val_accuracy"][-1], "test": test.get("accuracy")}
-    print(f"{name}: {epochs} epochs, accuracy {reached}")
+    print(f"{name}: {config.epochs} epochs, accuracy {reached}")
     replace_text(given.output / name, text + "\n")
 
 

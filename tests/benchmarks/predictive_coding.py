@@ -25,7 +25,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from eqprop_lab.experiments.config import (
 )
 from eqprop_lab.experiments.runs import versions
 from eqprop_lab.files import replace_text
-from eqprop_lab.gpu.cifar import JPEG, epochs_in, measure_epoch
+from eqprop_lab.gpu.cifar import JPEG
 from eqprop_lab.training.loggers import finite
 from eqprop_lab.training.progress import show
 from eqprop_lab.utils import count_parameters
@@ -245,12 +245,10 @@ def cifar(given: argparse.Namespace) -> None:
     job = Job("cifar", given.network, rate, given.seed, given.epochs)
     config = config_of(job, device=given.device, quick_kernels=given.device == "cuda")
     data = cifar_playground.read(given.archives, given.limit)
-    measured = measure_epoch(config, data)
-    left = given.minutes - (time.perf_counter() - start) / 60
-    epochs = min(given.epochs, epochs_in(left, measured, -(-len(data.train) // config.batch_size)))
-    row = record(job, replace(config, epochs=epochs), data, True, [show])
+    config = cifar_playground.fitting(config, data, start + 60 * given.minutes, given.epochs)
+    row = record(job, config, data, True, [show])
     given.output.mkdir(parents=True, exist_ok=True)
-    write(given.output, job, row | {"pixels": JPEG, "epochs": epochs})
+    write(given.output, job, row | {"pixels": JPEG, "epochs": config.epochs})
 
 
 def store(given: argparse.Namespace) -> None:

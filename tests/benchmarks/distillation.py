@@ -37,8 +37,8 @@ from eqprop_lab.datasets.splits import Split
 from eqprop_lab.experiments.distillation import distilled
 from tests.benchmarks.ensembles import DIGITS
 from tests.benchmarks.looped_mlp import GRADIENTS, make_trainer, makers
-from tests.benchmarks.published import RESULTS
-from tests.benchmarks.rows import Row, Rows
+from tests.benchmarks.published import RESULTS, Row
+from tests.benchmarks.rows import Rows
 
 STUDENTS = ("backprop", "eqprop")
 LESSONS = ("few", "echo", "distilled", "distilled from backprop", "all")

@@ -25,8 +25,8 @@ from eqprop_lab.datasets import DataSet
 from eqprop_lab.experiments.combining import Ensemble
 from eqprop_lab.instruments.calibration import calibration, fit_temperature
 from tests.benchmarks.looped_mlp import GRADIENTS, RECIPES, TWINS, make_trainer, makers
-from tests.benchmarks.published import RESULTS
-from tests.benchmarks.rows import Row, Rows
+from tests.benchmarks.published import RESULTS, Row
+from tests.benchmarks.rows import Rows
 
 MEMBERS = 5
 BINS = 15

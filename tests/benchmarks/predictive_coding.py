@@ -46,7 +46,7 @@ from eqprop_lab.training.loggers import finite
 from eqprop_lab.training.progress import show
 from eqprop_lab.utils import count_parameters
 from tests.benchmarks import cifar_playground, mnist_learning_rules
-from tests.benchmarks.published import RESULTS
+from tests.benchmarks.published import RESULTS, Row, processor
 
 NAME = "predictive_coding"
 TUNING_SEED = 1000
@@ -56,7 +56,6 @@ NETWORKS = {
     "predictive": ("Predictive", PREDICTIVE),
     "backprop": ("Feedforward", {"gradient": "autograd"}),
 }
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -172,9 +171,7 @@ def record(
     if look:
         test = trainer.evaluate(data.test.to(trainer.device).batches(1000))
         row |= {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
-    threads = torch.get_num_threads()
-    cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    row |= {"device": cpu if trainer.device.type == "cpu" else named(trainer.device)}
+    row |= {"device": processor() if trainer.device.type == "cpu" else named(trainer.device)}
     return row | {
         "versions": versions(),
         "date": datetime.date.today().isoformat(),

@@ -61,6 +61,12 @@ class Training:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def processor() -> str:
+    """What a run on the CPU is made on: "CPU, 1 thread"."""
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
 def shared(
     data: DataSet,
     estimator: str,
@@ -77,9 +83,8 @@ def shared(
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-    threads = torch.get_num_threads()
     return {
-        "device": f"CPU, {threads} thread{'s' if threads > 1 else ''}",
+        "device": processor(),
         "versions": {name: version.partition("+")[0] for name, version in versions.items()}
         | {"eqprop_lab": __version__},
         "estimator": estimator,

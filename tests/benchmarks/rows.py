@@ -15,9 +15,7 @@ from typing import Any
 
 from eqprop_lab.experiments.runs import public_versions
 from eqprop_lab.files import replace_text
-from tests.benchmarks.published import StaleResult, read
-
-Row = dict[str, Any]
+from tests.benchmarks.published import Row, StaleResult, processor, read
 
 
 class Rows:
@@ -47,7 +45,7 @@ class Rows:
         return found
 
     def _write(self) -> None:
-        head: Row = {"date": datetime.date.today().isoformat(), "device": "CPU, 1 thread"}
+        head: Row = {"date": datetime.date.today().isoformat(), "device": processor()}
         seeds = {row["seed"] for row in self.rows if isinstance(row["seed"], int)}
         head |= {"versions": public_versions(), "seeds": sorted(seeds)}
         result = head | self.shared | {"rows": self.rows}

@@ -39,8 +39,8 @@ from eqprop_lab.experiments.combining import transfer
 from eqprop_lab.experiments.runs import public_versions
 from eqprop_lab.seeding import seeded
 from tests.benchmarks.distillation import shots
-from tests.benchmarks.published import RESULTS, read
-from tests.benchmarks.rows import Row, Rows
+from tests.benchmarks.published import RESULTS, Row, processor, read
+from tests.benchmarks.rows import Rows
 
 METHODS = ("as it is", "probe", "fine-tune", "scratch", "pixels")
 SHOTS = (1, 5, 20)
@@ -143,7 +143,7 @@ def ship(file: Path, name: str, seed: int, found: Row) -> Path:
         "seed": seed,
         "versions": public_versions(),
         "date": found["date"],
-        "device": "CPU, 1 thread",
+        "device": processor(),
         "validation_accuracy": found["validation_accuracy"],
         "test_accuracy": found["test_accuracy"],
     }

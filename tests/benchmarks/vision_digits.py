@@ -35,7 +35,7 @@ from eqprop_lab.experiments.config import (
 from eqprop_lab.experiments.runs import public_versions
 from eqprop_lab.files import replace_text
 from eqprop_lab.utils import count_parameters
-from tests.benchmarks.published import RESULTS, Row, read
+from tests.benchmarks.published import RESULTS, Row, processor, read
 
 POOLED = "mnist_pooled"
 POOLED_IMAGES = 10_000
@@ -144,7 +144,7 @@ def head(data: DataSet, jobs: Mapping[str, Job]) -> Row:
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
         "date": datetime.date.today().isoformat(),
-        "device": f"CPU, {torch.get_num_threads()} thread",
+        "device": processor(),
         "versions": public_versions(),
         "estimator": " and ".join(sorted({job.training["gradient"] for job in jobs.values()})),
         "dataset": data.name,

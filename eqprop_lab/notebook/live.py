@@ -17,7 +17,7 @@ import ipywidgets as widgets
 from eqprop_lab.notebook.controls import LABEL_STYLE, Control
 from eqprop_lab.notebook.freeing import close_all, keep_while_shown
 from eqprop_lab.notebook.layout import SteadyLayout
-from eqprop_lab.notebook.output import emit
+from eqprop_lab.notebook.output import emit_widget
 from eqprop_lab.notebook.panel import Controls
 from eqprop_lab.notebook.picture import image_html, picture_bundle, title_html
 from eqprop_lab.notebook.redrawing import LatestOnly
@@ -119,13 +119,7 @@ class LivePicture(ABC):
 
 
 def emit_live(widget: widgets.Widget, png: bytes, alt: str, width: float) -> None:
-    """Two outputs: a widget, and a picture with its sentence for pages without widgets.
-
-    In one output the view of the widget would hide the picture on a page that knows views and has
-    no state of them.
-    """
-    view = "application/vnd.jupyter.widget-view+json"
-    emit({view: widget._repr_mimebundle_()[view]})
+    """A widget, and a picture with its sentence for pages without widgets."""
     png = fit_png(png, STORED_BYTES)
     page = f'<div class="eqprop-static">{image_html(png, alt, width)}</div>'
-    emit(*picture_bundle(png, alt, width, page))
+    emit_widget(widget, *picture_bundle(png, alt, width, page))

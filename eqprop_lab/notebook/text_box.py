@@ -17,7 +17,7 @@ import ipywidgets as widgets
 from eqprop_lab.notebook.background import AT_WORK, AlreadyRunning, TrainingWorker
 from eqprop_lab.notebook.controls import LABEL_STYLE, Control
 from eqprop_lab.notebook.freeing import close_all, keep_while_shown
-from eqprop_lab.notebook.output import emit
+from eqprop_lab.notebook.output import emit_widget
 from eqprop_lab.notebook.panel import Controls
 from eqprop_lab.notebook.picture import alert_html, safe_message, title_html
 
@@ -154,7 +154,5 @@ class TextBox:
     def _ipython_display_(self) -> None:
         """The widget, and the text as it stands for pages without widgets."""
         keep_while_shown(self)
-        view = "application/vnd.jupyter.widget-view+json"
-        emit({view: self.widget._repr_mimebundle_()[view]})
         page = f'<div class="eqprop-static">{self._page.value}</div>'
-        emit({"text/html": page, "text/plain": self.text})
+        emit_widget(self.widget, {"text/html": page, "text/plain": self.text})

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 import pytest
 
-from eqprop_lab.notebook import figures, live, metrics, questions, session
+from eqprop_lab.notebook import figures, metrics, output, questions, session
 
 Output = tuple[dict[str, Any], dict[str, Any]]
 
@@ -34,6 +34,6 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Output]:
     def catch(data: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         outputs.append((data, metadata or {}))
 
-    for module in (figures, metrics, live, questions):
+    for module in (figures, metrics, output, questions):
         monkeypatch.setattr(module, "emit", catch)
     return outputs

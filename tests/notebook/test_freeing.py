@@ -13,7 +13,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from ipywidgets.widgets.widget import _instances
 
-from eqprop_lab.notebook import freeing, live as live_picture
+from eqprop_lab.notebook import freeing, live as live_picture, output
 from tests.waiting import until
 
 SETUP = """import threading
@@ -51,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Runs the source of a cell; a shell of its own, whose pictures go nowhere."""
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
-    monkeypatch.setattr(live_picture, "emit", lambda *_, **__: None)
+    monkeypatch.setattr(output, "emit", lambda *_, **__: None)
 
     def cell(source: str, cell_id: str | None = None) -> Any:
         result = shell.run_cell(source, store_history=True, cell_id=cell_id)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eqprop_lab.notebook import AlreadyRunning, Slider, TextBox, text_box
+from eqprop_lab.notebook import AlreadyRunning, Slider, TextBox
 from tests.waiting import PATIENCE
 
 COUNT = Slider("count", 1, 9, 3, 1, "Pieces")
@@ -82,13 +82,14 @@ def test_stop_ends_between_two_pieces_and_a_second_start_is_refused() -> None:
     assert box.status == "stopped" and box.text == "axy" and not box._buttons["write"].disabled
 
 
-def test_a_page_without_widgets_gets_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    outputs: list[dict[str, Any]] = []
-    monkeypatch.setattr(text_box, "emit", outputs.append)
+def test_a_page_without_widgets_gets_the_text(
+    shown: list[tuple[dict[str, Any], dict[str, Any]]],
+) -> None:
     box = TextBox(repeats, "a ")
     box.start()
     assert box.wait(PATIENCE)
     box._ipython_display_()
+    outputs = [data for data, _ in shown]
     assert outputs[1]["text/plain"] == "a <0><1><2>" and "eqprop-static" in outputs[1]["text/html"]
     box.close()
     assert box.text == "a <0><1><2>"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from eqprop_lab.experiments.scale_out import a_client, packed, spread
 from eqprop_lab.experiments.study_figures import running_best, sweep_figure
-from eqprop_lab.experiments.trials import Params, Queue, Report, open_storage, open_study
+from eqprop_lab.experiments.trials import Draws, Params, Queue, Report, open_storage, open_study
 from eqprop_lab.files import replace_text
 from eqprop_lab.tables import csv_text, text_table
 from eqprop_lab.validation import (
@@ -169,7 +169,7 @@ def sweep(
     with open_storage(a_path("storage", storage), beat, still, again) as (store, lock):
         with lock:
             found = open_study(store, study, plan, number)
-        queue = Queue(found, lock, checked, wanted, number)
+        queue = Queue(found, lock, checked, wanted, Draws(number))
         if client is not None:
             spread(queue, client, sent, again, beat)
         else:

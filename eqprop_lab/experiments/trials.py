@@ -82,7 +82,7 @@ class Draws:
     process before this one, has made trial n - 1: one stream of draws twice is every trial twice.
     """
 
-    seed: int
+    seed: int = 0
     next: int = 0
 
     def sampler(self, number: int) -> Any:
@@ -109,19 +109,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Queue:
-    """study: Optuna's; lock: the file's; space: checked; total: trials, None for a grid; seed: of
-    the sampler of the study.
+    """study: Optuna's; lock: the file's; space: checked; total: trials, None for a grid; draws:
+    seeded as the sampler of the study.
     """
 
     study: optuna.Study
     lock: FileLock
     space: Params
     total: int | None
-    seed: int = 0
-    draws: Draws = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "draws", Draws(self.seed))
+    draws: Draws = field(default_factory=Draws)
 
     def take(self) -> Task | None:
         """A trial to work on; None where there is none to give now."""

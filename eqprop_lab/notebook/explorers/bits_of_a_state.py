@@ -29,6 +29,7 @@ from eqprop_lab.experiments.trained import load_trained
 from eqprop_lab.models.conv import ConvEqProp
 from eqprop_lab.notebook.controls import Choice, Slider
 from eqprop_lab.notebook.explorer import Explorer
+from eqprop_lab.notebook.explorers.small_networks import relative_error
 from eqprop_lab.notebook.moving_axes import Show, decades, line, panels, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
@@ -73,12 +74,6 @@ def relaxation(x: Tensor, bits: int | None, kind: str) -> tuple[State, list[floa
     return state, residuals
 
 
-def apart(state: State, other: State) -> float:
-    """||state - other|| / ||other||, all blocks and samples."""
-    moved = torch.stack([(a - b).norm() for a, b in zip(state, other, strict=True)]).norm()
-    return float(moved / torch.stack([block.norm() for block in other]).norm())
-
-
 @lru_cache(maxsize=1)
 def exact() -> State:
     """Where the images settle with all bits."""
@@ -91,7 +86,8 @@ def curves() -> dict[str, list[float]]:
     """Distance to the exact fixed point for every number of bits, by kind."""
     _, images = network()
     return {
-        kind: [apart(relaxation(images, bits, kind)[0], exact()) for bits in BITS] for kind in KINDS
+        kind: [relative_error(relaxation(images, bits, kind)[0], exact()) for bits in BITS]
+        for kind in KINDS
     }
 
 
@@ -133,7 +129,7 @@ class BitsOfAState(Explorer):
     def compute(self, bits: int, kind: str, image: int) -> Rounded:
         state, residuals, logits = look(image, bits, kind)
         plain, sound_residuals, sound = look(image, None, KINDS[0])
-        distance = apart(state, plain)
+        distance = relative_error(state, plain)
         return Rounded(bits, kind, residuals, sound_residuals, logits, sound, distance)
 
     def build(self, figure: Figure) -> Sequence[Show]:

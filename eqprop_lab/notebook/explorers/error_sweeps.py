@@ -26,7 +26,7 @@ from eqprop_lab.models.predictive_coding import PredictiveMLP, Sweep, sweeping
 from eqprop_lab.models.predictive_layer import back_pair
 from eqprop_lab.notebook.controls import Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.explorers.small_networks import digits
+from eqprop_lab.notebook.explorers.small_networks import digits, relative_error
 from eqprop_lab.notebook.moving_axes import Show, decades, line, panels, titled
 from eqprop_lab.notebook.style import DASHES, PALETTE
 
@@ -50,14 +50,6 @@ def read_off(model: PredictiveMLP, sweep: Sweep, drive: tuple[Tensor, ...]) -> S
         errors.append(s - p)
         scaled.append(back_pair(errors[-1], slopes))
     return Sweep((drive[0], *sweep.state[:-1]), errors, scaled, sweep.state)
-
-
-def _apart(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    away, size = (
-        sum(float(part.square().sum()) for part in parts)
-        for parts in ([f - w for f, w in zip(found, wanted, strict=True)], wanted)
-    )
-    return (away / size) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -88,10 +80,12 @@ def errors_of(beta: float, depth: int, sweeps: int) -> Errors:
     for sweep in islice(run, sweeps):
         seen = read_off(model, sweep, drive)
         halves = [e.chunk(2)[1] for e in seen.errors]
-        layers.append([_apart([e], [w]) for e, w in zip(halves, wanted.difference, strict=True)])
+        layers.append(
+            [relative_error([e], [w]) for e, w in zip(halves, wanted.difference, strict=True)]
+        )
         for found, into in ((sweep, carried), (seen, read)):
             gradients = found.gradients(model._layers())(1.0)
-            into.append(_apart(list(gradients.values()), exact))
+            into.append(relative_error(gradients.values(), exact))
     return Errors(beta, np.array(layers).T, np.array(carried), np.array(read))
 
 

@@ -30,7 +30,7 @@ from eqprop_lab.instruments.rounded_products import FLOAT32, rounded_products
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.explorers.small_networks import digits
+from eqprop_lab.notebook.explorers.small_networks import digits, relative_error
 from eqprop_lab.notebook.moving_axes import REFERENCE, Show, decades, limit, line, panels, titled
 from eqprop_lab.notebook.style import PALETTE
 
@@ -115,8 +115,7 @@ def _moved(
 def off(found: Gradients) -> float:
     """|g - g*| / |g*| over all parameters."""
     wanted = exact()
-    apart = sum(float((found[name].double() - g).square().sum()) for name, g in wanted.items())
-    return float((apart / sum(float(g.square().sum()) for g in wanted.values())) ** 0.5)
+    return relative_error((found[name] for name in wanted), wanted.values())
 
 
 @lru_cache(maxsize=128)

@@ -1,8 +1,10 @@
-"""What explorers look at: a few digits, a small recurrent layer, both phases of an image."""
+"""What explorers look at: a few digits, a small recurrent layer, both phases of an image, how far
+off something is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -40,6 +42,15 @@ def first_true(found: Tensor | np.ndarray) -> int | None:
     """The first index at which a vector holds, None where it never does."""
     places = np.flatnonzero(found)
     return int(places[0]) if len(places) else None
+
+
+def relative_error(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> float:
+    """||found - wanted|| / ||wanted|| over all parts, in float64."""
+    away = size = 0.0
+    for f, w in zip(found, wanted, strict=True):
+        away += float((f.double() - w).square().sum())
+        size += float(w.double().square().sum())
+    return (away / size) ** 0.5
 
 
 @torch.no_grad()

@@ -29,14 +29,13 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from torch import nn
 
 from eqprop_lab import BackpropMLP, EqPropTrainer, LoopedMLP, build_dataset
 from eqprop_lab.datasets import DataSet
 from eqprop_lab.datasets.splits import Split
 from eqprop_lab.experiments.distillation import distilled
-from tests.benchmarks.ensembles import DIGITS
-from tests.benchmarks.looped_mlp import GRADIENTS, make_trainer, makers
+from tests.benchmarks.ensembles import DIGITS, member
+from tests.benchmarks.looped_mlp import GRADIENTS
 from tests.benchmarks.published import RESULTS, Row
 from tests.benchmarks.rows import Rows
 
@@ -54,16 +53,6 @@ def shots(split: Split, each: int, seed: int) -> Split:
     rows = [order[split.y[order] == c][:each] for c in range(int(split.y.max()) + 1)]
     chosen = torch.cat(rows)
     return Split(split.x[chosen], split.y[chosen])
-
-
-def teach(rule: str, split: Split, seed: int, data: DataSet) -> nn.Module:
-    """A teacher who has learned `split`, in as many updates as the recipe has on all digits."""
-    recipe = dict(DIGITS[rule])
-    epochs = round(recipe["epochs"] * len(data.train) / len(split))
-    model = makers(data, recipe)[rule](seed)
-    batches = split.batches(recipe["batch_size"], shuffle=True, seed=seed)
-    make_trainer(model, GRADIENTS[rule], recipe).fit(batches, epochs)
-    return model.eval()
 
 
 def student(rule: str, lesson: Split, seed: int, rate: float, decay: float) -> EqPropTrainer:
@@ -86,9 +75,9 @@ class Class:
         taught, self.other = data.train.split(0.5, seed)
         self.few = shots(self.other, SHOTS, seed)
         self.teachers = {
-            "distilled": teach("eqprop", taught, seed, data),
-            "distilled from backprop": teach("backprop", taught, seed, data),
-            "echo": teach("eqprop", self.few, seed, data),
+            "distilled": member("eqprop", seed, data, taught),
+            "distilled from backprop": member("backprop", seed, data, taught),
+            "echo": member("eqprop", seed, data, self.few),
         }
 
     def lesson(self, name: str, temperature: float = 1.0) -> Split:

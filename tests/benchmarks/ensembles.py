@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from eqprop_lab import build_dataset
-from eqprop_lab.datasets import DataSet
+from eqprop_lab.datasets import DataSet, Split
 from eqprop_lab.experiments.combining import Ensemble
 from eqprop_lab.instruments.calibration import calibration, fit_temperature
 from tests.benchmarks.looped_mlp import GRADIENTS, RECIPES, TWINS, make_trainer, makers
@@ -36,12 +36,15 @@ DIGITS: dict[str, dict[str, Any]] = {
 }
 
 
-def member(rule: str, seed: int, data: DataSet) -> nn.Module:
-    """One trained network, never shown the test images."""
-    recipe = DIGITS[rule]
+def member(rule: str, seed: int, data: DataSet, part: Split | None = None) -> nn.Module:
+    """One trained network, never shown the test images. part: of the training images, all it learns
+    from, in as many updates as the recipe has on all of them.
+    """
+    split, recipe = data.train if part is None else part, DIGITS[rule]
+    epochs = round(recipe["epochs"] * len(data.train) / len(split))
     model = makers(data, recipe)[rule](seed)
-    batches = data.train.batches(recipe["batch_size"], shuffle=True, seed=seed)
-    make_trainer(model, GRADIENTS[rule], recipe).fit(batches, recipe["epochs"])
+    batches = split.batches(recipe["batch_size"], shuffle=True, seed=seed)
+    make_trainer(model, GRADIENTS[rule], recipe).fit(batches, epochs)
     return model.eval()
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from eqprop_lab.commands.dashboard import HOST, free_port
 from tests.browser.live import LivePart
+from tests.browser.server import START_SECONDS, stop
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-START_SECONDS = 60.0
 PAGE_MS = 90_000.0
 EVENT_MS = 20_000.0
 
@@ -109,12 +109,7 @@ class DashboardServer:
         )
 
     def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop(self.process)
 
     def log(self) -> str:
         """What the server has said so far."""

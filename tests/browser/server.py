@@ -13,6 +13,16 @@ from pathlib import Path
 START_SECONDS = 60.0
 
 
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to stop; one that has not in 20 s is killed."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class JupyterServer:
     """Serves `folder/root`, which holds a copy of the series in notebooks/: Lab saves what it
     opens.
@@ -41,12 +51,12 @@ class JupyterServer:
         try:
             self.url = self._wait_until_up()
         except BaseException:
-            self._end()
+            stop(self._process)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        stop(self._process)
 
     def _command(self) -> list[str]:
         options = {
@@ -94,11 +104,3 @@ class JupyterServer:
         raise RuntimeError(
             f"JupyterLab did not start within {START_SECONDS:g} s; the end of its log:\n{tail}"
         )
-
-    def _end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()

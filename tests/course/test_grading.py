@@ -35,6 +35,7 @@ from eqprop_lab.course.report import feedback, grades_csv, write_reports
 from eqprop_lab.course.submissions import LARGEST, Submission, submission
 from eqprop_lab.regression.plan import find_notebooks
 from tests.course.handed_in import RIGHT, hand_in, tiny_master
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_CELL = sandbox.fault([])
@@ -347,20 +348,13 @@ def test_memory_is_seen_from_outside() -> None:
     command = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as shell:
         assert shell.stdin
-        wait_for(lambda: _resident(list(_family(shell.pid))) > 30)
+        until(lambda: _resident(list(_family(shell.pid))) > 30)
         with watched(shell.pid) as grown:
             shell.stdin.write("\n")
             shell.stdin.flush()
-            wait_for(lambda: grown.megabytes > 55)
+            until(lambda: grown.megabytes > 55)
         shell.stdin.write("\n")
     assert 55 < grown.megabytes < 75
-
-
-def wait_for(happens: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not happens():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,23 +31,10 @@ import torch
 from eqprop_lab import build_dataset, load_trained, relax
 from tests.benchmarks.published import RESULTS
 from tests.benchmarks.store import write_result
-from tests.deploy.test_serve import BAD, Client
+from tests.deploy.test_serve import BAD, Client, serving_process
 
 MODEL, TOL, STEPS = "digits_conv", 1e-4, 300
 REQUESTS, PARALLEL, MANY, MEBIBYTES = 200, 200, 5000, 300
-
-
-@contextmanager
-def server(folder: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command itself, in a folder of its own."""
-    args = [sys.executable, "-m", "eqprop_lab", "serve", MODEL, "shakespeare_hybrid", "--port", "0"]
-    where = {**os.environ, "TMPDIR": folder}
-    with subprocess.Popen(args, stdout=subprocess.PIPE, text=True, env=where) as process:
-        try:
-            assert process.stdout is not None
-            yield process, process.stdout.readline().split()[2].rstrip("/")
-        finally:
-            process.kill()
 
 
 def cpu_ms(pid: int) -> float:
@@ -194,7 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     x = build_dataset("digits").test.x
-    with tempfile.TemporaryDirectory() as folder, server(folder) as (process, url):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving_process(MODEL, "shakespeare_hybrid", TMPDIR=folder) as (process, url),
+    ):
         found = {"latency": latencies(url, process.pid, x), "parallel": together(url, x)}
         found |= {"refused": refused(url), "memory": memory(url, process.pid, x)}
         found |= {"killed": killed(process, url, folder), "rounding": rounding(x)}

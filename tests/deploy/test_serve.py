@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,6 +45,7 @@ from eqprop_lab.deploy.serve import _bound
 from eqprop_lab.equilibrium.state import State
 from eqprop_lab.experiments.runs import fingerprint
 from eqprop_lab.lut import load_pretrained
+from tests.waiting import until
 
 WAIT = 60.0
 NAMES = ("digits_conv", "shakespeare_hybrid", "digits_small", "mlp")
@@ -76,6 +78,19 @@ def ask(url: str, inputs: Any, **more: Any) -> Any:
     """On a connection of its own."""
     with closing(Client(url)) as client:
         return client.predict(inputs, **{"model": None, **more})
+
+
+@contextmanager
+def serving_process(*names: str, **environ: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command itself on a port that is free, and its address; it is killed in the end."""
+    args = [sys.executable, "-m", "eqprop_lab", "serve", *names, "--port", "0"]
+    where = {**os.environ, **environ}
+    with subprocess.Popen(args, stdout=subprocess.PIPE, text=True, env=where) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().split()[2].rstrip("/")
+        finally:
+            process.kill()
 
 
 def counted(url: str) -> str:
@@ -285,9 +300,7 @@ def test_a_full_server_refuses_and_what_waited_too_long_too() -> None:
     slow = Slow()
     with serving(slow, waiting=2, workers=1, seconds=1.5) as url, ThreadPoolExecutor(3) as pool:
         asked = [pool.submit(ask, url, [[1.0]]) for _ in range(2)]
-        end = time.monotonic() + WAIT
-        while "requests_waiting 2" not in counted(url):
-            assert time.monotonic() < end
+        until(lambda: "requests_waiting 2" in counted(url))
         status, answer = ask(url, [[1.0]])
         assert status == 503 and "busy" in answer["errors"][0]["message"]
         time.sleep(1.5)
@@ -448,14 +461,8 @@ def begun(client: Client, then: Callable[[], None]) -> tuple[bytes, list[bytes]]
 
 
 def test_the_command_serves_and_ends_with_what_is_in_work() -> None:
-    args = [sys.executable, "-m", "eqprop_lab", "serve", "shakespeare_hybrid", "--port", "0"]
-    with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            with closing(Client(line.split()[2].rstrip("/"))) as client:
-                first, rest = begun(client, lambda: process.send_signal(signal.SIGTERM))
-            assert "piece" in json.loads(first) and "text" in json.loads(rest[-1])
-            assert process.wait(WAIT) == 0
-        finally:
-            process.kill()
+    with serving_process("shakespeare_hybrid") as (process, url):
+        with closing(Client(url)) as client:
+            first, rest = begun(client, lambda: process.send_signal(signal.SIGTERM))
+        assert "piece" in json.loads(first) and "text" in json.loads(rest[-1])
+        assert process.wait(WAIT) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Collection, Iterable, Sequence
 
 Rows = Sequence[Sequence[str]]
@@ -33,3 +34,9 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def with_spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean ± standard deviation; of one value alone, the value."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from eqprop_lab.regression.baseline import read_baseline
-from eqprop_lab.tables import markdown_table
+from eqprop_lab.tables import markdown_table, with_spread
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("Paper, figure or table", "Published", "Ours", "Made by", "What differs")
@@ -102,9 +101,7 @@ def stored(folder: Path, wanted: Mapping[str, Any]) -> Ours:
         if set(others) != set(values):
             raise ValueError(f"the twin has seeds {sorted(others)}, not {sorted(values)}")
         values = {seed: value - others[seed] for seed, value in values.items()}
-    numbers = list(values.values())
-    spread = f" ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else ""
-    return Ours(f"{statistics.mean(numbers):.2f}{spread}{_unit(wanted)}", len(numbers))
+    return Ours(with_spread(list(values.values())) + _unit(wanted), len(values))
 
 
 def _by_seed(runs: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> dict[int, float]:

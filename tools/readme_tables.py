@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eqprop_lab.notebook.series import series, series_table
-from eqprop_lab.tables import markdown_table
+from eqprop_lab.tables import markdown_table, with_spread
 
 ROOT = Path(__file__).resolve().parent.parent
 # Keys of a result in the order of the rows, each with the way its network is trained. `response`
@@ -92,8 +92,8 @@ def texts_table(result: Mapping[str, Any]) -> str:
                 f"`{name}`" if twin else f"{name}, backprop",
                 f"`{next(iter(own.values()))['estimator']}`" if twin else "autograd",
                 f"{next(iter(own.values()))['parameters']:,}",
-                _spread([run["test"] for run in own.values()]),
-                f"{_spread(gaps)} ({twin})" if twin else "",
+                with_spread([run["test"] for run in own.values()], 3),
+                f"{with_spread(gaps, 3)} ({twin})" if twin else "",
                 str(len(own)),
                 f"{statistics.mean(run['cpu_seconds'] for run in own.values()):.0f} s",
             )
@@ -161,13 +161,7 @@ def _wall_time(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _percent(runs: Sequence[Mapping[str, Any]]) -> str:
-    accuracy = [100 * run["test_accuracy"] for run in runs]
-    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
-    return f"{statistics.mean(accuracy):.2f}{spread} %"
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+    return f"{with_spread([100 * run['test_accuracy'] for run in runs])} %"
 
 
 def _first(result: dict[str, Any]) -> str:

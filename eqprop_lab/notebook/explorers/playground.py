@@ -28,6 +28,7 @@ from eqprop_lab.notebook.controls import Choice, Control, Slider
 from eqprop_lab.notebook.moving_axes import REFERENCE, Show, decades, line, panels, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 from eqprop_lab.notebook.working import WorkingExplorer
+from eqprop_lab.tables import with_spread
 from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.validation import shown
 
@@ -227,9 +228,7 @@ def name_of(network: str, depth: int, width: int) -> str:
 
 
 def _percent(values: Sequence[float]) -> str:
-    mean = f"{100 * statistics.fmean(values):.1f}"
-    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{mean}{spread} % ({len(values)} seeds)"
+    return f"{with_spread([100 * value for value in values], 1)} % ({len(values)} seeds)"
 
 
 def _costs(axes: Axes) -> Show:

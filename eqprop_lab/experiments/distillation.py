@@ -35,10 +35,12 @@ def distilled(
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531.
     """
     a_module("teacher", teacher)
-    share = _weight(split, weight)
-    softness = real("temperature", temperature, above=0.0)
+    labelled = not isinstance(split, Tensor)
     if isinstance(split, Tensor):
         split = Split(split, torch.zeros(len(split), dtype=torch.int64, device=split.device))
+    _check_classes(split)
+    share = _weight(weight, labelled)
+    softness = real("temperature", temperature, above=0.0)
     logits = _answers(teacher, split.x, positive_int("batch_size", batch_size))
     if logits.ndim != 2 or logits.shape[1] <= int(split.y.max()):
         raise ValueError(
@@ -54,24 +56,24 @@ def distilled(
     return Split(split.x, share * scaled.softmax(1) + (1 - share) * labels)
 
 
-def _weight(split: object, weight: float | None) -> float:
-    """The teacher's share. Raises TypeError, ValueError."""
-    if not isinstance(split, Split | Tensor):
+def _check_classes(split: object) -> None:
+    """Raise TypeError, ValueError for what has no classes for targets."""
+    if not isinstance(split, Split):
         raise TypeError(
             "split must be a Split, such as data.train, or a tensor of images without labels, "
             f"got {type(split).__name__}"
         )
-    labelled = isinstance(split, Split)
-    if isinstance(split, Split) and (
-        split.y.ndim != 1 or split.y.is_floating_point() or split.y.dtype == torch.bool
-    ):
-        raise ValueError(
-            f"split must have classes for targets, got {split.y.dtype} {tuple(split.y.shape)}"
-        )
-    if not len(split):
+    y = split.y
+    if y.ndim != 1 or y.is_floating_point() or y.dtype == torch.bool:
+        raise ValueError(f"split must have classes for targets, got {y.dtype} {tuple(y.shape)}")
+    if not len(y):
         raise ValueError("split must hold at least one sample, got none")
-    if isinstance(split, Split) and int(split.y.min()) < 0:
-        raise ValueError(f"split must have classes from 0 on, got {int(split.y.min())}")
+    if int(y.min()) < 0:
+        raise ValueError(f"split must have classes from 0 on, got {int(y.min())}")
+
+
+def _weight(weight: float | None, labelled: bool) -> float:
+    """The teacher's share. Raises TypeError, ValueError."""
     if weight is None:
         return 0.5 if labelled else 1.0
     share = real("weight", weight, at_least=0.0, at_most=1.0)

@@ -205,9 +205,9 @@ def _axis(name: str, given: Any, grid: bool) -> Any:
     log = switch(f"{name}.log", given.get("log", False))
     low = real(f"{name}.low", given["low"], **({"above": 0.0} if log else {}))
     high = real(f"{name}.high", given["high"], above=low)
-    if log and given.get("step") is not None:
-        raise ValueError(f"{name}.step must be left out with log, got {given['step']!r}")
     step = given.get("step")
+    if log and step is not None:
+        raise ValueError(f"{name}.step must be left out with log, got {step!r}")
     ends: dict[str, Any] = {"low": low, "high": high}
     if all(isinstance(given[end], numbers.Integral) for end in ends):
         ends = {end: int(given[end]) for end in ends}

@@ -34,11 +34,7 @@ def test_a_small_run_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(bench_lut, "theirs", missing)
     monkeypatch.setattr(bench_lut, "exactness", partial(exactness, 100))
     monkeypatch.setattr(compiled, "CACHE", tmp_path / "compiled")
-    threads = torch.get_num_threads()
-    try:
-        main(["--repeats", "1", "--widths", "20", "40", "--output", str(tmp_path)])
-    finally:
-        torch.set_num_threads(threads)
+    main(["--repeats", "1", "--widths", "20", "40", "--output", str(tmp_path)])
     found = json.loads((tmp_path / "lut.json").read_text())
     assert found["ratio_to_torchlogix"].startswith("not compared") and set(NEAREST) == set(
         found["step_ms"]

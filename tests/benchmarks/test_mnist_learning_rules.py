@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from eqprop_lab import list_algorithms
 from eqprop_lab.experiments.contenders import size
@@ -61,11 +60,7 @@ def test_a_line_that_was_cut_is_no_row(tmp_path: Path) -> None:
 
 def test_a_training_leaves_a_row_an_epoch(images: Path) -> None:
     toy = Job("backprop", 1e-3, 0, epochs=2, limit=60)
-    threads = torch.get_num_threads()
-    try:
-        assert job.train(toy, images, images, time.time() + 60)
-    finally:
-        torch.set_num_threads(threads)
+    assert job.train(toy, images, images, time.time() + 60)
     rows = job.stored(images)
     assert [key[3] for key in rows] == [1, 2]
     last = rows["backprop", 1e-3, 0, 2]
@@ -77,11 +72,7 @@ def test_a_training_leaves_a_row_an_epoch(images: Path) -> None:
 
 def test_a_training_that_is_late_leaves_no_row(images: Path) -> None:
     late = Job("backprop", 1e-3, 0, epochs=2, limit=60)
-    threads = torch.get_num_threads()
-    try:
-        assert not job.train(late, images, images, time.time() - 1)
-    finally:
-        torch.set_num_threads(threads)
+    assert not job.train(late, images, images, time.time() - 1)
     assert not job.stored(images)
 
 

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.benchmarks import mnist_learning_rules, predictive_coding as job
 from tests.benchmarks.predictive_coding import NETWORKS, TASKS, TUNING_SEED, Job
@@ -33,15 +32,12 @@ def test_both_networks_of_a_task_have_one_recipe_and_as_many_parameters() -> Non
 
 
 def test_a_training_leaves_a_row_and_is_not_made_again(images: Path) -> None:
-    threads, jobs = torch.get_num_threads(), job.tunings("mnist_dense", small=True)
-    try:
-        late = jobs[0]
-        job.train(late, images, time.time() - 1, small=True)
-        assert not (images / late.file).exists()
-        for one in jobs:
-            job.train(one, images, time.time() + 60, small=True)
-    finally:
-        torch.set_num_threads(threads)
+    jobs = job.tunings("mnist_dense", small=True)
+    late = jobs[0]
+    job.train(late, images, time.time() - 1, small=True)
+    assert not (images / late.file).exists()
+    for one in jobs:
+        job.train(one, images, time.time() + 60, small=True)
     row = json.loads((images / late.file).read_text())
     assert row["seed"] == TUNING_SEED and "test_accuracy" not in row
     before = (images / late.file).stat().st_mtime_ns
@@ -66,15 +62,12 @@ def test_validation_chooses_the_rate_and_a_missing_one_is_waited_for(tmp_path: P
 
 
 def test_the_rows_become_one_result(images: Path) -> None:
-    rows, threads = images / "rows", torch.get_num_threads()
+    rows = images / "rows"
     rows.mkdir()
-    try:
-        for network in NETWORKS:
-            for seed in (TUNING_SEED, 1, 0):
-                one = Job("mnist_dense", network, 1e-3, seed, 1)
-                job.train(one, rows, time.time() + 60, small=True)
-    finally:
-        torch.set_num_threads(threads)
+    for network in NETWORKS:
+        for seed in (TUNING_SEED, 1, 0):
+            one = Job("mnist_dense", network, 1e-3, seed, 1)
+            job.train(one, rows, time.time() + 60, small=True)
     job.main(["store", "--rows", str(rows), "--output", str(images)])
     found = json.loads((images / "predictive_coding.json").read_text())["mnist_dense"]
     assert found["device"] == "CPU, 1 thread"

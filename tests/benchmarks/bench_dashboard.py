@@ -54,8 +54,9 @@ _WATCH = """() => {
   const all = {subtree: true, childList: true, attributes: true};
   new MutationObserver(note).observe(document.querySelector('.eqprop-cockpit'), all);
 }"""
-_STOP = """() => new Promise(done => {
+_STOP = """() => new Promise((done, failed) => {
   const root = document.querySelector('.eqprop-cockpit'), began = performance.now();
+  setTimeout(() => failed(new Error('no "Stopped" 60 s after Stop')), 60000);
   root.querySelector('.eqprop-stop').click();
   const look = () => [...root.querySelectorAll('[role=status]')].some(
     e => e.innerText.startsWith('Stopped')) ? done((performance.now() - began) / 1000)
@@ -89,7 +90,8 @@ def measure(browser: Browser, folder: Path) -> dict[str, float]:
         part.move_to_end("epochs")
         part.wait_for_alt("epochs 100,")
         part.click("start")
-        part.wait_for_alt(" of 100 epochs: training", PAGE_MS)
+        # The picture still shows the ten epochs before; a disabled Stop would not hear the click.
+        part.root.locator(".eqprop-stop:enabled").wait_for()
         stop = float(at.page.evaluate(_STOP))
         figures = {"widgets": at.seconds, "picture": max(late), "stop": stop}
         return figures | {"epochs seen": len(late), "foreign requests": len(at.foreign())}

@@ -72,6 +72,7 @@ from eqprop_lab.models import (
     ConvEqProp as ConvEqProp,
     DeepEqProp as DeepEqProp,
     EquilibriumAlignment as EquilibriumAlignment,
+    EquilibriumChain as EquilibriumChain,
     EquilibriumModel as EquilibriumModel,
     FeedforwardConv as FeedforwardConv,
     FeedforwardMLP as FeedforwardMLP,

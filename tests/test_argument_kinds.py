@@ -226,6 +226,13 @@ TABLE: dict[str, Entry] = {
         {"input_dim": "size", "hidden_dims": "sizes", "output_dim": "size"} | LAYERED,
         set(),
     ),
+    "EquilibriumChain": (
+        eqprop_lab.EquilibriumChain,
+        {"input_dim": 4, "hidden_dims": [3, 3, 3, 3], "output_dim": 2},
+        {"input_dim": "size", "hidden_dims": "sizes", "output_dim": "size", "num_blocks": "size"}
+        | LAYERED,
+        set(),
+    ),
     **{
         name: (
             getattr(eqprop_lab, name),

@@ -11,6 +11,7 @@ from eqprop_lab.models.conv import (
     DeepEqProp as DeepEqProp,
 )
 from eqprop_lab.models.equilibrium_alignment import EquilibriumAlignment as EquilibriumAlignment
+from eqprop_lab.models.equilibrium_chain import EquilibriumChain as EquilibriumChain
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM as EqPropAttentionOnlyLM
 from eqprop_lab.models.language.budget import (
     create_eqprop_lm as create_eqprop_lm,

@@ -210,12 +210,13 @@ class LayeredModel(TanhModel):
         driven: Sequence[bool] = (True,),
     ) -> dict[str, Tensor]:
         """The gradients of the contract in closed form: one correlation per weight."""
-        if (
-            type(self).force is not LayeredModel.force
-            or type(self).readout is not LayeredModel.readout
-        ):
+        own = type(self)
+        new_readout = own.readout is not LayeredModel.readout
+        # a subclass that reads otherwise and says nothing of its gradients
+        untold = new_readout and own.readout_gradients is LayeredModel.readout_gradients
+        if own.force is not LayeredModel.force or untold:
             return super().parameter_gradients(x, cotangent, state, free, error, driven)
-        found = {"W_out.weight": error.T @ self._top().vec(free[-1]), "W_out.bias": error.sum(0)}
+        found = self.readout_gradients(free, error)
         for number, (layer, c) in enumerate(zip(self._layers(), cotangent, strict=True)):
             into = into_drive(c, driven)
             # over all axes at once: one after the other takes fifteen times as long
@@ -232,6 +233,10 @@ class LayeredModel(TanhModel):
                 (pulled,) = torch.autograd.grad(layer.weight, original, up + self.gamma * down)
             found[f"layers.{number}.parametrizations.weight.original"] = pulled
         return {name: found[name] for name, p in self.named_parameters() if p.requires_grad}
+
+    def readout_gradients(self, free: State, error: Tensor) -> dict[str, Tensor]:
+        """dL/dtheta of the readout's own parameters at dL/dlogits = error (B, K)."""
+        return {"W_out.weight": error.T @ self._top().vec(free[-1]), "W_out.bias": error.sum(0)}
 
     def layer_norms(self) -> list[float]:
         """Certified norms of the effective W_2, ..., W_L."""

@@ -18,6 +18,7 @@ from eqprop_lab.models.adaptive_feedback import AdaptiveFeedbackMLP
 from eqprop_lab.models.backprop import BackpropCNN, BackpropMLP
 from eqprop_lab.models.conv import ConvEqProp, DeepEqProp
 from eqprop_lab.models.equilibrium_alignment import EquilibriumAlignment
+from eqprop_lab.models.equilibrium_chain import EquilibriumChain
 from eqprop_lab.models.language.attention_only import EqPropAttentionOnlyLM
 from eqprop_lab.models.language.full import FullEqPropLM
 from eqprop_lab.models.language.looped import HybridEqPropLM, LoopedMLPForLM
@@ -105,6 +106,7 @@ _VISION = (
     ConvEqProp,
     DeepEqProp,
     DenseNet3,
+    EquilibriumChain,
     FeedforwardConv,
     FeedforwardMLP,
     LoopedMLP,

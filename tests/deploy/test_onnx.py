@@ -45,6 +45,7 @@ def text(name: str, loops: int, *args: Any, **how: Any) -> Row:
 MODELS: dict[str, Row] = {
     "LoopedMLP": Row(lambda: LoopedMLP(12, 7, 3, seed=0), (12,)),
     "DeepEqProp": Row(lambda: eqprop_lab.DeepEqProp(12, [7, 6, 5], 3, seed=0), (12,)),
+    "EquilibriumChain": Row(lambda: eqprop_lab.EquilibriumChain(12, 7, 3, 2, seed=0), (12,), 2),
     "ConvEqProp": Row(lambda: eqprop_lab.ConvEqProp(1, [3, 4], 5, image_size=8, seed=0), (1, 8, 8)),
     "SingleStateConv": Row(lambda: SingleStateConv(1, 3, 4, image_size=6, seed=0), (1, 6, 6)),
     "BackpropMLP": Row(lambda: eqprop_lab.BackpropMLP(12, 7, 3, seed=0), (12,), 0),

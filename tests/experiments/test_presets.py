@@ -66,7 +66,7 @@ def test_unknown_presets_and_overrides_name_the_nearest() -> None:
 
 
 def test_the_presets_are_listed_and_all_construct() -> None:
-    assert len(list_presets()) == 13 and list_presets() == list_presets(constructible=True)
+    assert len(list_presets()) == 14 and list_presets() == list_presets(constructible=True)
     assert list_presets()[0] == "mnist_tiny"
 
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "compare": "two stored runs: settings that differ, curves overlaid",
     "rerun": "train a stored run again: does the result reproduce?",
     "new": "a model, rule, estimator, data set, explorer, notebook of your own to begin with",
-    "verify": "does the package compute what it promises? eight checks",
+    "verify": "does the package compute what it promises? twelve checks",
     "dashboard": "train and watch in the browser, on this machine only",
     "speed": "what is quickest on this machine: torch, compiled, kernel?",
     "doctor": "is this machine fit for it? versions, devices, data, browser",

@@ -1,6 +1,6 @@
 """`python -m eqprop_lab verify`: does the package compute what it promises?
 
-Eight checks that fail when what they are named after is broken: the norm, the gradient and the
+Twelve checks that fail when what they are named after is broken: the norm, the gradient and the
 learning decide, not that something printed. Each returns (ok, line). Whether the machine is fit is
 the question of `doctor`, which computes nothing.
 """
@@ -21,6 +21,13 @@ from torch import Tensor
 import eqprop_lab
 from eqprop_lab.acceleration import check_cupy_available
 from eqprop_lab.commands.arguments import make_parser
+from eqprop_lab.commands.verify_networks import (
+    Result,
+    check_blocks,
+    check_predictive,
+    check_rules,
+    check_tables,
+)
 from eqprop_lab.datasets import build_dataset, read_text
 from eqprop_lab.devices import get_optimal_backend
 from eqprop_lab.equilibrium.gradients import estimate_gradients
@@ -33,9 +40,17 @@ from eqprop_lab.tables import text_table
 from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.utils import count_parameters
 
-Result = tuple[bool, str]
 # Rooms that need nothing but the package's own dependencies.
-ROOMS = ("equilibrium", "kernel", "models", "models.language", "models.vision", "training")
+ROOMS = (
+    "algorithms",
+    "equilibrium",
+    "kernel",
+    "lut",
+    "models",
+    "models.language",
+    "models.vision",
+    "training",
+)
 OPTIONAL = (
     "cupy",
     "onnx",
@@ -278,7 +293,9 @@ def check_presets() -> Result:
         model = presets.create_model_preset(name)
         wanted = presets.get_model_config(name)
         wrong += [
-            f"{name}.{key}" for key, value in wanted.items() if getattr(model, key, value) != value
+            f"{name}.{key}"
+            for key, value in wanted.items()
+            if not _holds(getattr(model, key, value), value)
         ]
     wider = count_parameters(presets.create_model_preset("mnist_small", hidden_dim=96))
     if wider != count_parameters(LoopedMLP(784, 96, 10)):
@@ -293,6 +310,14 @@ def check_presets() -> Result:
         return False, f"wrong: {', '.join(wrong) or 'presets are missing'} ({len(names)} construct)"
     more = ", ".join(later) or "none"
     return True, f"{', '.join(names)} construct and override; with later models: {more}"
+
+
+def _holds(attribute: object, wanted: object) -> bool:
+    """Whether an attribute is the argument; widths may be stored as a tuple, one for each layer."""
+    if isinstance(attribute, tuple):
+        widths = list(attribute)
+        return widths == (wanted if isinstance(wanted, list) else [wanted] * len(widths))
+    return attribute == wanted
 
 
 def check_optional() -> Result:
@@ -322,6 +347,10 @@ CHECKS: dict[str, Callable[[], Result]] = {
     "trainer": check_trainer,
     "kernel": check_kernel,
     "language": check_language,
+    "predictive coding": check_predictive,
+    "blocks": check_blocks,
+    "learning rules": check_rules,
+    "look-up tables": check_tables,
     "presets": check_presets,
     "optional features": check_optional,
 }

@@ -1,4 +1,4 @@
-"""The eight checks pass here, and each of them fails when what it checks is broken."""
+"""The twelve checks pass here, and each of them fails when what it checks is broken."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from eqprop_lab.training import EqPropTrainer
 from eqprop_lab.training.kernel_gradients import KernelGradients
 
 
-def test_all_eight_pass(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_twelve_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == "8 of 8 checks passed" and len(printed) == 9
+    assert printed[-1] == "12 of 12 checks passed" and len(printed) == 13
     assert all(line.startswith("ok") for line in printed[:-1]) and "269,322" in printed[1]
 
 

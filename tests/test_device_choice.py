@@ -35,7 +35,7 @@ MAKERS = {
 MAKERS |= {"eye", "linspace", "logspace", "Generator"}
 PACKAGE = Path(eqprop_lab.__file__).parent
 # Programs of their own, and pictures: there the default device is the reader's choice.
-ELSEWHERE = ("notebook/", "gpu/", "commands/gpu_check.py", "commands/verify.py")
+ELSEWHERE = ("notebook/", "gpu/", "commands/gpu_check.py", "commands/verify")
 # a new model lies where torch would put it
 PARAMETERS = {("layered.py", "randn"), ("layered.py", "zeros")}
 PARAMETERS |= {("directed.py", "empty"), ("directed.py", "ones")}

@@ -61,6 +61,8 @@ from eqprop_lab.instruments.gradient_check import (
     check_gradient as check_gradient,
     check_model as check_model,
 )
+from eqprop_lab.instruments.noise import Noisy as Noisy
+from eqprop_lab.instruments.noise_law import NoiseLaw as NoiseLaw, noise_law as noise_law
 from eqprop_lab.instruments.spectral_check import verify_spectral_norm as verify_spectral_norm
 from eqprop_lab.instruments.speed import measure_speed as measure_speed
 from eqprop_lab.instruments.validity import radius_of_validity as radius_of_validity

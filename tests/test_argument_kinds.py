@@ -442,6 +442,25 @@ TABLE: dict[str, Entry] = {
         PHASES,
         {"model", "x", "y", "phases"},
     ),
+    "Noisy": (
+        lambda **kw: eqprop_lab.Noisy(mlp(), **kw),
+        {},
+        {"states": "real", "nudge": "real", "weights": "real", "each": "choice", "seed": "seed"},
+        {"model", "state_bits", "weight_bits"},
+    ),
+    "NoiseLaw": (
+        eqprop_lab.NoiseLaw,
+        {"curvature": 0.1, "noise": 0.1},
+        {"curvature": "real", "noise": "real", "order": "size"},
+        set(),
+    ),
+    "NoiseLaw.error": (eqprop_lab.NoiseLaw(0.1, 0.1).error, {}, {"beta": "real"}, {"self"}),
+    "noise_law": (
+        lambda **kw: eqprop_lab.noise_law(eqprop_lab.Noisy(mlp(), states=0.1), X, Y, **kw),
+        {},
+        {"estimator": "choice", "bent_at": "real", "noisy_at": "real", "repeats": "size"},
+        {"device", "x", "y", "how"},
+    ),
     "relax": (
         lambda **kw: eqprop_lab.relax(mlp(), X, **kw),
         {},
@@ -799,6 +818,7 @@ MISSPELT = {
     "BioplausibleModel": ("dampning", "damping"),
     "EquilibriumBlock": ("free_step", "free_steps"),
     "check_gradient": ("nudge_steps", "nudged_steps"),
+    "noise_law": ("free_step", "free_steps"),
     "radius_of_validity": ("solvers", "solver"),
     "estimate_memory_usage": ("free_step", "free_steps"),
     "compile_model": ("fulgraph", "fullgraph"),

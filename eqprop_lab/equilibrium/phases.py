@@ -223,9 +223,9 @@ class _Complexified(ModelView):
         origin = self.model.readout(tuple(torch.zeros_like(s[:1]) for s in real))
         return torch.complex(self.model.readout(real), self.model.readout(imaginary) - origin)
 
-    def readout_vjp(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+    def pull(self, state: State, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         parts = [
-            self.model.readout_vjp(tuple(getattr(s, part) for s in state), getattr(cotangent, part))
+            self.model.pull(tuple(getattr(s, part) for s in state), getattr(cotangent, part))
             for part in ("real", "imag")
         ]
         return tuple(

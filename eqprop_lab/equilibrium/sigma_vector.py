@@ -191,7 +191,9 @@ class SigmaVector(nn.Module):
     @unrounded
     def top(self, weight: Tensor) -> Tensor:
         """sigma's vector (units,): tracked in a training step, converged elsewhere."""
-        mark = fingerprint(weight)
+        return self._top(weight, fingerprint(weight))
+
+    def _top(self, weight: Tensor, mark: Tensor) -> Tensor:
         held = self._tracked if _MODE.tracked else self._exact
         if held is None or not torch.equal(held[0], mark):
             if _MODE.tracked:

@@ -148,6 +148,22 @@ def _stored(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+NOISY_BETAS = (0.01, 0.1, 1.0)
+
+
+def noise_table(result: Mapping[str, Any]) -> str:
+    """A row for each noise and estimator of noise_digits.json: test accuracy at three betas."""
+    head = ("Noise", "Estimator", *(f"β = {beta:g}" for beta in NOISY_BETAS), "Seeds")
+    runs = [run for run in result["runs"] if run["bits"] is None]
+    rows = []
+    for noise, name in dict.fromkeys((run["noise"], run["estimator"]) for run in runs):
+        own = [run for run in runs if (run["noise"], run["estimator"]) == (noise, name)]
+        cells = [[run for run in own if run["beta"] == beta] for beta in NOISY_BETAS]
+        seeds = str(len({run["seed"] for run in own}))
+        rows.append((f"{noise:g}", f"`{name}`", *map(_percent, cells), seeds))
+    return "\n".join(markdown_table(head, rows, right=(0, 2, 3, 4, 5)))
+
+
 def _network(name: str, recipe: Mapping[str, Any]) -> str:
     """Its name; of the CIFAR-10 job's networks, whose names are keys, class and channels."""
     if "params" not in recipe:
@@ -212,6 +228,7 @@ def filled(text: str) -> str:
         "texts": texts_table(_stored(folder / "language_models.json")),
         "vision": vision_table(folder),
         "sweeps": sweeps_table(_stored(folder / "predictive_coding.json")),
+        "noise": noise_table(_stored(folder / "noise_digits.json")),
     }
     for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

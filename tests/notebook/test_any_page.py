@@ -38,6 +38,7 @@ from eqprop_lab.notebook.explorers.gradient_compass import GradientCompass
 from eqprop_lab.notebook.explorers.kernel_costs import SPACES, TIMES, KernelCosts
 from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 from eqprop_lab.notebook.explorers.looking_inside import LookingInside
+from eqprop_lab.notebook.explorers.noise_and_beta import NoiseAndBeta
 from eqprop_lab.notebook.explorers.one_lut import OneLUT
 from eqprop_lab.notebook.explorers.playground import Playground
 from eqprop_lab.notebook.explorers.precision_and_nudge import PrecisionAndNudge
@@ -168,6 +169,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "kernel_costs": kernel_costs,
     "layer_activity": conv_activity,
     "convergence": RelaxationExplorer,
+    "noise_and_beta": NoiseAndBeta,
     "one_lut": OneLUT,
     "playground": Playground,
     "precision_and_nudge": PrecisionAndNudge,

@@ -97,6 +97,7 @@ def test_text_outside_the_markers_stays() -> None:
     text = (
         "a\n<!-- map -->\nrows before\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
         "<!-- vision -->\n<!-- /vision -->\n<!-- sweeps -->\n<!-- /sweeps -->\n"
+        "<!-- noise -->\n<!-- /noise -->\n"
         "<!-- texts -->\n<!-- /texts -->\nd\n"
     )
     filled = readme_tables.filled(text)
@@ -144,6 +145,20 @@ def test_sweeps_stand_beside_backprop_with_the_clock_of_their_device() -> None:
         "| cifar | conv 8-16, 4 layers | 1,234 | EqProp, one sweep | 98.00 ± 0.00 % | 2 "
         "| 99 s (wall) | a GPU |",
         "| cifar | conv 8-16, 4 layers | 1,234 | backprop | 98.00 % | 1 | 99 s (wall) | a GPU |",
+    ]
+
+
+def test_noise_stands_by_estimator_and_beta_and_few_bits_are_left_out() -> None:
+    def run(seed: int, beta: float, accuracy: float, **more: Any) -> dict[str, Any]:
+        one = {"noise": 0.04, "estimator": "centered", "bits": None, "seed": seed, "beta": beta}
+        return one | {"test_accuracy": accuracy} | more
+
+    runs = [run(seed, beta, 0.3 + 0.1 * seed) for seed in (0, 1) for beta in (0.01, 0.03, 0.1, 1.0)]
+    runs += [run(0, beta, 0.5, noise=0.1) for beta in (0.01, 0.1, 1.0)]
+    rows = readme_tables.noise_table({"runs": [*runs, run(0, 1.0, 0.9, bits=4)]}).splitlines()[2:]
+    assert rows == [
+        "| 0.04 | `centered` | 35.00 ± 7.07 % | 35.00 ± 7.07 % | 35.00 ± 7.07 % | 2 |",
+        "| 0.1 | `centered` | 50.00 % | 50.00 % | 50.00 % | 1 |",
     ]
 
 

@@ -164,6 +164,33 @@ def noise_table(result: Mapping[str, Any]) -> str:
     return "\n".join(markdown_table(head, rows, right=(0, 2, 3, 4, 5)))
 
 
+BLOCKS = {"chain": "chain of blocks", "deep": "one deep network", "plain": "plain net, backprop"}
+BLOCK_DEPTHS = (1, 3, 6)
+
+
+def blocks_table(result: Mapping[str, Any]) -> str:
+    """A row for each network of blocks.json at a few depths: test accuracy, time, memory."""
+    costs = {(row["kind"], row["depth"]): row for row in result["costs"]["rows"]}
+    head = ("Data", "Blocks of 2 layers", "Network", "Parameters", "Test accuracy", "Seeds",
+            "CPU time a seed", "A step", "Memory of a step")  # fmt: skip
+    rows = []
+    for name, task in ((name, result[name]) for name in ("digits", "mnist") if name in result):
+        for depth in BLOCK_DEPTHS:
+            for kind, said in BLOCKS.items():
+                runs = [run for run in task[kind] if run["depth"] == depth]
+                if not runs:
+                    continue
+                cost = costs[kind, depth]
+                on_digits = name == "digits"
+                step = f"{cost['step_ms']:.1f} ms" if on_digits else ""
+                memory = f"{1024 * cost['states_mb']:.0f} KiB" if on_digits else ""
+                rows.append(
+                    (name, str(depth), said, f"{runs[0]['parameters']:,}", _percent(runs),
+                     str(len(runs)), _cpu_time(runs), step, memory)
+                )  # fmt: skip
+    return "\n".join(markdown_table(head, rows, right=(1, 3, 4, 5, 6, 7, 8)))
+
+
 def _network(name: str, recipe: Mapping[str, Any]) -> str:
     """Its name; of the CIFAR-10 job's networks, whose names are keys, class and channels."""
     if "params" not in recipe:
@@ -229,6 +256,7 @@ def filled(text: str) -> str:
         "vision": vision_table(folder),
         "sweeps": sweeps_table(_stored(folder / "predictive_coding.json")),
         "noise": noise_table(_stored(folder / "noise_digits.json")),
+        "blocks": blocks_table(_stored(folder / "blocks.json")),
     }
     for name, table in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)

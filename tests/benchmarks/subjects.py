@@ -63,6 +63,9 @@ from eqprop_lab.notebook.explorers.layer_activity import LayerActivity
 data = build_dataset("digits").validation
 
 LayerActivity(ConvEqProp(1, 16, 10, image_size=8, seed=0), data.x[:20], data.y[:20])""",
+    "ChainOfBlocks": """from eqprop_lab.notebook.explorers.chain_of_blocks import ChainOfBlocks
+
+ChainOfBlocks()""",
     "ErrorSweeps": """from eqprop_lab.notebook.explorers.error_sweeps import ErrorSweeps
 
 ErrorSweeps()""",

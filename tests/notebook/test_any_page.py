@@ -27,6 +27,7 @@ from eqprop_lab.notebook import TrainingCockpit
 from eqprop_lab.notebook.explorers.ablation_slices import AblationSlices
 from eqprop_lab.notebook.explorers.attention_and_settling import AttentionAndSettling
 from eqprop_lab.notebook.explorers.bits_of_a_state import BitsOfAState
+from eqprop_lab.notebook.explorers.chain_of_blocks import ChainOfBlocks
 from eqprop_lab.notebook.explorers.convergence import RelaxationExplorer
 from eqprop_lab.notebook.explorers.decision_boundary import DecisionBoundary
 from eqprop_lab.notebook.explorers.discretisation_gap import DiscretisationGap
@@ -159,6 +160,7 @@ LIVE: dict[str, Callable[[], LivePicture]] = {
     "ablation_slices": ablation_slices,
     "bits_of_a_state": BitsOfAState,
     "cockpit": lambda: TrainingCockpit(no_trainer, epochs=3),
+    "chain_of_blocks": ChainOfBlocks,
     "decision_boundary": decision_boundary,
     "discretisation_gap": discretisation_gap,
     "ensemble_temperature": ensemble_temperature,

@@ -31,6 +31,7 @@ HOMES = {
     "KernelCosts": ("08_kernel", {"free_steps", "hidden_dim"}),
     "ErrorSweeps": ("21_predictive_coding", {"beta", "depth"}),
     "NoiseAndBeta": ("22_noise_and_precision", {"noise"}),
+    "ChainOfBlocks": ("23_blocks", {"beta", "blocks"}),
     "Playground": ("13_vision_playground", {"epochs"}),
     "LookingInside": ("14_looking_inside", set()),
     "AblationSlices": ("15_sweeps_and_ablations", set()),

@@ -98,6 +98,7 @@ def test_text_outside_the_markers_stays() -> None:
         "a\n<!-- map -->\nrows before\n<!-- /map -->\nb\n<!-- results -->\n<!-- /results -->\nc\n"
         "<!-- vision -->\n<!-- /vision -->\n<!-- sweeps -->\n<!-- /sweeps -->\n"
         "<!-- noise -->\n<!-- /noise -->\n"
+        "<!-- blocks -->\n<!-- /blocks -->\n"
         "<!-- texts -->\n<!-- /texts -->\nd\n"
     )
     filled = readme_tables.filled(text)
@@ -159,6 +160,24 @@ def test_noise_stands_by_estimator_and_beta_and_few_bits_are_left_out() -> None:
     assert rows == [
         "| 0.04 | `centered` | 35.00 ± 7.07 % | 35.00 ± 7.07 % | 35.00 ± 7.07 % | 2 |",
         "| 0.1 | `centered` | 50.00 % | 50.00 % | 50.00 % | 1 |",
+    ]
+
+
+def test_chains_stand_beside_the_networks_of_their_layers() -> None:
+    def runs(depth: int) -> list[dict[str, Any]]:
+        return [{"depth": depth, "parameters": 1234, "test_accuracy": 0.98, "cpu_seconds": 12.3}]
+
+    task = {"chain": runs(3) + runs(2), "deep": runs(3), "plain": runs(6)}
+    pairs = [("chain", 3), ("deep", 3), ("plain", 6)]
+    rows = [{"kind": k, "depth": n, "step_ms": 2.34, "states_mb": 0.5} for k, n in pairs]
+    made = {"digits": task, "mnist": {**task, "plain": []}, "costs": {"rows": rows}}
+    end = "1,234 | 98.00 % | 1 | 12 s"
+    assert readme_tables.blocks_table(made).splitlines()[2:] == [
+        f"| digits | 3 | chain of blocks | {end} | 2.3 ms | 512 KiB |",
+        f"| digits | 3 | one deep network | {end} | 2.3 ms | 512 KiB |",
+        f"| digits | 6 | plain net, backprop | {end} | 2.3 ms | 512 KiB |",
+        f"| mnist | 3 | chain of blocks | {end} |  |  |",
+        f"| mnist | 3 | one deep network | {end} |  |  |",
     ]
 
 

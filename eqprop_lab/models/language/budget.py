@@ -10,7 +10,7 @@ proportions (d_0, m_0) it has at the arguments given.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from typing import Any
 
 import numpy as np
@@ -80,10 +80,23 @@ def within_budget(name: str, parameters: int, **fixed: Any) -> nn.Module:
     Raises: as `create_eqprop_lm`.
     """
     variants = list_eqprop_lm_variants()
-    one_of("name", name, [*variants, *model_registry.list_models()])
+    if not isinstance(name, str) or name not in model_registry:
+        fit = [known for known in model_registry.list_models() if _sized(model_registry, known)]
+        one_of("name", name, [*variants, *fit])
     target = positive_int("parameters", parameters)
     widths = _Widths(EQPROP_LM_REGISTRY if name in variants else model_registry, name, fixed)
     return widths.build(*widths.meeting(target, "parameters must be", held=fixed))
+
+
+def _names(arguments: Collection[str]) -> tuple[str, str]:
+    """The two widths of a model that takes these arguments, if it has any."""
+    return ("embed_dim", "hidden_dim") if "embed_dim" in arguments else ("hidden_dim", "inner_dim")
+
+
+def _sized(registry: ModelRegistry, name: str) -> bool:
+    """Whether a model has two widths to search."""
+    arguments = registry.parameters(name) or {}
+    return arguments.keys() >= set(_names(arguments))
 
 
 class _Widths:
@@ -97,10 +110,8 @@ class _Widths:
         self.registry, self.name = registry, name
         registry.check(name, given)
         defaults = {key: p.default for key, p in (registry.parameters(name) or {}).items()}
-        self.names = ("hidden_dim", "inner_dim")
-        if "embed_dim" in defaults:
-            self.names = ("embed_dim", "hidden_dim")
-        if not defaults.keys() >= set(self.names):
+        self.names = _names(defaults)
+        if not _sized(registry, name):
             raise TypeError(
                 f"{name} must take hidden_dim and inner_dim, or embed_dim and hidden_dim, to be "
                 f"given a size; it takes {', '.join(defaults) or 'anything'}"

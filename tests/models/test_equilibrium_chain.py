@@ -113,8 +113,11 @@ def test_news_cross_a_joint_forward_only() -> None:
 
 def test_memory_does_not_grow_with_the_steps_and_the_certificate_is_the_worst_block_s() -> None:
     net = EquilibriumChain(12, 9, 3, 2, seed=0)
+    # weights at rest: how far the bound's vectors are followed is drawn at random
     few, many = (
-        estimate_memory_usage(net, (12,), 16, "centered", free_steps=k, nudged_steps=k)
+        estimate_memory_usage(
+            net, (12,), 16, "centered", "sgd", free_steps=k, nudged_steps=k, lr=1e-8
+        )
         for k in (5, 20)
     )
     assert few == many

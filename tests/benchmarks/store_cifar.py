@@ -4,8 +4,10 @@
 
 OUT and its folders hold NETWORK_OPTIMIZER_RATE_SEED.json files. Of each network the optimiser and
 rate with the best validation accuracy at the end are taken, among its rows of --tuning where there
-are any, at the lowest seed that all of its settings have; every other row of these settings is a
-run. Writes data/results/cifar_playground.json, which notebook 13 and the README show.
+are any, at the lowest seed that all of its settings have; the longest row of a seed at these
+settings is a run. A shorter one of a twin, with as many epochs as the network beside it, is kept
+apart: the same comparison at equal epochs. Writes data/results/cifar_playground.json, which
+notebook 13 and the README show.
 """
 
 from __future__ import annotations
@@ -144,6 +146,32 @@ def run_of(row: Row) -> Row:
     return kept | {name: row[name] for name in ("train_accuracy", "val_accuracy")}
 
 
+def longest(rows: Sequence[Row]) -> list[Row]:
+    """One row a seed, in their order."""
+    by_length = sorted(rows, key=lambda row: len(row["epoch"]))
+    return sorted({seed_of(row): row for row in by_length}.values(), key=seed_of)
+
+
+def equal_epochs(runs: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Rows of twins that were trained as long as the network beside them, where its
+    own run was longer.
+    """
+    length = {(run["network"], run["seed"]): run["epochs"] for run in runs}
+    settings = {run["network"]: (run["optimizer"], run["learning_rate"]) for run in runs}
+    wanted = {
+        (other, seed): epochs
+        for one, other in TWINS.items()
+        for (name, seed), epochs in length.items()
+        if name == one and epochs != length.get((other, seed))
+    }
+    return [
+        row
+        for row in sorted(filter(is_run, rows), key=seed_of)
+        if len(row["epoch"]) == wanted.get((row["network"], seed_of(row)))
+        and setting_of(row) == settings[row["network"]]
+    ]
+
+
 def recipe_of(row: Row) -> dict[str, Any]:
     """Model and training of a network without what differs from row to row."""
     own = ("learning_rate", "epochs", "device", "seed")
@@ -161,12 +189,14 @@ def together(texts: Sequence[str]) -> str:
 def result(rows: Sequence[Row]) -> dict[str, Any]:
     """The whole file. Raises ValueError where a rate cannot be chosen."""
     networks = [name for name in NETWORKS if any(row["network"] == name for row in rows)]
-    runs, tuning, recipes = [], [], {}
+    runs: list[Row] = []
+    tuning: list[Row] = []
+    recipes: dict[str, Row] = {}
     for name in networks:
         setting, tried = chosen(rows, name)
         own = [row for row in rows if row["network"] == name and is_run(row)]
-        own = [row for row in own if setting_of(row) == setting]
-        runs += [run_of(row) for row in sorted(own, key=seed_of)]
+        own = longest([row for row in own if setting_of(row) == setting])
+        runs += map(run_of, own)
         recipes[name] = recipe_of(own[0])
         tuning += [
             dict(zip(("optimizer", "learning_rate"), setting_of(row), strict=True))
@@ -174,6 +204,8 @@ def result(rows: Sequence[Row]) -> dict[str, Any]:
             | {"epochs": len(row["epoch"]), "val_accuracy": row["val_accuracy"][-1]}
             for row in (tried if len(tried) > 1 else ())
         ]
+    equal = equal_epochs(runs, rows)
+    rows = [row for row in rows if row not in equal]
     packages = dict.fromkeys(key for row in rows for key in row["versions"])
     of = {p: together([str(row["versions"].get(p, "none")) for row in rows]) for p in packages}
     return {
@@ -191,13 +223,21 @@ def result(rows: Sequence[Row]) -> dict[str, Any]:
         "deviations": list(DEVIATIONS),
         "tuning": tuning,
         "runs": runs,
+        # on another device, perhaps: their time says nothing beside the others'
+        "equal_epochs": [
+            {key: value for key, value in run_of(row).items() if key != "seconds"} for row in equal
+        ],
     }
 
 
-def gaps(made: Mapping[str, Any], network: str) -> list[float]:
-    """Test accuracy of its twin minus its own in points, seed by seed."""
-    scores = {(run["network"], run["seed"]): 100 * run["test_accuracy"] for run in made["runs"]}
+def gaps(made: Mapping[str, Any], network: str, of_twin: str = "runs") -> list[float]:
+    """Test accuracy of its twin minus its own in points, seed by seed; of_twin: "equal_epochs" for
+    runs of the twin that were as long.
+    """
     twin = made["twins"].get(network)
+    runs = [run for run in made["runs"] if run["network"] == network]
+    runs += [run for run in made[of_twin] if run["network"] == twin]
+    scores = {(run["network"], run["seed"]): 100 * run["test_accuracy"] for run in runs}
     seeds = [seed for name, seed in scores if name == network and (twin, seed) in scores]
     return [scores[twin, seed] - scores[network, seed] for seed in seeds]
 
@@ -214,6 +254,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scores = [100 * run["test_accuracy"] for run in made["runs"] if run["network"] == name]
         behind = gaps(made, name)
         said = f", {statistics.fmean(behind):+.2f} points behind its twin" if behind else ""
+        equal = gaps(made, name, "equal_epochs")
+        said += f", {statistics.fmean(equal):+.2f} of {len(equal)} at equal epochs" if equal else ""
         print(f"{name:14} {statistics.fmean(scores):6.2f} % of {len(scores)} seeds{said}")
 
 

@@ -100,6 +100,27 @@ def test_the_rate_is_the_best_on_validation_and_the_twin_is_compared_seed_by_see
     assert all(paper["paper"] for paper in made["published"])
 
 
+def test_a_twin_that_was_trained_as_long_is_compared_apart(row: Row) -> None:
+    def long(made: Row, epochs: int) -> Row:
+        made["epoch"] = list(range(epochs))
+        return made | {"val_accuracy": made["val_accuracy"] * epochs}
+
+    rows = [
+        long(like(row, "eqprop", 0.004, 0, 0.6, 0.61), 3),
+        long(like(row, "eqprop", 0.004, 1, 0.6, 0.62), 2),
+        long(like(row, "backprop", 0.004, 0, 0.6, 0.63), 3),
+        long(like(row, "backprop", 0.004, 0, 0.7, 0.70), 9),
+        long(like(row, "backprop", 0.004, 1, 0.7, 0.71), 9),
+        # shorter, and as long as nothing
+        long(like(row, "backprop", 0.004, 1, 0.6, 0.64), 3),
+    ]
+    made = store_cifar.result(rows)
+    assert [run["epochs"] for run in made["runs"]] == [3, 2, 9, 9]
+    assert [(run["seed"], run["epochs"]) for run in made["equal_epochs"]] == [(0, 3)]
+    assert store_cifar.gaps(made, "eqprop") == pytest.approx([9.0, 9.0])
+    assert store_cifar.gaps(made, "eqprop", "equal_epochs") == pytest.approx([2.0])
+
+
 def tuned(row: Row, rate: float, val: float, optimizer: str = "adamw") -> Row:
     """A row that has not looked at the test images."""
     other = like(row, "eqprop", rate, 0, val, 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -53,19 +52,10 @@ def tanh_gain(values: Tensor) -> float:
 
 def tanh_from_scaled(values: Tensor) -> Tensor:
     """tanh(values / tanh_gain(values)), in place."""
-    return scaled_tanh(values)(values)
-
-
-def scaled_tanh(like: Tensor) -> Callable[[Tensor], Tensor]:
-    """`tanh_from_scaled` of tensors like this one, chosen once for a loop."""
-    if not _quick(like) or quick_tanh.WAY == quick_tanh.NUMPY:
-        return lambda values: tanh(values, values)
-    return _tanh_by_sigmoid
-
-
-def _tanh_by_sigmoid(doubled: Tensor) -> Tensor:
+    if not _quick(values) or quick_tanh.WAY == quick_tanh.NUMPY:
+        return tanh(values, values)
     # one pass, where doubling and subtracting would be two
-    return torch.add(_MINUS_ONE, doubled.sigmoid_(), alpha=2, out=doubled)
+    return torch.add(_MINUS_ONE, values.sigmoid_(), alpha=2, out=values)
 
 
 def small_tanh_(values: Tensor) -> Tensor:

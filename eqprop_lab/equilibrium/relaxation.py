@@ -89,7 +89,7 @@ def movement(new: State, old: State) -> tuple[Tensor, Tensor]:
 def lengths(new: State, old: State) -> tuple[Tensor, Tensor]:
     """||new - old|| and ||new||, per block and sample: two tensors (blocks, B)."""
     moved = [rows((a - b,)) for a, b in zip(new, old, strict=True)]
-    return _together(moved), _together([rows((block,)) for block in new])
+    return torch.stack(moved), torch.stack([rows((block,)) for block in new])
 
 
 def relative(moved: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,7 +117,7 @@ def _reading(
     new = image
     if read is not None:
         new = read(image)
-        parts += _together(_moved(new, read(state))), _together(_lengths(new))
+        parts += torch.stack(_moved(new, read(state))), torch.stack(_lengths(new))
     moved, size = parts[-2], parts[-1]
     moved, size, whole = torch.stack([moved, size, parts[1]]).tolist()
     # A block may be zero only for want of steps: each carries every change one block further at
@@ -161,11 +161,6 @@ def _moved(new: State, old: State) -> list[Tensor]:
 
 def _lengths(state: State) -> list[Tensor]:
     return [torch.linalg.vector_norm(block) for block in state]
-
-
-def _together(parts: Sequence[Tensor]) -> Tensor:
-    """One tensor (blocks, ...), without a copy of a single one."""
-    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
 
 def _walked(
@@ -249,7 +244,7 @@ def settle(
                     sample_steps[(share.cpu() <= tol) & (sample_steps == max_steps)] = step
             elif step == max(1, max_steps - 2):  # a second point, for the rate
                 with torch.no_grad():
-                    pace.append((step, math.hypot(*_together(_moved(image, state)).tolist())))
+                    pace.append((step, float(torch.stack(_moved(image, state)).norm())))
             ends = reached or last
             if ends:
                 dtype = model.products or image[0].dtype

@@ -191,9 +191,7 @@ class SigmaVector(nn.Module):
     @unrounded
     def top(self, weight: Tensor) -> Tensor:
         """sigma's vector (units,): tracked in a training step, converged elsewhere."""
-        return self._top(weight, fingerprint(weight))
-
-    def _top(self, weight: Tensor, mark: Tensor) -> Tensor:
+        mark = fingerprint(weight)
         held = self._tracked if _MODE.tracked else self._exact
         if held is None or not torch.equal(held[0], mark):
             if _MODE.tracked:

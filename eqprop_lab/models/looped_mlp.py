@@ -9,31 +9,18 @@ fixed point is unique).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import (
-    scaled_tanh,
-    tanh_entropy,
-    tanh_from_scaled,
-    tanh_gain,
-)
+from eqprop_lab.equilibrium.activations import tanh_entropy, tanh_from_scaled, tanh_gain
 from eqprop_lab.equilibrium.inputs import as_vectors
 from eqprop_lab.equilibrium.norms import exact_norm
-from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.spectral import BoundedNorm
 from eqprop_lab.equilibrium.state import Nudge, State, nudged
-from eqprop_lab.models.tanh import (
-    TanhModel,
-    class_first,
-    class_first_reader,
-    into_drive,
-    scaled_force,
-    walk_by_sigmoid,
-)
+from eqprop_lab.models.tanh import TanhModel, class_first, into_drive, scaled_force
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 
@@ -136,34 +123,19 @@ class LoopedMLP(TanhModel):
         spare: tuple[State, State],
     ) -> State | None:  # fmt: skip
         """`count` steps in one loop, the last into the first of two buffers; None: this one steps
-        in another way. The numbers are those of `step`, up to rounding.
+        in another way. The numbers are those of `step`.
         """
         stepped = type(self).step is not LoopedMLP.step or "step" in self.__dict__
         if not self._own or stepped:
             return None
         (h,), (u,), weight, gain = state, drive, self._inward(), tanh_gain(state[0])
-        if nudge is None and gain != 1:
-            return (walk_by_sigmoid(h, u, weight, count, [a for (a,) in spare]),)
-        activate, pull = scaled_tanh(h), None if nudge is None else self._pull(nudge, gain)
         for left in range(count, 0, -1):
             (a,) = spare[(left - 1) % 2]
-            scaled_force(a, h, u, weight, gain)
-            h = activate(a if pull is None else pull(a, h))
+            force = scaled_force(a, h, u, weight, gain)
+            if nudge is not None:
+                (force,) = nudged((force,), (h,), nudge, gain)
+            h = tanh_from_scaled(force)
         return (h,)
-
-    def _pull(self, nudge: Nudge, gain: float) -> Callable[[Tensor, Tensor], Tensor]:
-        """(a, h) -> a - gain nudge(h), perhaps in place, with what a loop need look up only once:
-        between two products Python starts from an empty cache each time.
-        """
-        # also by the object itself, which may have been given other ones
-        own = all(
-            getattr(getattr(self, name), "__func__", None) is getattr(LoopedMLP, name)
-            for name in ("readout", "add_pull")
-        )
-        if not (own and type(nudge) is CostNudge and nudge.model is self):
-            return lambda a, h: nudged((a,), (h,), nudge, gain)[0]
-        read, weight, error = class_first_reader(self.W_out), self.W_out.weight, nudge.of_logits
-        return lambda a, h: a.addmm_(error(read(h)), weight, alpha=-gain)
 
     def readout(self, state: State) -> Tensor:
         return class_first(state[0], self.W_out)

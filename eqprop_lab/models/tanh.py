@@ -5,7 +5,7 @@ s <- tanh(a),    d tanh/da = 1 - s^2,    [abar; alpha] -> [M; D] of tanh(abar +-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,38 +35,16 @@ def scaled_force(a: Tensor, h: Tensor, u: Tensor, weight: Tensor, gain: float) -
     return torch.addmm(u, h, weight, alpha=gain, beta=gain, out=a)
 
 
-def walk_by_sigmoid(
-    h: Tensor, u: Tensor, weight: Tensor, count: int, spare: Sequence[Tensor]
-) -> Tensor:
-    """`count` steps h <- tanh(h W + u) as s = (h + 1)/2:    s <- sigma(4 s W + 2 (u - 1 W)).
-
-    What turns sigma into tanh lies in the product, so that an activation is one pass; the last
-    state comes in the first of two buffers, rounded as by `tanh_from_scaled`.
-    """
-    scaled, drive = 4 * weight, (u - weight.sum(0)).mul_(2)
-    s = h.add(1).mul_(0.5)
-    for left in range(count, 0, -1):
-        s = torch.addmm(drive, s, scaled, out=spare[(left - 1) % 2]).sigmoid_()
-    return s.mul_(2).sub_(1)
-
-
 def class_first(rows: Tensor, linear: nn.Linear) -> Tensor:
     """z = W x + c, rows (B, features) -> logits (B, K), whose samples lie side by side in memory
     where no gradient is recorded.
 
     A product that writes a few long rows takes half the time of one that writes many short ones.
     """
-    return class_first_reader(linear)(rows)
-
-
-def class_first_reader(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """`class_first` of one layer: rows (B, features) -> logits (B, K), for a loop."""
-    weight, bias = linear.weight, linear.bias
     plain = torch.is_grad_enabled() or torch.compiler.is_exporting()  # a file is to be read
-    if plain or bias is None:
-        return lambda rows: nn.functional.linear(rows, weight, bias)
-    column = bias[:, None]
-    return lambda rows: torch.addmm(column, weight, rows.T).T
+    if plain or linear.bias is None:
+        return nn.functional.linear(rows, linear.weight, linear.bias)
+    return torch.addmm(linear.bias[:, None], linear.weight, rows.T).T
 
 
 def into_drive(cotangent: Tensor, driven: Sequence[bool]) -> Tensor:

@@ -7,10 +7,8 @@ import copy
 import pytest
 import torch
 
-from eqprop_lab import BackpropMLP, LoopedMLP, quick_tanh, relax
+from eqprop_lab import BackpropMLP, LoopedMLP, relax
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.equilibrium.costs import make_cost
-from eqprop_lab.equilibrium.nudges import CostNudge
 
 
 def count(model: torch.nn.Module) -> int:
@@ -176,50 +174,3 @@ def test_a_step_into_buffers_is_the_step() -> None:
                 model.step(state, drive, chosen, out)[0], model.step(state, drive, chosen)[0]
             )
             assert torch.equal(state[0], before)
-
-
-Y = torch.tensor([0, 2, 1, 1])
-BETAS = 0.3, -0.2
-
-
-def walked(model: LoopedMLP, state: torch.Tensor, u: torch.Tensor, betas: tuple[float, ...]):  # type: ignore[no-untyped-def]
-    """Seven steps in one loop."""
-    grad = make_cost("cross_entropy", Y, 3, u).grad
-    nudge = CostNudge(model, grad, betas) if betas else None
-    spare = (torch.empty_like(state),), (torch.empty_like(state),)
-    with torch.no_grad():
-        found = model.walk((state,), (u,), nudge, 7, spare)
-    assert found is not None
-    return found[0]
-
-
-@pytest.mark.parametrize("way", quick_tanh.WAYS)
-@pytest.mark.parametrize("betas", [(), BETAS])
-def test_a_walk_is_so_many_steps(
-    way: str, betas: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Against the equation in float64."""
-    monkeypatch.setattr(quick_tanh, "WAY", way)
-    monkeypatch.setattr(quick_tanh, "GAIN", quick_tanh.GAINS[way])
-    model, phases = LoopedMLP(6, 12, 3, seed=0), max(len(betas), 1)
-    u, start = torch.randn(4 * phases, 12), torch.randn(4 * phases, 12).tanh()
-    w, out = model.W_rec.weight.detach().double(), model.W_out
-    beta = torch.tensor(betas or (0.0,)).double().repeat_interleave(4)[:, None]
-    hot, h = torch.nn.functional.one_hot(Y, 3).repeat(phases, 1), start.double()
-    for _ in range(7):
-        z = h @ out.weight.detach().double().T + out.bias.detach().double()
-        pull = (z.softmax(1) - hot) @ out.weight.detach().double()
-        h = torch.tanh(h @ w + u.double() - beta * pull)
-    assert float((walked(model, start, u, betas).double() - h).abs().max()) < 1e-6
-
-
-def test_a_walk_reads_out_by_what_a_subclass_or_an_object_has_of_its_own() -> None:
-    class Louder(LoopedMLP):
-        def readout(self, state: tuple[torch.Tensor, ...]) -> torch.Tensor:
-            return 5 * super().readout(state)
-
-    u, start = torch.randn(8, 12), torch.randn(8, 12).tanh()
-    plain, louder, patched = (kind(6, 12, 3, seed=0) for kind in (LoopedMLP, Louder, LoopedMLP))
-    patched.readout = louder.readout  # type: ignore[method-assign]
-    found = [walked(model, start, u, BETAS) for model in (plain, louder, patched)]
-    assert torch.equal(found[1], found[2]) and not torch.allclose(found[0], found[1])

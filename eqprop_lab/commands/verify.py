@@ -27,8 +27,10 @@ from eqprop_lab.commands.verify_networks import (
     check_predictive,
     check_rules,
     check_tables,
+    digits,
+    distance,
 )
-from eqprop_lab.datasets import build_dataset, read_text
+from eqprop_lab.datasets import read_text
 from eqprop_lab.devices import get_optimal_backend
 from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.experiments import presets
@@ -115,10 +117,6 @@ def check_models() -> Result:
     return ok and finite, f"{', '.join(said)} parameters, logits {sound}"
 
 
-def _batches() -> list[tuple[Tensor, Tensor]]:
-    return list(build_dataset("digits").train.batches(64, shuffle=True, seed=0))
-
-
 def _norm(model: LoopedMLP) -> float:
     # Not through the package: a broken certificate must not vouch for itself.
     return float(np.linalg.svd(model.W_rec.weight.detach().double().numpy(), compute_uv=False)[0])
@@ -128,7 +126,7 @@ def check_spectral_norm() -> Result:
     """||W_rec|| by NumPy's SVD, strictly below rho before and after a training that raises it."""
     model = LoopedMLP(64, 64, 10, rho=0.9, seed=0)
     before = _norm(model)
-    EqPropTrainer(model, lr=0.03, progress=False).fit(_batches(), epochs=2)
+    EqPropTrainer(model, lr=0.03, progress=False).fit(digits()[0], epochs=2)
     after = _norm(model)
     certificate = model.contraction_bound()
     ok = before < model.rho and after < model.rho and abs(certificate - after) < 1e-4
@@ -161,16 +159,16 @@ def check_trainer() -> Result:
     On unseen digits too.
     """
     model = LoopedMLP(64, 32, 10, seed=0).double()
-    x, y = _batches()[0]
+    batches, held = digits()
+    x, y = batches[0]
     estimate = estimate_gradients(
         model, x.double(), y, "centered", beta=0.03, free_steps=200, nudged_steps=200
     )
     reference = reference_gradients(model, x.double(), y)
     error = max(float((estimate[k] - g).norm() / g.norm()) for k, g in reference.items())
     trainer = EqPropTrainer(LoopedMLP(64, 64, 10, seed=0), lr=3e-3, progress=False)
-    held = build_dataset("digits").validation.batches(180)
     first = trainer.evaluate(held)
-    history = trainer.fit(_batches(), epochs=3)
+    history = trainer.fit(batches, epochs=3)
     last = trainer.evaluate(held)
     ok = error < GRADIENT_ERROR and last["loss"] < 0.5 * first["loss"] and last["accuracy"] > 0.8
     return ok, (
@@ -189,7 +187,7 @@ def kernel_apart(model: LoopedMLP) -> float:
             EqPropTrainer(network, lr=3e-3, use_kernel=on, device="cpu", progress=False)
             for network, on in ((one, True), (other, False))
         ]
-    for x, y in _batches()[:10]:
+    for x, y in digits()[0][:10]:
         for trainer in trainers:
             trainer.train_batch(x.double(), y)
     pairs = zip(one.parameters(), other.parameters(), strict=True)
@@ -201,7 +199,7 @@ def check_kernel() -> Result:
     torch, and a loss that falls when it trains alone.
     """
     model = LoopedMLP(64, 32, 10, seed=0).double()
-    x, y = _batches()[0]
+    x, y = digits()[0][0]
     kernel = EqPropKernel.from_model(
         model, estimator="response", free_steps=200, nudged_steps=200, lr=1e-2
     )
@@ -257,11 +255,7 @@ def language_error(estimator: str) -> float:
         state = tuple(
             a / (1 + a.square().mean(1, keepdim=True)).sqrt() for a in model.force(state, drive)
         )
-    loss = torch.nn.functional.cross_entropy(model.readout(state), y.flatten())
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    exact = dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
-    apart = torch.cat([(estimate[name] - g).flatten() for name, g in exact.items()])
-    return float(apart.norm() / torch.cat([g.flatten() for g in exact.values()]).norm())
+    return distance(estimate, model, model.readout(state), y.flatten())
 
 
 def check_language() -> Result:

@@ -81,7 +81,8 @@ def within_budget(name: str, parameters: int, **fixed: Any) -> nn.Module:
     """
     variants = list_eqprop_lm_variants()
     if not isinstance(name, str) or name not in model_registry:
-        fit = [known for known in model_registry.list_models() if _sized(model_registry, known)]
+        models = {known: model_registry.parameters(known) for known in model_registry.list_models()}
+        fit = [known for known, arguments in models.items() if _sized(arguments or ())]
         one_of("name", name, [*variants, *fit])
     target = positive_int("parameters", parameters)
     widths = _Widths(EQPROP_LM_REGISTRY if name in variants else model_registry, name, fixed)
@@ -93,10 +94,9 @@ def _names(arguments: Collection[str]) -> tuple[str, str]:
     return ("embed_dim", "hidden_dim") if "embed_dim" in arguments else ("hidden_dim", "inner_dim")
 
 
-def _sized(registry: ModelRegistry, name: str) -> bool:
-    """Whether a model has two widths to search."""
-    arguments = registry.parameters(name) or {}
-    return arguments.keys() >= set(_names(arguments))
+def _sized(arguments: Collection[str]) -> bool:
+    """Whether a model that takes these arguments has two widths to search."""
+    return all(name in arguments for name in _names(arguments))
 
 
 class _Widths:
@@ -111,7 +111,7 @@ class _Widths:
         registry.check(name, given)
         defaults = {key: p.default for key, p in (registry.parameters(name) or {}).items()}
         self.names = _names(defaults)
-        if not _sized(registry, name):
+        if not _sized(defaults):
             raise TypeError(
                 f"{name} must take hidden_dim and inner_dim, or embed_dim and hidden_dim, to be "
                 f"given a size; it takes {', '.join(defaults) or 'anything'}"

@@ -10,7 +10,7 @@ measured at two short runs; from four steps on both ways of taking it are affine
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -113,6 +113,12 @@ def peaks(blocks: int, estimator: str | None) -> tuple[float, float]:
     return found[0], found[1]
 
 
+def kept_after(steps: int, measured: tuple[float, float]) -> float:
+    """KiB after so many steps, on the straight line through what was measured."""
+    (first, last), (low, high) = MEASURED, measured
+    return low + (high - low) * (steps - first) / (last - first)
+
+
 @dataclass(frozen=True)
 class Chained:
     """weights, messages (K,): relative error of each block, from the input; total: of all
@@ -127,9 +133,8 @@ class Chained:
     steps: int
 
     def here(self, measured: tuple[float, float]) -> float:
-        """KiB after `steps`, on the straight line through what was measured."""
-        (first, last), (low, high) = MEASURED, measured
-        return low + (high - low) * (self.steps - first) / (last - first)
+        """KiB after `steps`."""
+        return kept_after(self.steps, measured)
 
 
 class ChainOfBlocks(Explorer):
@@ -213,10 +218,8 @@ def _memory(figure: Figure, axes: Axes) -> Show:
     def show(data: Chained) -> None:
         pairs = ((eqprop, data.eqprop), (autograd, data.autograd))
         for curve, measured in pairs:
-            slope = (measured[1] - measured[0]) / (MEASURED[1] - MEASURED[0])
-            curve.set_data(ends, [measured[0] + slope * (k - ends[0]) for k in ends])
-        most = replace(data, steps=LONGEST)
-        highest = max(most.here(measured) for _, measured in pairs)
+            curve.set_data(ends, [kept_after(steps, measured) for steps in ends])
+        highest = max(kept_after(LONGEST, measured) for _, measured in pairs)
         limit(axes, "ylim", (0.0, round_limits([0.0, highest])[1]))
         titled(axes, "Kept for it, without weights")
         here.set_data([data.steps] * 2, [data.here(measured) for _, measured in pairs])

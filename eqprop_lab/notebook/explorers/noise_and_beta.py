@@ -22,11 +22,11 @@ from torch import Tensor
 from eqprop_lab.equilibrium.gradients import estimate_gradients
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning
 from eqprop_lab.instruments.noise import Noisy
-from eqprop_lab.instruments.noise_law import NoiseLaw, flat, noise_law
+from eqprop_lab.instruments.noise_law import NoiseLaw, noise_law
 from eqprop_lab.models.looped_mlp import LoopedMLP
 from eqprop_lab.notebook.controls import Choice, Slider
 from eqprop_lab.notebook.explorer import Explorer
-from eqprop_lab.notebook.explorers.small_networks import digits
+from eqprop_lab.notebook.explorers.small_networks import digits, relative_error
 from eqprop_lab.notebook.moving_axes import REFERENCE, Show, decades, line, panels, titled
 from eqprop_lab.notebook.style import NEUTRAL, PALETTE
 
@@ -87,14 +87,13 @@ def budget(noise: float, beta: float, estimator: str, bits: str) -> Budget:
     """A few gradients of the device, and the law."""
     unit, grid = law_of(estimator), BITS[bits]
     device = Noisy(network(), states=noise, state_bits=grid, weight_bits=grid, seed=1)
-    draws = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # noise does not settle
-        for _ in range(DRAWS):
-            found = estimate_gradients(device, *digits(DIGITS), estimator, beta, **PHASES)
-            draws.append(found)
-    whole = flat(exact())
-    errors = [float((flat(found) - whole).norm() / whole.norm()) for found in draws]
+        draws = [
+            estimate_gradients(device, *digits(DIGITS), estimator, beta, **PHASES)
+            for _ in range(DRAWS)
+        ]
+    errors = [relative_error(found.values(), exact().values()) for found in draws]
     law = NoiseLaw(unit.curvature, unit.noise * noise / UNIT, unit.order)
     wanted = exact()[WEIGHT].flatten()
     got = draws[-1][f"model.{WEIGHT}"].flatten() / wanted.abs().max()

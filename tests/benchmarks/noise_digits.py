@@ -103,12 +103,12 @@ def work(path: Path, seeds: Sequence[int], processes: int, limit: int | None = N
     keys = asdict(jobs([0])[0]).keys()
     done = {tuple(row[key] for key in keys) for row in runs}
     wanted = [job for job in jobs(seeds) if tuple(asdict(job).values()) not in done][:limit]
+    order = {tuple(asdict(job).values()): i for i, job in enumerate(jobs(range(100)))}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
         for future in as_completed([pool.submit(train, job) for job in wanted]):
             runs.append(future.result())
             print(runs[-1], flush=True)
-            order = {tuple(asdict(job).values()): i for i, job in enumerate(jobs(range(100)))}
             runs.sort(key=lambda row: order[tuple(row[key] for key in keys)])
             made = head() | {"seeds": sorted({row["seed"] for row in runs}), "runs": runs}
             replace_text(path, json.dumps(made, indent=1) + "\n")

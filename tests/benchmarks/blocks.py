@@ -19,7 +19,6 @@ and tensor memory at its peak. `store` writes data/results/blocks.json.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import time
 from collections.abc import Sequence
@@ -30,14 +29,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from eqprop_lab import EqPropTrainer, EquilibriumChain, build_dataset, estimate_memory_usage
+from eqprop_lab import EqPropTrainer, build_dataset, estimate_memory_usage
 from eqprop_lab.datasets import DataSet, Split
 from eqprop_lab.experiments.config import ExperimentConfig, parse_config
 from eqprop_lab.experiments.runs import versions
 from eqprop_lab.files import replace_text
-from eqprop_lab.models import DeepEqProp, FeedforwardMLP
+from eqprop_lab.models.registry import model_registry
 from tests.benchmarks import predictive_coding
-from tests.benchmarks.predictive_coding import ADAMW, TUNING_SEED, plain, record, write
+from tests.benchmarks.predictive_coding import (
+    ADAMW,
+    TUNING_SEED,
+    best_rate,
+    plain,
+    record,
+    shared_by,
+    write,
+)
 from tests.benchmarks.published import RESULTS, Row, processor
 
 NAME = "blocks"
@@ -135,8 +142,8 @@ def train(job: Job, folder: Path, deadline: float, small: bool) -> None:
     """One training into its file, unless it is there or it is too late."""
     if (folder / job.file).exists() or time.time() > deadline:
         return
-    row = record(job, config_of(job), read(job.task, small), look=job.seed != TUNING_SEED)  # type: ignore[arg-type]
-    write(folder, job, row | {"kind": job.kind, "depth": job.depth})  # type: ignore[arg-type]
+    row = record(job, config_of(job), read(job.task, small), look=job.seed != TUNING_SEED)
+    write(folder, job, row | {"kind": job.kind, "depth": job.depth})
 
 
 def pairs() -> list[tuple[str, int]]:
@@ -156,12 +163,11 @@ def trainings(task: str, folder: Path, small: bool) -> list[Job]:
     epochs = 1 if small else TASKS[task].training["epochs"]
     for kind, depth in pairs():
         tried = [j for j in tunings(task, small) if (j.kind, j.depth) == (kind, depth)]
-        if not all((folder / job.file).exists() for job in tried):
+        rate = best_rate([folder / job.file for job in tried])
+        if rate is None:
             continue
-        rows = [json.loads((folder / job.file).read_text(encoding="utf-8")) for job in tried]
-        best = max(rows, key=lambda row: (row["val_accuracy"][-1], -row["val_loss"][-1]))
         seeds = range(TASKS[task].seeds)
-        jobs += [Job(task, kind, depth, best["rate"], seed, epochs) for seed in seeds]
+        jobs += [Job(task, kind, depth, rate, seed, epochs) for seed in seeds]
     return sorted(jobs, key=lambda job: job.seed)
 
 
@@ -179,15 +185,8 @@ def run(given: argparse.Namespace) -> None:
 
 def built(kind: str, depth: int, task: Task) -> nn.Module:
     """A network of a task with seed 0."""
-    classes = {"EquilibriumChain": EquilibriumChain, "DeepEqProp": DeepEqProp}
     name, params = model_of(kind, depth, task.width)
-    build: Any = classes.get(name, FeedforwardMLP)
-    model: nn.Module = build(task.input_dim, params["hidden_dims"], 10, seed=0, **_blocks(params))
-    return model
-
-
-def _blocks(params: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in params.items() if key != "hidden_dims"}
+    return model_registry.create(name, input_dim=task.input_dim, output_dim=10, seed=0, **params)
 
 
 def costs(given: argparse.Namespace) -> None:
@@ -205,8 +204,8 @@ def costs(given: argparse.Namespace) -> None:
         memory = estimate_memory_usage(model, (64,), batch, gradient, "adamw", **how)
         trainers[kind, depth] = EqPropTrainer(model, gradient, "adamw", progress=False, **how)
         trainers[kind, depth].train_batch(x, y)
-        row = {"kind": kind, "depth": depth, **steps(kind, depth)} if kind != "plain" else {}
-        rows.append({"kind": kind, "depth": depth} | row | {"states_mb": memory["states_mb"]})
+        phases = {key: how[key] for key in how if key != "beta"}
+        rows.append({"kind": kind, "depth": depth, **phases, "states_mb": memory["states_mb"]})
     least = dict.fromkeys(trainers, float("inf"))
     for _ in range(1 if given.small else TAKES):
         for pair, trainer in trainers.items():
@@ -226,12 +225,7 @@ def store(given: argparse.Namespace) -> None:
     """The rows of a folder as one result: by task and network, rates tried and runs; the costs."""
     files = sorted(p for p in given.rows.glob("*.json") if p.name != "costs.json")
     rows = [json.loads(p.read_text(encoding="utf-8")) for p in files]
-    runs = [row for row in rows if row["seed"] != TUNING_SEED]
-    result: dict[str, Any] = {
-        "date": max([row["date"] for row in rows] + [datetime.date.min.isoformat()]),
-        "device": "; ".join(sorted({row["device"] for row in runs})),
-        "versions": plain(rows[0]["versions"]),
-        "seeds": sorted({row["seed"] for row in runs}),
+    result = shared_by(rows) | {
         "estimator": "centered inside the blocks (chain, deep); autograd (plain)",
         "beta": BETA,
     }

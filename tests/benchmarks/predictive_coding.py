@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -128,6 +128,21 @@ class Job:
         return f"{self.task}_{self.network}_{self.rate:g}_{self.seed}.json"
 
 
+class Training(Protocol):
+    """What is stored of any job."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def network(self) -> str: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def file(self) -> str: ...
+
+
 def config_of(job: Job, **others: Any) -> ExperimentConfig:
     """The experiment of a job. others: of its training section."""
     task, (family, gradient) = TASKS[job.task], NETWORKS[job.network]
@@ -156,7 +171,11 @@ def read(task: str, small: bool) -> DataSet:
 
 
 def record(
-    job: Job, config: ExperimentConfig, data: DataSet, look: bool, callbacks: Sequence[Any] = ()
+    job: Training,
+    config: ExperimentConfig,
+    data: DataSet,
+    look: bool,
+    callbacks: Sequence[Any] = (),
 ) -> Row:
     """One training, and the test images if they may be looked at."""
     trainer = make_trainer(config)
@@ -179,7 +198,7 @@ def record(
     }
 
 
-def write(folder: Path, job: Job, row: Row) -> None:
+def write(folder: Path, job: Training, row: Row) -> None:
     """Store a row, and say what came out."""
     replace_text(folder / job.file, json.dumps(finite(row), indent=1, allow_nan=False) + "\n")
     test = f" test {row['test_accuracy']:.4f}" if "test_accuracy" in row else ""
@@ -203,18 +222,26 @@ def tunings(task: str, small: bool) -> list[Job]:
     return [Job(task, network, r, TUNING_SEED, epochs) for network in NETWORKS for r in rates]
 
 
+def best_rate(files: Sequence[Path]) -> float | None:
+    """The rate of the row with the best validation accuracy; None while one is missing."""
+    if not all(file.exists() for file in files):
+        return None
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    best = max(rows, key=lambda row: (row["val_accuracy"][-1], -row["val_loss"][-1]))
+    return float(best["rate"])
+
+
 def trainings(task: str, folder: Path, seeds: Sequence[int] | None, small: bool) -> list[Job]:
     """Every seed at the rate that validation chose for the network; none while one is missing."""
     jobs = []
     for network in NETWORKS:
         tried = [job for job in tunings(task, small) if job.network == network]
-        if not all((folder / job.file).exists() for job in tried):
+        rate = best_rate([folder / job.file for job in tried])
+        if rate is None:
             continue
-        rows = [json.loads((folder / job.file).read_text(encoding="utf-8")) for job in tried]
-        best = max(rows, key=lambda row: (row["val_accuracy"][-1], -row["val_loss"][-1]))
         wanted = range(TASKS[task].seeds) if seeds is None else seeds
         epochs = 1 if small else TASKS[task].training["epochs"]
-        jobs += [Job(task, network, best["rate"], seed, epochs) for seed in wanted]
+        jobs += [Job(task, network, rate, seed, epochs) for seed in wanted]
     return sorted(jobs, key=lambda job: job.seed)
 
 
@@ -251,12 +278,7 @@ def cifar(given: argparse.Namespace) -> None:
 def store(given: argparse.Namespace) -> None:
     """The rows of a folder as one result: task by task, both networks, rates tried and runs."""
     rows = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(given.rows.glob("*.json"))]
-    runs = [row for row in rows if row["seed"] != TUNING_SEED]
-    result: dict[str, Any] = {
-        "date": max(row["date"] for row in rows),
-        "device": "; ".join(sorted({row["device"] for row in runs})),
-        "versions": plain(rows[0]["versions"]),
-        "seeds": sorted({row["seed"] for row in runs}),
+    result = shared_by(rows) | {
         "estimator": "centered, one sweep (predictive); autograd (backprop)",
         "recipe": PREDICTIVE,
     }
@@ -266,6 +288,17 @@ def store(given: argparse.Namespace) -> None:
             result[task] = entry(there)
     replace_text(given.output / f"{NAME}.json", json.dumps(result, indent=1) + "\n")
     print(f"written: {NAME}.json")
+
+
+def shared_by(rows: Sequence[Row]) -> Row:
+    """Date, device, versions and seeds of a result with these rows."""
+    runs = [row for row in rows if row["seed"] != TUNING_SEED]
+    return {
+        "date": max(row["date"] for row in rows),
+        "device": "; ".join(sorted({row["device"] for row in runs})),
+        "versions": plain(rows[0]["versions"]),
+        "seeds": sorted({row["seed"] for row in runs}),
+    }
 
 
 def plain(versions: dict[str, Any]) -> dict[str, Any]:

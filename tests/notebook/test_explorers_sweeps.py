@@ -14,6 +14,7 @@ from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.relaxation import ConvergenceWarning
 from eqprop_lab.notebook.explorers.error_sweeps import DIGITS, ErrorSweeps, errors_of, network
 from eqprop_lab.notebook.explorers.small_networks import digits
+from eqprop_lab.notebook.style import new_figure
 
 
 def exact(depth: int) -> dict[str, torch.Tensor]:
@@ -79,3 +80,15 @@ def test_the_sentence_says_what_is_drawn() -> None:
     assert "After 16 sweep(s) at beta 0.1" in said and "7 layers" in said
     assert f"{explorer.data.read[0]:.1e}" in said
     assert not explorer.errors
+
+
+def test_the_legend_names_the_layers_that_are_drawn() -> None:
+    explorer, figure = ErrorSweeps(), new_figure(*ErrorSweeps.size)
+    shows = explorer.build(figure)
+    for depth in (3, 1, 6, 6):
+        for show in shows:
+            show(explorer.compute(0.05, depth, 4))
+        drawn = [c.get_label() for c in figure.axes[0].lines if len(c.get_xdata())]
+        (legend,) = (of for of in figure.legends if of.get_texts()[0].get_text() == "1")
+        assert [text.get_text() for text in legend.get_texts()] == drawn
+        assert len(drawn) == depth + 1 and len(figure.legends) == 2

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from torch import Tensor
 
 from eqprop_lab.equilibrium.costs import make_cost
@@ -128,12 +129,17 @@ def _by_layer(figure: Figure, axes: Axes) -> Show:
         line(axes, DASHES[k % len(DASHES)], color=PALETTE[k % len(PALETTE)], label=str(k + 1))
         for k in range(DEEPEST + 1)
     ]
-    figure.legend(handles=lines, loc="lower left", ncols=7, columnspacing=0.7, handlelength=1.4)
+    look: dict[str, Any] = {"loc": "lower left", "columnspacing": 0.7, "handlelength": 1.4}
+    legends: list[Legend] = []
 
     def show(data: Errors) -> None:
-        steps = np.arange(1, data.layers.shape[1] + 1)
+        steps, layers = np.arange(1, data.layers.shape[1] + 1), len(data.layers)
+        if not legends or len(legends[0].get_texts()) != layers:  # only layers that are drawn
+            for legend in legends:
+                legend.remove()
+            legends[:] = [figure.legend(handles=lines[:layers], ncols=layers, **look)]
         for number, curve in enumerate(lines):
-            there = number < len(data.layers)
+            there = number < layers
             values = np.clip(data.layers[number], *LIMITS) if there else []
             curve.set_data(steps if there else [], values)
 

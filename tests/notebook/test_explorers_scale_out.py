@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from eqprop_lab.instruments.scaling import Link, StepTime, message_bytes, speed_up
+from eqprop_lab.notebook.controls import Slider
 from eqprop_lab.notebook.explorers.scale_out import RANKS, ScaleOut
+from eqprop_lab.notebook.style import new_figure
 
 STEPS = {"EqProp": StepTime(1e-3, 2e-5), "backprop": StepTime(2e-4, 2e-6)}
 
@@ -31,6 +33,16 @@ def test_the_curves_are_those_of_the_model(explorer: ScaleOut) -> None:
     # more work for the same message
     assert explorer.data.here["EqProp"] > explorer.data.here["backprop"]
     assert explorer.data.message["EqProp"] < explorer.data.message["backprop"]
+
+
+def test_the_handle_and_the_axis_of_processes_move_alike(explorer: ScaleOut) -> None:
+    (slider,) = (one for one in explorer.make_controls() if one.name == "ranks")
+    assert isinstance(slider, Slider) and slider.log
+    figure = new_figure(*explorer.size)
+    explorer.draw(figure, explorer.data)
+    assert figure.axes[0].get_xscale() == "log"
+    stops = [slider.rounded(10 ** (k * slider.page_step)) for k in range(9)]
+    assert stops == [2**k for k in range(9)] and slider.high == stops[-1] == RANKS[-1]
 
 
 def test_the_sentence_says_that_it_is_a_model(explorer: ScaleOut) -> None:

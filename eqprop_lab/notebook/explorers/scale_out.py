@@ -63,7 +63,7 @@ class ScaleOut(Explorer):
 
     def make_controls(self) -> Sequence[Control]:
         return (
-            Slider("ranks", 1, MOST, 8, 1, "Processes"),
+            Slider("ranks", 1, MOST, 8, 0.3, "Processes", log=True),  # 1, 2, 4, ...
             Slider("bandwidth", 0.1, 1000.0, 10.0, 0.25, "Bandwidth", "Gbit/s", log=True),
             Slider("latency", 1.0, 1000.0, 31.6, 0.25, "Latency of a message", "µs", log=True),
             Choice("batch", BATCHES, 1024, "Batch, all ranks together"),
@@ -71,19 +71,20 @@ class ScaleOut(Explorer):
         )
 
     def compute(
-        self, *, ranks: int, bandwidth: float, latency: float, batch: int, parameters: float
+        self, *, ranks: float, bandwidth: float, latency: float, batch: int, parameters: float
     ) -> Modelled:
+        count = round(ranks)
         link = Link(latency * 1e-6, bandwidth * GIGABIT)
         size = message_bytes(round(parameters), batch, self.outputs)
         grown = {
             rule: StepTime(step.fixed, step.sample * parameters / self.measured)
             for rule, step in self.steps.items()
         }
-        parts = {r: step_parts(step, link, batch, size, ranks) for r, step in grown.items()}
+        parts = {r: step_parts(step, link, batch, size, count) for r, step in grown.items()}
         return Modelled(
-            ranks,
+            count,
             {rule: speed_up(step, link, batch, size, RANKS) for rule, step in grown.items()},
-            {r: float(speed_up(step, link, batch, size, ranks)) for r, step in grown.items()},
+            {r: float(speed_up(step, link, batch, size, count)) for r, step in grown.items()},
             {rule: float(sent / (work + sent)) for rule, (work, sent) in parts.items()},
             size,
         )

@@ -37,7 +37,8 @@ class LayerGap:
 class GapReport:
     """soft, hard: accuracies. agreement: part of the samples to which both answer the same.
 
-    margins (N,): by how much the hard answer's logit is above the next. print() shows all.
+    margins (N,): by how much the hard answer's logit is above the next. print() shows all, layers
+    counted from 1.
     """
 
     soft: float
@@ -48,7 +49,7 @@ class GapReport:
 
     def __str__(self) -> str:
         rows = [("layer", "hard alone", "hard up to it", "ambiguous", "entropy [bit]")]
-        for number, one in enumerate(self.layers):
+        for number, one in enumerate(self.layers, 1):
             accuracies = f"{one.alone:.2%}", f"{one.up_to:.2%}"
             rows.append((str(number), *accuracies, f"{one.ambiguous:.1%}", f"{one.entropy:.3f}"))
         head = (

@@ -59,6 +59,7 @@ def test_decided_tables_have_no_gap_and_margins_are_those_of_the_hard_network() 
     ranked = made.eval()(X).sort(1, descending=True).values
     assert torch.equal(report.margins, ranked[:, 0] - ranked[:, 1])
     assert "same answers 100.00%" in str(report) and len(str(report).splitlines()) == 4
+    assert [line.split()[0] for line in str(report).splitlines()[2:]] == ["1", "2"]
 
 
 def test_what_has_no_gap() -> None:

@@ -50,7 +50,8 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(probabilities (B, K), spread (B,)), of tokens (B, T, K) and (B, T); members in eval
-        mode. Raises ValueError for members with different classes, or logits of other shapes.
+        mode. Raises ValueError for members with different classes, logits of other shapes, or
+        logits that give no probabilities: NaN, or infinite ones.
         """
         with evaluated(self):
             each = [member(x) for member in self.members]
@@ -65,12 +66,25 @@ class Ensemble(nn.Module):
         kind = reduce(torch.promote_types, (z.dtype for z in each), torch.float32)
         stacked = torch.stack([z.to(kind) for z in each]).softmax(-1)
         mean = stacked.mean(0)
+        # an export traces symbols, of which nothing can be asked
+        if not torch.compiler.is_exporting() and bool(mean.isnan().any()):
+            raise ValueError(_without_answers(stacked))
         spread = stacked.square().sum(-1).mean(0) - mean.square().sum(-1)
         return mean, spread.clamp_min(0)
 
     def forward(self, x: Tensor) -> Tensor:
         """log p, shaped as the members' logits: an evaluation takes it for logits."""
         return self.predict(x)[0].clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def _without_answers(stacked: Tensor) -> str:
+    """Which of the members (M, B, ...) say NaN, and for how many samples; from 0, as in a list."""
+    counts = stacked.flatten(2).isnan().any(2).sum(1).tolist()
+    told = [f"models[{i}] (for {n} of {stacked.shape[1]})" for i, n in enumerate(counts) if n]
+    return (
+        "models must give each sample logits that make probabilities, got NaN or infinite ones "
+        f"from {', '.join(told)}: look at their weights, and at the samples"
+    )
 
 
 def transfer(

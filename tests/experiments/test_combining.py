@@ -167,6 +167,18 @@ def test_no_answer_of_an_ensemble_is_infinite(dtype: torch.dtype) -> None:
     assert found[0, 1].item() == pytest.approx(-80, rel=1e-3)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_member_that_has_no_answer_is_named(value: float) -> None:
+    members = [nn.Linear(4, 3) for _ in range(3)]
+    x = torch.ones(5, 4)
+    members[1].bias.data[0] = value
+    for call in (Ensemble(members), Ensemble(members).predict):
+        with pytest.raises(ValueError, match=r"from models\[1\] \(for 5 of 5\):"):
+            call(x)
+    members[1].bias.data[0] = -torch.inf  # a class that is ruled out: probability 0
+    assert bool(Ensemble(members).predict(x)[0].isfinite().all())
+
+
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Ensemble([]), "models must hold at least one network"),
     (lambda: Ensemble(nn.Sequential(nn.Linear(4, 4))), "models must be a list of networks"),

@@ -8,6 +8,7 @@ import base64
 import copy
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from eqprop_lab.notebook.explorers.table_faults import TableFaults
 from eqprop_lab.notebook.explorers.two_phase_movie import TwoPhaseMovie
 from eqprop_lab.notebook.explorers.variant_picker import Candidate, VariantPicker
 from eqprop_lab.notebook.live import STORED_BYTES, LivePicture
+from eqprop_lab.notebook.picture import img_html, title_html
 from eqprop_lab.notebook.style import (
     NEUTRAL,
     PALETTE,
@@ -240,6 +242,17 @@ def test_text_is_read_and_lines_are_seen_on_both_pages() -> None:
     assert contrast(NEUTRAL, "white") >= 4.5 and contrast(NEUTRAL, dark) >= 4.1
     assert all(contrast(colour, dark) >= 3 for colour in PALETTE)
     assert all(contrast(colour, "white") >= 2.2 for colour in PALETTE)
+
+
+def test_a_live_dark_page_brightens_pictures_until_grey_text_is_read() -> None:
+    dark = tuple(value / 255 for value in DARK)
+    greys = [(value / 255,) * 3 for value in range(256)]
+    assert max(min(contrast(grey, "white"), contrast(grey, dark)) for grey in greys) < 4.5
+    page = re.escape("body[data-jp-theme-light=false] img.eqprop-picture")
+    (factor,) = re.findall(page + r"{filter:brightness\(([\d.]+)\)}", title_html("A title"))
+    lifted = tuple(min(1.0, float(factor) * part) for part in to_rgb(NEUTRAL))
+    assert contrast(lifted, dark) >= 4.5
+    assert 'class="eqprop-picture"' in img_html(b"", "", 1)
 
 
 def test_a_map_fades_into_the_page() -> None:

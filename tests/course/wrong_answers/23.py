@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,10 +24,8 @@ def handed_on(
 
 
 @wrong("message", "sign")
-def plus_first(
-    weight: Tensor, gamma: float, plus: Tensor, minus: Tensor, strength: float
-) -> Tensor:
-    return -handed_on(weight, gamma, plus, minus, strength)
+def plus_first(*given: Any) -> Tensor:
+    return -handed_on(*given)
 
 
 @wrong("message", "weighs kappa_1 = 1/gamma")
@@ -44,10 +43,8 @@ def weighted_by_gamma(
 
 
 @wrong("message", "it is twice what it should be")
-def over_one_beta(
-    weight: Tensor, gamma: float, plus: Tensor, minus: Tensor, strength: float
-) -> Tensor:
-    return 2 * handed_on(weight, gamma, plus, minus, strength)
+def over_one_beta(*given: Any) -> Tensor:
+    return 2 * handed_on(*given)
 
 
 @wrong("message", "it is beta times what it should be")
@@ -111,27 +108,18 @@ def the_other_way(
 
 
 @wrong("chain_gradients", "nudged by the message of the block above it")
-def one_message_for_all(
-    settled: Settled, weights: Sequence[Tensor], kappa: float, inputs: Tensor, v: Tensor,
-    strength: float,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    return walked(settled, weights, kappa, inputs, v, strength, carried=False)
+def one_message_for_all(*given: Any) -> tuple[Tensor, ...]:
+    return walked(*given, carried=False)
 
 
 @wrong("chain_gradients", "the block's own input")
-def by_the_output(
-    settled: Settled, weights: Sequence[Tensor], kappa: float, inputs: Tensor, v: Tensor,
-    strength: float,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    return walked(settled, weights, kappa, inputs, v, strength, own_input=False)
+def by_the_output(*given: Any) -> tuple[Tensor, ...]:
+    return walked(*given, own_input=False)
 
 
 @wrong("chain_gradients", "returns a tuple of 1")
-def last_block_only(
-    settled: Settled, weights: Sequence[Tensor], kappa: float, inputs: Tensor, v: Tensor,
-    strength: float,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    return walked(settled, weights, kappa, inputs, v, strength)[-1:]
+def last_block_only(*given: Any) -> tuple[Tensor, ...]:
+    return walked(*given)[-1:]
 
 
 @wrong("chain_gradients", "the length is not")

@@ -123,6 +123,14 @@ class CompiledCall:
         """The method as its class defines it."""
         return getattr(type(self.model), self.method)(self.model, *args, **kwargs)
 
+    def compiles(self, state: Any, drive: Any, nudge: Any) -> bool:
+        """Whether a step with these runs compiled; the first of them is tried."""
+        if nudge is not None or torch.is_grad_enabled():
+            return False
+        if self.compiled is None and not self.failed:
+            self(state, drive)
+        return not self.failed
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The compiled method where it is worth it, the eager one elsewhere."""
         if self.failed:

@@ -208,6 +208,25 @@ def test_states_of_the_fallback_are_those_of_the_eager_model_bit_for_bit() -> No
     assert torch.equal(first, eager) and torch.equal(eqprop_lab.relax(model, x).state[0], eager)
 
 
+def test_what_a_compiled_model_does_not_compile_it_walks() -> None:
+    """Nudged phases take the quick loop of the eager model; free ones are stepped, compiled."""
+    taken: list[tuple[bool, bool]] = []
+
+    class Watched(LoopedMLP):
+        def walk(self, state: Any, drive: Any, nudge: Any, count: int, spare: Any) -> Any:
+            found = super().walk(state, drive, nudge, count, spare)
+            taken.append((nudge is not None, found is not None))
+            return found
+
+    model = compile_model(Watched(16, 8, 3, seed=0), backend="eager")
+    found = estimate_gradients(model, X, Y)
+    assert taken == [(False, False), (True, True)]
+    assert model.__dict__["step"].compiled is not None
+    for name, gradient in estimate_gradients(uncompile_model(model), X, Y).items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6)
+    assert taken[2:] == [(False, True), (True, True)]
+
+
 def test_an_error_of_the_model_itself_is_not_hidden() -> None:
     class Broken(nn.Linear):
         def forward(self, input: torch.Tensor) -> torch.Tensor:

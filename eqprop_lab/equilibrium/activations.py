@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +14,7 @@ from eqprop_lab import quick_tanh
 SMALL = 0.2  # |a| up to which four terms of the series are tanh(a) in float32
 _TERMS = tuple(torch.tensor(term, device="cpu") for term in (-1 / 3, 2 / 15))
 _SEVENTH = -17 / 315
-_MINUS_ONE = torch.tensor(-1.0, device="cpu")
+MINUS_ONE = torch.tensor(-1.0, device="cpu")
 
 
 def tanh(values: Tensor, out: Tensor | None = None) -> Tensor:
@@ -52,10 +53,19 @@ def tanh_gain(values: Tensor) -> float:
 
 def tanh_from_scaled(values: Tensor) -> Tensor:
     """tanh(values / tanh_gain(values)), in place."""
-    if not _quick(values) or quick_tanh.WAY == quick_tanh.NUMPY:
-        return tanh(values, values)
+    return scaled_tanh(values)(values)
+
+
+def scaled_tanh(like: Tensor) -> Callable[[Tensor], Tensor]:
+    """`tanh_from_scaled` of tensors like this one, chosen once for a loop."""
+    if not _quick(like) or quick_tanh.WAY == quick_tanh.NUMPY:
+        return lambda values: tanh(values, values)
+    return _tanh_by_sigmoid
+
+
+def _tanh_by_sigmoid(doubled: Tensor) -> Tensor:
     # one pass, where doubling and subtracting would be two
-    return torch.add(_MINUS_ONE, values.sigmoid_(), alpha=2, out=values)
+    return torch.add(MINUS_ONE, doubled.sigmoid_(), alpha=2, out=doubled)
 
 
 def small_tanh_(values: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ FREQUENCIES = 16
 def symmetric_part(matrix: Tensor) -> Tensor:
     """S = (A + A^T)/2 of a square matrix (n, n)."""
     # The transpose is copied first: adding along the columns of a matrix costs twice as much.
-    return (matrix + matrix.mT.contiguous()).mul(0.5)
+    return matrix.mT.clone(memory_format=torch.contiguous_format).add_(matrix).mul_(0.5)
 
 
 class LinearMap(Protocol):

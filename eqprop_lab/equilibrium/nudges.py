@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eqprop_lab.equilibrium.contract import EquilibriumModel
-from eqprop_lab.equilibrium.costs import CostGradient
+from eqprop_lab.equilibrium.costs import CostGradient, Slope
 from eqprop_lab.equilibrium.state import State
 
 
@@ -49,12 +49,26 @@ class CostNudge(ReadoutNudge):
             torch.complex128 if any(isinstance(beta, complex) for beta in betas) else torch.float64
         )
         self.betas = torch.tensor(betas, dtype=wide, device="cpu")
-        # beta of every phase, shaped and typed as the first logits that come
-        self.scale = self.betas
+        self.pulled: CostGradient | None = None  # made for the first logits that come
 
     def cotangent(self, state: State) -> Tensor:
-        logits = self.model.readout(state)
-        phases = logits.unflatten(0, (len(self.betas), -1))
-        if self.scale.ndim != phases.ndim:
-            self.scale = self.betas.to(logits).reshape(-1, *[1] * (phases.ndim - 1))
-        return (self.scale * self.cost_grad(phases)).flatten(0, 1)
+        return self.of_logits(self.model.readout(state))
+
+    def of_logits(self, logits: Tensor) -> Tensor:
+        """beta dC/dz of the logits (phases B, K)."""
+        if self.pulled is None:
+            self.pulled = self._pulled(logits)
+        return self.pulled(logits)
+
+    def _pulled(self, logits: Tensor) -> CostGradient:
+        """Logits (phases B, K) shaped, typed and laid out as these -> beta dC/dz."""
+        betas = self.betas.to(logits)
+        if isinstance(self.cost_grad, Slope) and logits.stride(0) == 1 and not betas.is_complex():
+            return self.cost_grad.nudges(betas)
+        scale = betas.reshape(-1, *[1] * logits.ndim)
+
+        def pulled(logits: Tensor) -> Tensor:
+            phases = logits.unflatten(0, (len(betas), -1))
+            return (scale * self.cost_grad(phases)).flatten(0, 1)
+
+        return pulled

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from eqprop_lab.equilibrium.causal import CausalHold
 from eqprop_lab.equilibrium.solvers import PICARD, SOLVERS, Solver, make_solver, rows
@@ -32,7 +33,6 @@ NOISE = 8.0  # movements below this many roundings of the state are taken for ro
 # relative residual below which a relaxation without a tolerance of its own is called settled
 SETTLED = 1e-4
 STEPPED = ("nudge", "trajectory", "per_sample")  # what a free phase without a step cannot have
-MEASURED = 3  # steps at the end of a phase without a tolerance that are taken one by one
 ROUNDING = 8  # units of the last place, relative to states and drive, that a step may be off by
 
 
@@ -89,12 +89,15 @@ def movement(new: State, old: State) -> tuple[Tensor, Tensor]:
 def lengths(new: State, old: State) -> tuple[Tensor, Tensor]:
     """||new - old|| and ||new||, per block and sample: two tensors (blocks, B)."""
     moved = [rows((a - b,)) for a, b in zip(new, old, strict=True)]
-    return torch.stack(moved), torch.stack([rows((block,)) for block in new])
+    return _together(moved), _together([rows((block,)) for block in new])
 
 
 def relative(moved: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """`movement` from `lengths`."""
-    moved, size = (found[0] if len(found) == 1 else found.norm(dim=0) for found in (moved, size))
+    if moved.shape[0] == 1:
+        moved, size = moved[0], size[0]
+    else:
+        moved, size = vector_norm(moved, dim=0), vector_norm(size, dim=0)
     return moved / size.clamp_min(torch.finfo(moved.dtype).tiny), moved
 
 
@@ -113,11 +116,11 @@ def _reading(
 
     seen: their `lengths`. held: the last movements of all rows over those that still moved.
     """
-    parts = list(torch.stack(seen).norm(dim=2))
+    parts = list(vector_norm(torch.stack(seen), dim=2))
     new = image
     if read is not None:
         new = read(image)
-        parts += torch.stack(_moved(new, read(state))), torch.stack(_lengths(new))
+        parts += _together(_moved(new, read(state))), _together(_lengths(new))
     moved, size = parts[-2], parts[-1]
     moved, size, whole = torch.stack([moved, size, parts[1]]).tolist()
     # A block may be zero only for want of steps: each carries every change one block further at
@@ -125,7 +128,7 @@ def _reading(
     unreached = 0.0 in size and pace[-1][0] < len(size)
     shares = zip(moved, size, strict=True)
     change = held * max(m / s if s > 0 else float(m > 0 or unreached) for m, s in shares)
-    copies = math.sqrt(len(image[0]) / len(new[0]))  # phases stacked along the batch
+    copies = math.sqrt(image[0].shape[0] / new[0].shape[0])  # phases stacked along the batch
     coarse = max(w / copies / s if s > 0 else 0.0 for w, s in zip(whole, size, strict=True))
     noise = NOISE * torch.finfo(dtype).eps * math.hypot(*whole)
     error = 1.0 if unreached else expected_error(change, pace, noise, solver)
@@ -160,22 +163,27 @@ def _moved(new: State, old: State) -> list[Tensor]:
 
 
 def _lengths(state: State) -> list[Tensor]:
-    return [torch.linalg.vector_norm(block) for block in state]
+    return [vector_norm(block) for block in state]
+
+
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    """One tensor (blocks, ...), without a copy of a single one."""
+    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))
 
 
 def _walked(
     model: Steppable, state: State, drive: State, nudge: Nudge | None, count: int,
     spare: list[State | None],
-) -> tuple[State, int]:  # fmt: skip
-    """The state after the first steps, which nobody looks at, and how many they were: `count` where
-    the model has a quicker way than one by one (`walk`), else none.
+) -> tuple[State, int, list[tuple[int, float]]]:  # fmt: skip
+    """The state after the first steps, how many they were and the pace at the last but one: `count`
+    where the model has a quicker way than one by one (`walk`), else none.
     """
     walk = getattr(model, "walk", None)
-    buffers = spare[count % 3], spare[(count - 1) % 3]
-    if walk is None or count < 2 or buffers[0] is None:
-        return state, 0
-    reached = walk(state, drive, nudge, count, buffers)
-    return (state, 0) if reached is None else (reached, count)
+    buffers = spare[(count + 1) % 3], spare[count % 3]
+    found = None
+    if walk is not None and count >= 2 and buffers[0] is not None:
+        found = walk(state, drive, nudge, count, buffers)
+    return (state, 0, []) if found is None else (found[0], count, [(count - 1, found[1])])
 
 
 def _buffers(state: State, wanted: bool) -> list[State | None]:
@@ -220,7 +228,7 @@ def settle(
     with model.frozen_weights():
         walked = 0
         if solver is PICARD and tol is None and path is None:
-            state, walked = _walked(model, state, drive, nudge, max_steps - MEASURED, spare)
+            state, walked, pace = _walked(model, state, drive, nudge, max_steps - 1, spare)
         for step in range(walked + 1, max_steps + 1):
             last = step == max_steps
             out = None if exact or last else spare[step % 3]
@@ -234,7 +242,7 @@ def settle(
                     if hold is not None:
                         share, absolute = hold.watch(share, absolute)
                     residual, moved, total = torch.stack(
-                        [share.max(), absolute.max(), absolute.norm()]
+                        [share.max(), absolute.max(), vector_norm(absolute)]
                     ).tolist()
                 if not math.isfinite(residual):
                     raise DivergenceError(_diverged(name, step, nudge is not None))
@@ -244,7 +252,7 @@ def settle(
                     sample_steps[(share.cpu() <= tol) & (sample_steps == max_steps)] = step
             elif step == max(1, max_steps - 2):  # a second point, for the rate
                 with torch.no_grad():
-                    pace.append((step, float(torch.stack(_moved(image, state)).norm())))
+                    pace.append((step, math.hypot(*_together(_moved(image, state)).tolist())))
             ends = reached or last
             if ends:
                 dtype = model.products or image[0].dtype

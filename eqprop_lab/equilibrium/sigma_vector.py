@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
 from eqprop_lab.equilibrium.linear_maps import LinearMap, symmetric_part
 from eqprop_lab.equilibrium.top_vectors import (
@@ -96,6 +97,12 @@ def fingerprint(weight: Tensor) -> Tensor:
     """W r, r a fixed random vector: weights that differ differ in it. ||W r|| is about ||W||_F."""
     rows = widened(weight).flatten(1)
     return torch.mv(rows, _probe(rows.shape[1], rows.dtype, rows.device))
+
+
+def _apart(mark: Tensor, before: Tensor) -> float:
+    """||W' - W|| / ||W'||, about, of the fingerprints: inf where there is none of a matrix of 0."""
+    moved, size = torch.stack([vector_norm(mark - before), vector_norm(mark)]).tolist()
+    return moved / size if size > 0 else math.inf if moved else 0.0
 
 
 def _drawn(count: int, like: Tensor, by: Tensor) -> Tensor:
@@ -191,7 +198,9 @@ class SigmaVector(nn.Module):
     @unrounded
     def top(self, weight: Tensor) -> Tensor:
         """sigma's vector (units,): tracked in a training step, converged elsewhere."""
-        mark = fingerprint(weight)
+        return self._top(weight, fingerprint(weight))
+
+    def _top(self, weight: Tensor, mark: Tensor) -> Tensor:
         held = self._tracked if _MODE.tracked else self._exact
         if held is None or not torch.equal(held[0], mark):
             if _MODE.tracked:
@@ -273,15 +282,15 @@ class SigmaVector(nn.Module):
             return
         mark = fingerprint(weight)
         held = self._tracked
-        if held is not None and torch.equal(held[0], mark):
+        moved = math.inf if held is None else _apart(mark, held[0])
+        if moved == 0:
             return
-        small = self._rows().shape[1] <= SMALL
-        if small or held is None or not bool((mark - held[0]).norm() <= LARGE * mark.norm()):
+        if self._rows().shape[1] <= SMALL or not moved <= LARGE:
             self._adopt(weight, mark)
             return
         wide = widened(weight)
         rows = self._rows().to(wide.dtype)
         found = follow(self._operator(wide, mark), rows, _drawn(1, rows, mark))
-        moved = found.rows.to(weight.dtype)
-        self._keep(moved, found.values[0].abs().to(weight.dtype))
-        self._tracked = mark, moved[0]
+        block = found.rows.to(weight.dtype)
+        self._keep(block, found.values[0].abs().to(weight.dtype))
+        self._tracked = mark, block[0]

@@ -11,7 +11,7 @@ gradient: `sigma_vector` says where they come from.
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -73,11 +73,25 @@ class Bounded(SigmaVector):
         return matrix * self._scale(matrix, v)[1]
 
     def _scale(self, matrix: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """(S v (1, *out_shape), 1 / sqrt(1 + (m sigma/c)^2)) at sigma's vector v."""
-        image = self.linear.up(v.unflatten(0, (1, *self.linear.in_shape)), matrix)
-        square = torch.dot(v, image[0]) ** 2 if self.symmetric else image.square().sum()
+        """(S v (*out_shape), 1 / sqrt(1 + (m sigma/c)^2)) at sigma's vector v."""
+        image = self._image(matrix, v)
+        square = torch.dot(v, image) ** 2 if self.symmetric else image.square().sum()
         assert self.cap is not None
         return image, torch.rsqrt(1.0 + square * (MARGIN / self.cap) ** 2)
+
+    def _image(self, matrix: Tensor, v: Tensor) -> Tensor:
+        """S v (*out_shape)."""
+        return self.linear.up(v.unflatten(0, (1, *self.linear.in_shape)), matrix)[0]
+
+
+class Reading(NamedTuple):
+    """What a weight of this fingerprint is multiplied by: S, sigma's vector v, S v, the factor."""
+
+    mark: Tensor
+    v: Tensor
+    matrix: Tensor
+    image: Tensor
+    scale: Tensor
 
 
 class BoundedNorm(Bounded):
@@ -99,6 +113,7 @@ class BoundedNorm(Bounded):
             raise ValueError(f"weight must be a square matrix, got shape {tuple(weight.shape)}")
         checked = None if cap is None else real("cap (rho)", cap, above=0.0, below=1.0)
         super().__init__(weight, DenseMap(*weight.shape), checked, bool(symmetric), vectors)
+        self._held: Reading | None = None
 
     def _rows(self) -> Tensor:
         return self.basis.mT.contiguous()
@@ -106,14 +121,39 @@ class BoundedNorm(Bounded):
     def _laid_out(self, rows: Tensor) -> Tensor:
         return rows.mT.contiguous()
 
+    def _image(self, matrix: Tensor, v: Tensor) -> Tensor:
+        return torch.mv(matrix, v)  # a product with one row takes five times as long
+
     @unrounded
+    def forward(self, original: Tensor) -> Tensor:
+        """A -> W_eff (n, n)."""
+        if self.cap is None or (torch.is_grad_enabled() and original.requires_grad):
+            return super().forward(original)
+        read = self._read(original)
+        return read.matrix * read.scale
+
+    def _read(self, original: Tensor) -> Reading:
+        """Of a weight without a graph; a training step asks twice for the same."""
+        mark = fingerprint(original)
+        v, held = self._top(original, mark), self._held
+        if held is None or held.v is not v or not torch.equal(held.mark, mark):
+            matrix = self._matrix(original, mark)
+            # Assigned whole: another thread sees this one or the one before.
+            self._held = held = Reading(mark, v, matrix, *self._scale(matrix, v))
+        return held
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._held = None
+
+    @unrounded
+    @torch.no_grad()
     def pull_back(self, original: Tensor, by_weight: Tensor) -> Tensor:
         """dL/dA from dL/dW_eff (n, n), the derivative of `forward`, in closed form."""
         if self.cap is None:
             return self._matrix(by_weight)
-        v = self.top(original)
-        matrix = self._matrix(original, fingerprint(original) if self.symmetric else None)
-        (image,), scale = self._scale(matrix, v)
+        read = self._read(original)
+        v, matrix, image, scale = read.v, read.matrix, read.image, read.scale
         # d scale / d square = -scale^3 (m/c)^2 / 2;  d square / dS = 2 (v.Sv) v v^T, or 2 (S v) v^T
         inner = torch.dot(by_weight.flatten(), matrix.flatten())
         along = inner * -(scale**3) * (MARGIN / self.cap) ** 2

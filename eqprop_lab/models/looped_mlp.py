@@ -9,18 +9,32 @@ fixed point is unique).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 from torch.nn.utils import parametrize
 
-from eqprop_lab.equilibrium.activations import tanh_entropy, tanh_from_scaled, tanh_gain
+from eqprop_lab.equilibrium.activations import (
+    scaled_tanh,
+    tanh_entropy,
+    tanh_from_scaled,
+    tanh_gain,
+)
 from eqprop_lab.equilibrium.inputs import as_vectors
 from eqprop_lab.equilibrium.norms import exact_norm
+from eqprop_lab.equilibrium.nudges import CostNudge
 from eqprop_lab.equilibrium.spectral import BoundedNorm
 from eqprop_lab.equilibrium.state import Nudge, State, nudged
-from eqprop_lab.models.tanh import TanhModel, class_first, into_drive, scaled_force
+from eqprop_lab.models.tanh import (
+    TanhModel,
+    class_first,
+    class_first_reader,
+    into_drive,
+    scaled_force,
+    walk_by_sigmoid,
+)
 from eqprop_lab.seeding import seeded
 from eqprop_lab.validation import positive_int, real, switch
 
@@ -96,7 +110,10 @@ class LoopedMLP(TanhModel):
         return (self.W_in(as_vectors(x, self.input_dim)) + self.W_rec.bias,)
 
     def initial_state(self, drive: State) -> State:
-        return (self.activate(drive[0]),)
+        gain = tanh_gain(drive[0])
+        if gain == 1 or not self._own:
+            return (self.activate(drive[0]),)
+        return (tanh_from_scaled(gain * drive[0]),)  # of its rounding no step leaves anything
 
     def force(self, state: State, drive: State) -> State:
         return (torch.addmm(drive[0], state[0], self._inward()),)
@@ -121,21 +138,56 @@ class LoopedMLP(TanhModel):
     def walk(
         self, state: State, drive: State, nudge: Nudge | None, count: int,
         spare: tuple[State, State],
-    ) -> State | None:  # fmt: skip
-        """`count` steps in one loop, the last into the first of two buffers; None: this one steps
-        in another way. The numbers are those of `step`.
+    ) -> tuple[State, float] | None:  # fmt: skip
+        """`count` >= 2 steps in one loop, through two buffers, and how far the last but one went
+        (l2, whole batch); None: this one steps in another way. The numbers are those of `step`, up
+        to rounding.
         """
-        stepped = type(self).step is not LoopedMLP.step or "step" in self.__dict__
-        if not self._own or stepped:
+        if not self._own or self._steps_otherwise(state, drive, nudge):
             return None
         (h,), (u,), weight, gain = state, drive, self._inward(), tanh_gain(state[0])
+        buffers = [a for (a,) in spare]
+        if nudge is None and gain != 1:
+            h, moved = walk_by_sigmoid(h, u, weight, count, buffers)
+            return (h,), moved
+        activate, pull = scaled_tanh(h), None if nudge is None else self._pull(nudge, gain)
+        u = u if gain == 1 else gain * u  # once, where a product would scale what it adds to
+        # two phases begin at one state: half of the first product does
+        alike = nudge is not None and _of_two(h) and _of_two(u)
         for left in range(count, 0, -1):
-            (a,) = spare[(left - 1) % 2]
-            force = scaled_force(a, h, u, weight, gain)
-            if nudge is not None:
-                (force,) = nudged((force,), (h,), nudge, gain)
-            h = tanh_from_scaled(force)
-        return (h,)
+            a = buffers[left % 2]
+            if alike and left == count:
+                half, other = a.chunk(2)
+                torch.addmm(u.chunk(2)[0], h.chunk(2)[0], weight, alpha=gain, out=half)
+                other.copy_(half)
+            else:
+                torch.addmm(u, h, weight, alpha=gain, out=a)
+            before, h = h, activate(a if pull is None else pull(a, h))
+            if left == 2:
+                moved = vector_norm(h - before)
+        return (h,), float(moved)
+
+    def _steps_otherwise(self, state: State, drive: State, nudge: Nudge | None) -> bool:
+        """Whether a step is that of a subclass, of this object alone, or runs compiled."""
+        own = self.__dict__.get("step")
+        if own is None:
+            return type(self).step is not LoopedMLP.step
+        compiles = getattr(own, "compiles", None)
+        return compiles is None or compiles(state, drive, nudge)
+
+    def _pull(self, nudge: Nudge, gain: float) -> Callable[[Tensor, Tensor], Tensor]:
+        """(a, h) -> a - gain nudge(h), perhaps in place, with what a loop need look up only once:
+        between two products Python starts from an empty cache each time.
+        """
+        # also by the object itself, which may have been given other ones
+        own = all(
+            getattr(getattr(self, name), "__func__", None) is getattr(LoopedMLP, name)
+            for name in ("readout", "add_pull")
+        )
+        if not (own and type(nudge) is CostNudge and nudge.model is self):
+            return lambda a, h: nudged((a,), (h,), nudge, gain)[0]
+        read, weight, error = class_first_reader(self.W_out), self.W_out.weight, nudge.of_logits
+        return lambda a, h: a.addmm_(error(read(h)), weight, alpha=-gain)
 
     def readout(self, state: State) -> Tensor:
         return class_first(state[0], self.W_out)
@@ -196,3 +248,8 @@ class LoopedMLP(TanhModel):
     def extra_repr(self) -> str:
         cap = f"rho={self.rho}" if self.use_spectral_norm else "no spectral bound"
         return f"{cap}, {'symmetric' if self.symmetric else 'directed'}, max_steps={self.max_steps}"
+
+
+def _of_two(rows: Tensor) -> bool:
+    """Whether the second half of the rows is as the first."""
+    return len(rows) % 2 == 0 and torch.equal(*rows.chunk(2))

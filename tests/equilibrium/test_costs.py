@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eqprop_lab.equilibrium.activations import tanh
-from eqprop_lab.equilibrium.costs import make_cost
+from eqprop_lab.equilibrium.costs import Slope, make_cost
 
 HOT = torch.nn.functional.one_hot(torch.tensor([0, 3, 1, 1, 2]), 4).double()
 TARGETS = {
@@ -30,6 +30,21 @@ def test_grad_is_the_derivative_of_value(name: str, targets: str) -> None:
     cost = make_cost(name, TARGETS[targets], 4, z)
     (slope,) = torch.autograd.grad(cost.value(z).sum(), z)
     torch.testing.assert_close(cost.grad(z), slope)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("targets", TARGETS)
+def test_nudges_are_beta_times_the_derivative_phase_by_phase(name: str, targets: str) -> None:
+    z = torch.randn(3, 5, 4, dtype=torch.float64, requires_grad=True)
+    betas = torch.tensor([0.7, -0.2, 0.05], dtype=torch.float64)
+    cost = make_cost(name, TARGETS[targets], 4, z)
+    value = torch.stack([b * cost.value(phase).sum() for b, phase in zip(betas, z, strict=True)])
+    (expected,) = torch.autograd.grad(value.sum(), z)
+    assert isinstance(cost.grad, Slope)
+    rows = z.detach().flatten(0, 1)
+    before = rows.clone()
+    torch.testing.assert_close(cost.grad.nudges(betas)(rows), expected.flatten(0, 1))
+    assert torch.equal(rows, before)
 
 
 @pytest.mark.parametrize("targets", TARGETS)

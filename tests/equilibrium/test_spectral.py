@@ -126,3 +126,22 @@ def test_the_certificate_is_rounded_outward(size: int) -> None:
     with torch.no_grad():
         model.W_rec.parametrizations.weight.original.copy_(0.5 * torch.eye(size))
     assert 0.5 <= model.contraction_bound() <= 0.5 * (1 + 1e-12)
+
+
+def test_what_is_kept_of_a_weight_goes_with_it() -> None:
+    """W and the derivative after every way to change a weight, against a bound that is new."""
+    weight, by_weight = torch.randn(2, 80, 80, dtype=torch.float64)
+    bound = BoundedNorm(weight, 0.9)
+
+    def changed() -> None:
+        weight[3] += 0.5
+
+    def scaled() -> None:
+        bound.scaled(2.0, weight.mul_(2.0))
+
+    for change in (lambda: None, scaled, changed, lambda: weight.mul_(0.3)):
+        change()
+        fresh = BoundedNorm(weight, 0.9)
+        torch.testing.assert_close(bound(weight), fresh(weight))
+        found, expected = (b.pull_back(weight, by_weight.clone()) for b in (bound, fresh))
+        torch.testing.assert_close(found, expected)

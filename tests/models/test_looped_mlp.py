@@ -6,9 +6,12 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor
 
-from eqprop_lab import BackpropMLP, LoopedMLP, relax
+from eqprop_lab import BackpropMLP, LoopedMLP, estimate_gradients, quick_tanh, relax
 from eqprop_lab.equilibrium.contract import EquilibriumModel
+from eqprop_lab.equilibrium.costs import make_cost
+from eqprop_lab.equilibrium.nudges import CostNudge
 
 
 def count(model: torch.nn.Module) -> int:
@@ -174,3 +177,89 @@ def test_a_step_into_buffers_is_the_step() -> None:
                 model.step(state, drive, chosen, out)[0], model.step(state, drive, chosen)[0]
             )
             assert torch.equal(state[0], before)
+
+
+Y = torch.tensor([0, 2, 1, 1])
+BETAS = 0.3, -0.2
+
+
+def walked(
+    model: LoopedMLP, state: Tensor, u: Tensor, betas: tuple[float, ...], count: int = 7
+) -> tuple[Tensor, float]:
+    """So many steps in one loop: the state, and how far the last but one went."""
+    grad = make_cost("cross_entropy", Y, 3, u).grad
+    nudge = CostNudge(model, grad, betas) if betas else None
+    spare = (torch.empty_like(state),), (torch.empty_like(state),)
+    with torch.no_grad():
+        found = model.walk((state,), (u,), nudge, count, spare)
+    assert found is not None
+    return found[0][0], found[1]
+
+
+@pytest.mark.parametrize("way", quick_tanh.WAYS)
+@pytest.mark.parametrize("betas", [(), BETAS])
+@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_walk_is_so_many_steps(
+    way: str, betas: tuple[float, ...], count: int, alike: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the equation in float64. alike: two phases that begin at one state."""
+    monkeypatch.setattr(quick_tanh, "WAY", way)
+    monkeypatch.setattr(quick_tanh, "GAIN", quick_tanh.GAINS[way])
+    model, phases = LoopedMLP(6, 12, 3, seed=0), max(len(betas), 1)
+    draw = torch.Generator().manual_seed(3)
+    u, start = torch.randn(2, 4 * phases, 12, generator=draw)
+    start.tanh_()
+    if alike:
+        u, start = u[:4].repeat(phases, 1), start[:4].repeat(phases, 1)
+    w, out = model.W_rec.weight.detach().double(), model.W_out
+    beta = torch.tensor(betas or (0.0,)).double().repeat_interleave(4)[:, None]
+    hot, path = torch.nn.functional.one_hot(Y, 3).repeat(phases, 1), [start.double()]
+    for _ in range(count):
+        h = path[-1]
+        z = h @ out.weight.detach().double().T + out.bias.detach().double()
+        pull = (z.softmax(1) - hot) @ out.weight.detach().double()
+        path.append(torch.tanh(h @ w + u.double() - beta * pull))
+    before = start.clone()
+    found, moved = walked(model, start, u, betas, count)
+    assert torch.equal(start, before)
+    assert float((found.double() - path[-1]).abs().max()) < 1e-6
+    assert moved == pytest.approx(float((path[-2] - path[-3]).norm()), rel=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("estimator", ["one_sided", "centered"])
+def test_a_walk_of_few_samples_is_that_of_each(batch: int, estimator: str) -> None:
+    model = LoopedMLP(6, 12, 3, seed=0)
+    x = torch.rand(batch, 6, generator=torch.Generator().manual_seed(1))
+    found = estimate_gradients(model, x, Y[:batch], estimator)
+    alone = [estimate_gradients(model, x[i : i + 1], Y[i : i + 1], estimator) for i in range(batch)]
+    for name, gradient in found.items():
+        mean = torch.stack([one[name] for one in alone]).mean(0)
+        torch.testing.assert_close(gradient, mean, rtol=1e-3, atol=1e-5)
+
+
+def test_a_walk_reads_out_by_what_a_subclass_or_an_object_has_of_its_own() -> None:
+    class Louder(LoopedMLP):
+        def readout(self, state: tuple[torch.Tensor, ...]) -> torch.Tensor:
+            return 5 * super().readout(state)
+
+    u, start = torch.randn(8, 12), torch.randn(8, 12).tanh()
+    plain, louder, patched = (kind(6, 12, 3, seed=0) for kind in (LoopedMLP, Louder, LoopedMLP))
+    patched.readout = louder.readout  # type: ignore[method-assign]
+    found = [walked(model, start, u, BETAS)[0] for model in (plain, louder, patched)]
+    assert torch.equal(found[1], found[2]) and not torch.allclose(found[0], found[1])
+
+
+def test_a_walk_is_not_taken_where_a_step_is_another_one() -> None:
+    class Damped(LoopedMLP):
+        def step(self, state, drive, nudge=None, out=None):  # type: ignore[no-untyped-def]
+            new = super().step(state, drive, nudge, out)
+            return tuple((n + s) / 2 for n, s in zip(new, state, strict=True))
+
+    u, start = torch.randn(8, 12), torch.randn(8, 12).tanh()
+    spare = (torch.empty_like(start),), (torch.empty_like(start),)
+    patched = LoopedMLP(6, 12, 3, seed=0)
+    patched.__dict__["step"] = patched.step
+    for model in (Damped(6, 12, 3, seed=0), patched):
+        assert model.walk((start,), (u,), None, 5, spare) is None

@@ -81,7 +81,7 @@ class Operations:
 
     def row_squares(self, block: Array) -> Array:
         """||row||^2 of every row (rows,)."""
-        return self.xp.einsum("ij,ij->i", block, block)
+        return self.xp.vecdot(block, block)
 
     def with_transpose(self, matrix: Array, out: Array, spare: Array) -> None:
         """out <- A + A^T. spare: an array of its shape whose rows are not a power of two apart,

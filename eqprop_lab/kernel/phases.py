@@ -72,12 +72,12 @@ def free_phase(work: Buffers, weights: Array, step: Steps, steps: int) -> Ending
     now, then = work.free, work.other
     xp.multiply(work.u, units.gain, out=now)
     units.apply(xp, now)
-    early = None
+    early, seen = None, early_step(steps)
     for number in range(1, steps + 1):
         ops.product(now, weights, then)
         step.activate(then, work.drive, then)
         now, then = then, now
-        if number == early_step(steps):
+        if number == seen:
             early = _moved(now, then, work, step)
     last = _moved(now, then, work, step)
     work.free, work.other = now, then
@@ -125,7 +125,7 @@ def nudged_phases(
     xp.copyto(now.both, work.free)
     _as_units(now.both, units, xp)
     _first_forces(work, slope, coupling, step)
-    early = None
+    early, seen = None, early_step(steps)
     for number in range(1, steps + 1):
         if number > 1:
             ops.product(readout[0], now.state.T, work.logits)
@@ -134,7 +134,7 @@ def nudged_phases(
             ops.product(now.whole, coupling, work.spare)
         step.activate(work.spare_both, work.drive, then.both, last=number == steps)
         now, then = then, now
-        if number == early_step(steps):
+        if number == seen:
             early = _moved(now.state, then.state, work, step)
     last = _moved(now.state, then.state, work, step)
     work.pair, work.then = now, then
@@ -171,12 +171,12 @@ def linear_response(work: Buffers, weights: Array, slope: Array, step: Steps, st
     xp.multiply(source, gain, out=source)
     xp.negative(source, out=source)
     xp.copyto(now, source)
-    early = None
+    early, seen = None, early_step(steps)
     for number in range(1, steps + 1):
         ops.product(now, weights, then)
         step.scale(then, gain, source)
         now, then = then, now
-        if number == early_step(steps):
+        if number == seen:
             early = _apart(now, then, ops)
     last = _apart(now, then, ops)
     size = ops.row_squares(now)

@@ -7,38 +7,49 @@ Every cell of the series is executed by the runner (tests/regression/test_series
 
 from __future__ import annotations
 
-import ast
+import dis
 from pathlib import Path
+from types import CodeType
 
 import nbformat
 
 KEPT = {"setup", "parameters", "explorer"}
+LOADS = {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 
 
 def names(source: str) -> tuple[set[str], set[str]]:
-    """(what a cell defines, what it mentions)."""
+    """(what a cell defines, what it takes from cells before it): what it loads before it has stored
+    it. A loop's variable is its own; the compiler knows what is local to a function.
+    """
     given: set[str] = set()
     taken: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Name):
-            (given if isinstance(node.ctx, ast.Store) else taken).add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            given.add(node.name)
-        elif isinstance(node, ast.alias):
-            given.add((node.asname or node.name).partition(".")[0])
+
+    def read(code: CodeType, top: bool = False) -> None:
+        for step in dis.get_instructions(code):
+            if step.opname in LOADS and step.argval not in given:
+                taken.add(step.argval)
+            elif top and step.opname == "STORE_NAME":
+                given.add(step.argval)
+            elif isinstance(step.argval, CodeType):
+                read(step.argval)
+
+    read(compile(source, "<cell>", "exec"), top=True)
     return given, taken
 
 
 def needed(sources: list[str], wanted: set[int]) -> set[int]:
-    """Places of the wanted cells and, again and again, of those before them that define what they
-    mention.
+    """Places of the wanted cells and, again and again, for each name they take of the last cell
+    before them that defines it.
     """
     known = [names(source) for source in sources]
     found: set[int] = set()
     while new := wanted - found:
         found |= new
         wanted = {
-            before for place in new for before in range(place) if known[before][0] & known[place][1]
+            before
+            for place in new
+            for name in known[place][1]
+            for before in [b for b in range(place) if name in known[b][0]][-1:]
         }
     return found
 

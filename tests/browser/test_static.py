@@ -12,6 +12,7 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,6 +27,7 @@ from eqprop_lab.regression.clean import committed_copy
 from tests.browser.pixels import white_blocks
 from tests.browser.series import FOLDER, SERIES
 from tests.browser.tiny import COCKPIT, EXPLORER, FIGURE, write_notebook
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -53,8 +55,8 @@ class PlainPage(HTMLParser):
         self.text += data
 
 
-def converted(notebook: Path, folder: Path, *options: str) -> Path:
-    """The page that `jupyter nbconvert --to html` makes of a notebook."""
+def converted(notebooks: Sequence[Path], folder: Path, *options: str) -> list[Path]:
+    """The pages that `jupyter nbconvert --to html` makes of notebooks, started once for all."""
     command = [
         sys.executable,
         "-m",
@@ -63,12 +65,12 @@ def converted(notebook: Path, folder: Path, *options: str) -> Path:
         "html",
         f"--output-dir={folder}",
         *options,
-        str(notebook),
+        *map(str, notebooks),
     ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "Alternative text is missing" not in done.stderr
-    return folder / f"{notebook.stem}.html"
+    return [folder / f"{notebook.stem}.html" for notebook in notebooks]
 
 
 def stored_pictures(notebook: NotebookNode) -> list[tuple[str, str]]:
@@ -159,7 +161,8 @@ def test_a_fresh_notebook_keeps_pictures_and_sentences(
         if "widget-view" in str(o.get("data"))
     ]
     assert len(views) == (2 if state == "executed" else 0)
-    assert_nothing_is_lost(converted(path, tmp_path, f"--template={template}"), notebook)
+    (page,) = converted([path], tmp_path, f"--template={template}")
+    assert_nothing_is_lost(page, notebook)
 
 
 @pytest.mark.kernel
@@ -177,13 +180,25 @@ def test_a_host_that_takes_the_png_finds_it_with_its_text(tiny: Tiny) -> None:
         assert f'width="{picture.width * 5 // 4}"' in bundle["text/html"] and picture.width >= 320
 
 
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The page of every notebook of the series, by name."""
+    sources = [FOLDER / f"{name}.ipynb" for name in SERIES]
+    return dict(zip(SERIES, converted(sources, tmp_path_factory.mktemp("pages")), strict=True))
+
+
+@pytest.fixture(scope="module")
+def dark_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same for a dark background."""
+    sources, folder = [FOLDER / f"{name}.ipynb" for name in SERIES], tmp_path_factory.mktemp("dark")
+    made = converted(sources, folder, "--HTMLExporter.theme=dark")
+    return dict(zip(SERIES, made, strict=True))
+
+
 @pytest.fixture(scope="module", params=SERIES)
-def page_of(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[NotebookNode, Path]:
+def page_of(request: pytest.FixtureRequest, pages: dict[str, Path]) -> tuple[NotebookNode, Path]:
     """(a notebook of the series, its page)."""
-    source = FOLDER / f"{request.param}.ipynb"
-    return nbformat.read(source, 4), converted(source, tmp_path_factory.mktemp("page"))
+    return nbformat.read(FOLDER / f"{request.param}.ipynb", 4), pages[request.param]
 
 
 def test_a_page_of_the_series_has_every_picture_with_its_text(
@@ -239,9 +254,10 @@ class opened:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", SERIES)
-def test_a_dark_page_has_no_white_blocks(name: str, browser: Browser, tmp_path: Path) -> None:
-    path = converted(FOLDER / f"{name}.ipynb", tmp_path, "--HTMLExporter.theme=dark")
-    with opened(browser, path, scripts=False) as page:
+def test_a_dark_page_has_no_white_blocks(
+    name: str, dark_pages: dict[str, Path], browser: Browser, tmp_path: Path
+) -> None:
+    with opened(browser, dark_pages[name], scripts=False) as page:
         shot = tmp_path / "page.png"
         page.screenshot(path=shot, full_page=True)
         assert white_blocks(shot.read_bytes()) == []

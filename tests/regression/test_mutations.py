@@ -47,7 +47,7 @@ MUTATIONS: dict[str, tuple[str, str, str, str]] = {
     ),
     "symmetry_lost": (
         "equilibrium/linear_maps.py",
-        "return (matrix + matrix.mT.contiguous()).mul(0.5)",
+        "return matrix.mT.clone(memory_format=torch.contiguous_format).add_(matrix).mul_(0.5)",
         "return matrix",
         "force_asymmetry",
     ),

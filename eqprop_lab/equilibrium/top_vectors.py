@@ -155,7 +155,8 @@ def gram_round(apply: Rows, begin: Tensor, keep: int) -> tuple[TopVectors, float
     else:
         space, wide = _krylov(apply, begin, torch.cat)
         # a device that has no float64 leaves it to the CPU
-        wide = (wide.cpu() if wide.device.type == "mps" else wide).double()
+        home = torch.device("cpu") if wide.device.type == "mps" else wide.device
+        wide = wide.to(home).double()
     many = len(space)
     both = wide[:many] @ wide.T
     both = both.cpu().numpy() if isinstance(both, Tensor) else both

@@ -125,11 +125,18 @@ class CompiledCall:
 
     def compiles(self, state: Any, drive: Any, nudge: Any) -> bool:
         """Whether a step with these runs compiled; the first of them is tried."""
-        if nudge is not None or torch.is_grad_enabled():
+        if self._is_another_program(nudge):
             return False
         if self.compiled is None and not self.failed:
             self(state, drive)
         return not self.failed
+
+    @staticmethod
+    def _is_another_program(nudge: Any) -> bool:
+        """Whether a step is left eager: a nudge is a new closure for every batch, and a graph
+        through the steps is another program; both would be compiled again and again.
+        """
+        return nudge is not None or torch.is_grad_enabled()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The compiled method where it is worth it, the eager one elsewhere."""
@@ -137,10 +144,7 @@ class CompiledCall:
             return self.eager(*args, **kwargs)
         given, named = args, kwargs
         if self.method == "step":
-            # A nudge is a new closure for every batch, and a graph through the steps is another
-            # program: compiling them would mean compiling again and again.
-            nudged = len(args) > 2 and args[2] is not None or kwargs.get("nudge") is not None
-            if nudged or torch.is_grad_enabled():
+            if self._is_another_program(args[2] if len(args) > 2 else kwargs.get("nudge")):
                 return self.eager(*args, **kwargs)
             args, kwargs = args[:2], {k: v for k, v in kwargs.items() if k in ("state", "drive")}
         try:

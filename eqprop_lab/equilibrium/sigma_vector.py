@@ -285,11 +285,12 @@ class SigmaVector(nn.Module):
         moved = math.inf if held is None else _apart(mark, held[0])
         if moved == 0:
             return
-        if self._rows().shape[1] <= SMALL or not moved <= LARGE:
+        rows = self._rows()
+        if rows.shape[1] <= SMALL or not moved <= LARGE:
             self._adopt(weight, mark)
             return
         wide = widened(weight)
-        rows = self._rows().to(wide.dtype)
+        rows = rows.to(wide.dtype)
         found = follow(self._operator(wide, mark), rows, _drawn(1, rows, mark))
         block = found.rows.to(weight.dtype)
         self._keep(block, found.values[0].abs().to(weight.dtype))

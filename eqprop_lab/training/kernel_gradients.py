@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from eqprop_lab import quick_tanh
 from eqprop_lab.acceleration import check_cupy_available
+from eqprop_lab.equilibrium.activations import MINUS_ONE
 from eqprop_lab.equilibrium.contrast import PER_EPS, Estimate
 from eqprop_lab.equilibrium.relaxation import (
     NOISE,
@@ -128,10 +129,9 @@ def _sigmoid(xp: Any, a: np.ndarray, out: np.ndarray | None = None) -> None:
 def _shifted(xp: Any, a: np.ndarray, out: np.ndarray | None = None) -> None:
     scaled = torch.from_numpy(a)
     result = scaled if out is None else torch.from_numpy(out)
-    torch.add(_MINUS_ONE, scaled.sigmoid_(), alpha=2, out=result)
+    torch.add(MINUS_ONE, scaled.sigmoid_(), alpha=2, out=result)
 
 
-_MINUS_ONE = torch.tensor(-1.0, device="cpu")
 # torch's sigmoid takes half the time of NumPy's exponential where there is no AVX-512.
 TORCH_SIGMOID = Units("torch_sigmoid", _sigmoid, -LOGISTIC.gain, LOGISTIC.width, LOGISTIC.offset)
 TORCH_SHIFTED = Units("torch_shifted", _shifted, -SHIFTED.gain, last=tanh_of_scaled(-SHIFTED.gain))
